@@ -1,0 +1,1 @@
+"""Prefect flows around the DVC stages. Flows import stages; nothing imports flows."""

@@ -1,0 +1,88 @@
+"""The frame of every stage's command line: exit codes, signals, logging, timing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from stages.common.errors import FairgateError
+from stages.common.files import write_json
+
+TIMING = Path("data/timing")
+
+log = logging.getLogger("fairgate")
+
+
+def run(name: str, main: Callable[[argparse.Namespace], object], parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
+    """Run one stage: 0 done, 2 an error the user can act on (printed), 130 interrupted.
+
+    Seconds, peak memory, host and date go to `data/timing/<name>.json`, outside every digest and dependency.
+    `name` may hold argument fields: "quantize-{recipe}".
+    """
+    parser.add_argument("--params", default="params.yaml", help="parameter file")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("httpx", "urllib3", "filelock", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
+    signal.signal(signal.SIGTERM, _interrupt)
+    _offline()
+    started = time.monotonic()
+    try:
+        main(arguments)
+    except FairgateError as error:
+        print(f"fairgate: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fairgate: interrupted; nothing half-written was kept, finished stages are reused", file=sys.stderr)
+        return 130
+    _record(name.format(**vars(arguments)), time.monotonic() - started)
+    return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _offline() -> None:
+    """Stages read pinned local data only; fetch lifts this for itself (platform rules: no hub access at run time)."""
+    for variable in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _record(name: str, seconds: float) -> None:
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    record = {
+        "schema": 1,
+        "name": name,
+        "seconds": round(seconds, 2),
+        "peak_rss_gib": round(peak_kib / 2**20, 3),
+        "peak_gpu_gib": _gpu_peak_gib(),
+        "host": {"machine": platform.machine(), "processors": os.cpu_count(), "python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_json(TIMING / f"{name}.json", record)
+    log.info("%s: %.1f s, peak memory %.2f GiB", name, seconds, peak_kib / 2**20)
+
+
+def _gpu_peak_gib() -> float | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**30, 3)
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, sort_keys=True))

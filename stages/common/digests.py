@@ -1,0 +1,27 @@
+"""Digests: sha256 of files, folders and JSON values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def sha256_file(path: Path | str) -> str:
+    """sha256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_folder(path: Path | str) -> str:
+    """sha256 over the sorted (relative name, sha256) of every file below `path`; independent of times, modes and order."""
+    path = Path(path)
+    files = {p.relative_to(path).as_posix(): sha256_file(p) for p in sorted(path.rglob("*")) if p.is_file()}
+    return sha256_json(files)
+
+
+def sha256_json(value: Any) -> str:
+    """sha256 of the canonical JSON form (sorted keys, no spaces); ValueError on NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,78 @@
+"""Parameters: `params.yaml` is the only place with defaults; every section is a frozen model that refuses unknown keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.common.errors import FairgateError, MissingFile, UnknownName
+
+PARAMS = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """Base of every parameter section: frozen, no unknown keys, no coercion of one type into another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
+    """The whole parameter file as plain data."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFile("no parameter file", where=str(path), remedy="run from the project's root, or give --params")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise FairgateError(f"not valid YAML: {error}", where=str(path)) from None
+    if not isinstance(data, dict):
+        raise FairgateError("not a mapping of sections", where=str(path))
+    return data
+
+
+def pick(params: dict[str, Any], key: str, *, kind: str = "parameter", where: str = str(PARAMS)) -> Any:
+    """The value at a dotted key; UnknownName gives the nearest right name."""
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            known = value if isinstance(value, dict) else {}
+            raise UnknownName.of(kind, part, known, where=where)
+        value = value[part]
+    return value
+
+
+def parse(model: type[Model], data: Any, *, where: str) -> Model:
+    """Validate `data` as `model`; errors become one message that names the key, the value and the nearest right name."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownName.of("parameter", str(first["loc"][-1]), _fields(model, first["loc"][:-1]), where=where) from None
+        value = "" if first["type"] == "missing" else f" (got {first['input']!r})"
+        raise FairgateError(f"{key}: {first['msg']}{value}", where=where, remedy=f"correct this key in {where.split(':')[0]}") from None
+
+
+def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the (nested) model at `loc`; the top model's if the path leads through something else."""
+    here: Any = model
+    for part in loc:
+        field = here.model_fields.get(part) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        kinds = [a for a in (getattr(field.annotation, "__args__", ()) or (field.annotation,))] if field else []
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not models:
+            return []
+        here = models[0]
+    return list(here.model_fields)
+
+
+def load(model: type[Model], key: str, path: Path | str = PARAMS) -> Model:
+    """Section `key` of the parameter file as `model`."""
+    return parse(model, pick(read_params(path), key, where=str(path)), where=f"{path}:{key}")

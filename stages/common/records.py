@@ -1,0 +1,332 @@
+"""The contracts between stages: every file that one stage writes and another reads, validated on reading.
+
+Each record carries `schema`; a file of another schema is refused with the stage that must be run again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.common.errors import BadRecord, MissingFile
+from stages.common.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
+
+SCHEMA = 1
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, no unknown fields, finite numbers, a schema version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    written_by: ClassVar[str]
+
+
+class Pair(Record):
+    """One line of `pairs.jsonl`: the sentences of one StereoSet item.
+
+    `group` is the bias type, `target` the target term (the unit that splits and bootstraps keep together).
+    """
+
+    written_by: ClassVar[str] = "calibrate"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    pair_id: str
+    group: str
+    target: str
+    stereotype: str
+    anti_stereotype: str
+    unrelated: str
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> Pair:
+        for side in ("stereotype", "anti_stereotype"):
+            if not getattr(self, side).strip():
+                raise ValueError(f"pair {self.pair_id!r}: side {side!r} is empty")
+        if self.stereotype == self.anti_stereotype:
+            raise ValueError(f"pair {self.pair_id!r}: both sides are identical")
+        return self
+
+
+class Text(Record):
+    """One line of `text.jsonl`: a passage of general calibration text."""
+
+    written_by: ClassVar[str] = "calibrate"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    text_id: str
+    text: str
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Role(StrEnum):
+    """Who may use a data set for what (docs/architecture.md)."""
+
+    calibration = "calibration"
+    development = "development"
+    gate = "gate"
+
+
+class Overlap(Record):
+    """Normalised sentences or target terms that two sets share."""
+
+    written_by: ClassVar[str] = "calibrate"
+    first: str
+    second: str
+    kind: Literal["sentence", "term"]
+    count: int
+    refused: bool
+
+
+class Split(Record):
+    """`split.json`: the role of every data set, what was held out, and the overlaps found."""
+
+    written_by: ClassVar[str] = "calibrate"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    seed: int
+    roles: dict[str, Role]
+    calibration_terms: list[str]
+    development_terms: list[str]
+    dropped: dict[str, list[str]]
+    overlaps: list[Overlap]
+    pairs: int
+    texts: int
+    pairs_digest: str
+    text_digest: str
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Status(StrEnum):
+    """How a module came to its quantized weight. Anything but `ok` is counted, shown and can be refused by the gate."""
+
+    ok = "ok"
+    damped = "damped"  # the Cholesky factorization needed more damping than asked for
+    fallback_rtn = "fallback_rtn"  # rounded to nearest because no factorization succeeded
+
+
+class ModuleRow(Record):
+    """One row of `quantization.json`: one quantized linear module."""
+
+    written_by: ClassVar[str] = "quantize"
+    name: str
+    block: int
+    kind: str
+    shape: tuple[int, int]
+    status: Status
+    debiased: bool
+    damping: float | None
+    loss: float | None
+    bias_ratio: float | None
+    top_eigenvalue: float | None
+    shift: float
+    weight_change: float
+    dead_columns: int
+    scale_dtype: str = "float16"
+
+
+class Quantization(Record):
+    """`quantization.json`: how a checkpoint was made, and one row per module. Seconds and hosts live in `timing.json`."""
+
+    written_by: ClassVar[str] = "quantize"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    recipe: str
+    method: str
+    settings: dict[str, Any]
+    architecture: str
+    base_digest: str
+    weight_digest: str
+    pairs_digest: str | None
+    text_digest: str | None
+    pairs: int
+    texts: int
+    tokens: int
+    versions: dict[str, str]
+    seed: int
+    bytes_base: int
+    bytes_packed: int
+    logit_difference: float | None
+    notes: list[str]
+    modules: list[ModuleRow]
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Verdict(StrEnum):
+    approve = "approve"
+    reject = "reject"
+    inconclusive = "inconclusive"
+
+
+class Outcome(StrEnum):
+    """One check: passed, failed, or open (the data decide neither, or n is too small)."""
+
+    passed = "pass"
+    failed = "fail"
+    open = "open"
+
+
+class Check(Record):
+    """One line of the verdict. Harm is positive when the candidate is worse; `low` and `high` are its one-sided bounds."""
+
+    written_by: ClassVar[str] = "gate"
+    name: str
+    metric: str
+    rule: str
+    group: str | None
+    outcome: Outcome
+    candidate: float | None
+    reference: float | None
+    harm: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    n: int
+    n_minimum: int
+    n_needed: int | None
+    reason: str
+
+
+class VerdictRecord(Record):
+    """`verdict.json`: the gate's decision, its checks, and the digests of exactly the inputs that it read."""
+
+    written_by: ClassVar[str] = "gate"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    verdict: Verdict
+    candidate: str
+    reference: str
+    reasons: list[str]
+    checks: list[Check]
+    policy_digest: str
+    weight_digest: str
+    inputs: dict[str, str]
+    confidence: float
+    draws: int
+    seed: int
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class Registration(Record):
+    """`registration.json`: the receipt of the register stage, held against the live registry by the release flow."""
+
+    written_by: ClassVar[str] = "register"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    candidate: str
+    verdict: Verdict
+    reasons: list[str]
+    run_id: str
+    model_name: str
+    model_version: str | None
+    weight_digest: str
+    verdict_digest: str
+    policy_digest: str
+    code_commit: str | None
+    lock_digest: str | None
+    tracking_uri: str
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+# items.parquet: one row per item and model; every metric, flip and test derives from it.
+#   option_loglik  summed log-likelihood (nats) of each option, in the task's option order
+#   n_tokens       scored tokens of each option;  n_chars  its characters (for acc_norm)
+#   cluster        what a bootstrap resamples as a whole (target term, passage, or the item itself)
+#   answer, gold   option indices;  correct  answer == gold;  biased  the stereotyped option is preferred
+#   entropy        of softmax(option_loglik), divided by log(k): 0 certain .. 1 uniform
+ITEMS = pa.schema(
+    [
+        ("schema", pa.int32()),
+        ("model", pa.string()),
+        ("benchmark", pa.string()),
+        ("task_version", pa.string()),
+        ("item_id", pa.string()),
+        ("cluster", pa.string()),
+        ("group", pa.string()),
+        ("subgroup", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("option_loglik", pa.list_(pa.float64())),
+        ("n_tokens", pa.list_(pa.int32())),
+        ("n_chars", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("answer", pa.int32()),
+        ("gold", pa.int32()),
+        ("correct", pa.bool_()),
+        ("biased", pa.bool_()),
+        ("entropy", pa.float64()),
+    ]
+)
+REQUIRED = ("schema", "model", "benchmark", "task_version", "item_id", "cluster", "prompt_hash", "option_loglik", "n_tokens")
+
+
+def write_items(path: Path | str, rows: list[dict[str, Any]]) -> None:
+    """Write item rows (dicts with the columns of ITEMS; absent ones become null) as parquet."""
+    full = [{"schema": SCHEMA, **row} for row in rows]
+    table = pa.Table.from_pylist(full, schema=ITEMS)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_items(path: Path | str) -> pa.Table:
+    """Read and validate an item table: schema, version, required columns, unique (benchmark, item_id)."""
+    path = Path(path)
+    remedy = "run `dvc repro evaluate` to write it again"
+    if not path.is_file():
+        raise MissingFile("no item table", where=str(path), remedy=remedy)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadRecord(f"not a readable item table ({error})", where=str(path), remedy=remedy) from None
+    missing = [name for name in ITEMS.names if name not in table.schema.names]
+    if missing:
+        raise BadRecord(f"column {missing[0]!r} is missing", where=str(path), remedy=remedy)
+    table = table.select(ITEMS.names).cast(ITEMS)
+    for name in REQUIRED:
+        if table[name].null_count:
+            raise BadRecord(f"column {name!r} has {table[name].null_count} empty values", where=str(path), remedy=remedy)
+    versions = set(table["schema"].unique().to_pylist())
+    if versions - {SCHEMA}:
+        raise BadRecord(f"schema {sorted(versions)} instead of {SCHEMA}", where=str(path), remedy=remedy)
+    keys = list(zip(table["benchmark"].to_pylist(), table["item_id"].to_pylist(), strict=True))
+    if len(set(keys)) != len(keys):
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise BadRecord(f"item {double} occurs more than once", where=str(path), remedy=remedy)
+    return table
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+def write_record(path: Path | str, record: Record) -> None:
+    """Write one record as JSON."""
+    write_json(path, record.model_dump(mode="json", by_alias=True))
+
+
+def read_record(kind: type[Kind], path: Path | str) -> Kind:
+    """Read one record; BadRecord names file, field and the stage to run."""
+    return _validate(kind, read_json(path, written_by=kind.written_by), str(path))
+
+
+def write_records(path: Path | str, records: list[Any]) -> None:
+    """Write records as JSON lines."""
+    write_jsonl(path, (record.model_dump(mode="json", by_alias=True) for record in records))
+
+
+def read_records(kind: type[Kind], path: Path | str) -> list[Kind]:
+    """Read records from JSON lines; BadRecord names file, line and field."""
+    rows = read_jsonl(path, written_by=kind.written_by)
+    return [_validate(kind, row, f"{path}:{number}") for number, row in enumerate(rows, 1)]
+
+
+def _validate(kind: type[Kind], data: Any, where: str) -> Kind:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "record"
+        raise BadRecord(f"field {field!r}: {first['msg']}", where=where, remedy=f"run `dvc repro {kind.written_by}` to write it again") from None
