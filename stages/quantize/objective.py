@@ -1,0 +1,161 @@
+"""The objective and its closed form.
+
+    min over Q on the grid:   tr (W - Q) H (W - Q)^T  +  tr Q B Q^T      =  const + tr (Q - W1) T (Q - W1)^T
+    T  = H + B,     W1 = W - W B T^-1
+
+so the exact problem is plain GPTQ with target W1 and Hessian T (docs/methods.md has the derivation).
+
+    mode         shift             Hessian in the loop
+    exact        - W B inv(T_d)    T_d
+    authors      - W B inv(H_d)    H_d     a linearisation; overshoots for alpha > 0.25
+    authors-sum  - W B inv(T_d)    H_d
+    error-only   none              T_d     reweights the rounding error only
+
+_d: damped once, by `damping` times the matrix's own mean diagonal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from stages.common.errors import FairgateError
+from stages.quantize.columns import Rounded, round_columns, round_nearest
+from stages.quantize.grid import Grid
+
+DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
+DAMPING_STEPS = 40
+
+
+class Mode(StrEnum):
+    exact = "exact"
+    authors = "authors"
+    authors_sum = "authors-sum"
+    error_only = "error-only"
+
+
+class NotPositiveDefinite(FairgateError):
+    """No factorization succeeded up to the damping limit."""
+
+
+class NotFinite(FairgateError):
+    """A calibration matrix holds NaN or infinity."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """U [d, d] float32 upper triangular with U^T U = inv(A + damping mean(diag A) I); `damping` as used."""
+
+    U: Tensor
+    damping: float
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Result for one stacked matrix: the rounded weight, the target W1, and what was needed to get there.
+
+    `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None without B; `dead`: channels never active.
+    """
+
+    rounded: Rounded
+    W1: Tensor
+    damping: float | None
+    fallback: bool
+    top_eigenvalue: float | None
+    dead: int
+
+
+def factorize(A: Tensor, damping: float) -> Factor:
+    """Upper factor of the inverse of A, damped; one Cholesky of the reversed matrix, no explicit inverse.
+
+    With the reversal J: chol(J A J) = L, R = J L J is upper and A = R R^T, so U = R^-1.
+
+    Args:
+        A: [d, d] float32, symmetric positive semidefinite. Not modified.
+        damping: fraction of mean(diag A) added to the diagonal; raised by 0.0025 up to 40 times when Cholesky fails.
+    Raises:
+        NotFinite: A holds NaN or infinity; no damping repairs that.
+        NotPositiveDefinite: still indefinite at the damping limit.
+    Source:
+        GPTQ (arXiv 2210.17323), Algorithm 1, Cholesky step.
+    """
+    if not torch.isfinite(A).all():
+        raise NotFinite("the Hessian holds NaN or infinite values", remedy="look for overflowing activations in this block")
+    mean = A.diagonal().mean()
+    for step in range(DAMPING_STEPS + 1):
+        used = damping + step * DAMPING_STEP
+        damped = A.flip(0, 1)
+        damped.diagonal().add_(used * mean)
+        L, info = torch.linalg.cholesky_ex(damped)
+        if int(info) == 0:
+            R = L.flip(0, 1)
+            eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
+            return Factor(torch.linalg.solve_triangular(R, eye, upper=True), used)
+    raise NotPositiveDefinite(f"the Hessian is not positive definite, damping tried up to {used:.4f}")
+
+
+def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
+    """W - W B A^-1 with A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
+    return W - ((W @ B) @ U.T) @ U
+
+
+def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
+    """tr (W - Q) H (W - Q)^T + tr Q B Q^T, a scalar."""
+    E = W - Q
+    return ((E @ H) * E).sum() + ((Q @ B) * Q).sum()
+
+
+def top_eigenvalue(B: Tensor, U: Tensor, steps: int = 30) -> float:
+    """Largest eigenvalue of U B U^T, by power iteration: the largest generalised eigenvalue of (B, A) where U^T U = A^-1."""
+    v = torch.linspace(1, 2, B.shape[0], dtype=B.dtype, device=B.device)
+    value = B.new_zeros(())
+    for _ in range(steps):
+        v = v / v.norm().clamp(min=torch.finfo(B.dtype).tiny)
+        w = U @ (B @ (U.T @ v))
+        value = v @ w
+        v = w
+    return float(value)
+
+
+def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, damping: float) -> Solved:
+    """Quantize W under the objective above. With B = None this is GPTQ, bit for bit.
+
+    Args:
+        W: [r, d] float32. H: [d, d] float32. B: [d, d] float32 or None. None of them is modified.
+        grid, mode, damping: see the module's docstring.
+    Returns:
+        Solved. When no factorization succeeds the matrix is rounded to nearest and `fallback` is set, never silently.
+    Raises:
+        NotFinite: H or B holds NaN or infinity.
+    """
+    T = H if B is None else H + B
+    dead = T.diagonal() == 0
+    n_dead = int(dead.sum())
+    if n_dead:
+        # A channel that is never active: its weights cannot matter, and a zero pivot would stop the factorization.
+        W = W.masked_fill(dead, 0)
+        T = T + torch.diag(dead.to(T.dtype))
+        H = H + torch.diag(dead.to(H.dtype))
+    try:
+        if B is None:
+            loop = factorize(H, damping)
+            W1, top = W, None
+        else:
+            W1, loop, top = _shifted(W, H, T, B, mode, damping)
+    except NotPositiveDefinite:
+        return Solved(round_nearest(W, grid), W, None, True, None, n_dead)
+    return Solved(round_columns(W1, loop.U, grid), W1, loop.damping, False, top, n_dead)
+
+
+def _shifted(W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float) -> tuple[Tensor, Factor, float]:
+    """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H)."""
+    if mode in (Mode.exact, Mode.error_only):
+        sum_factor = factorize(T, damping)
+        nu = min(top_eigenvalue(B, sum_factor.U), 1 - 1e-6)  # of (B, H + B): nu = mu / (1 + mu)
+        return (W if mode is Mode.error_only else shift(W, B, sum_factor.U)), sum_factor, nu / (1 - nu)
+    own_factor = factorize(H, damping)
+    U = own_factor.U if mode is Mode.authors else factorize(T, damping).U
+    return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U)
