@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stages.common.errors import FairgateError
+from stages.common.gptq_format import BITS, pack, unpack
+
+
+def layer(bits: int, group: int, r: int = 96, d: int = 128, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    groups = 1 if group == -1 else d // group
+    codes = torch.randint(0, 2**bits, (r, d), dtype=torch.uint8, generator=generator)
+    scale = (torch.rand(r, groups, generator=generator) + 0.1).half()
+    zero = torch.randint(1, 2**bits, (r, groups), generator=generator)
+    return codes, scale, zero
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("group", [32, 64, -1])
+def test_unpack_gives_scale_times_code_minus_zero(bits: int, group: int) -> None:
+    codes, scale, zero = layer(bits, group)
+    width = 128 if group == -1 else group
+    expected = scale.float().repeat_interleave(width, 1) * (codes.int() - zero.repeat_interleave(width, 1))
+    assert torch.equal(unpack(pack(codes, scale, zero, bits, group), bits), expected)
+
+
+def test_words_by_hand() -> None:
+    codes = torch.zeros(1, 32, dtype=torch.uint8)
+    codes[0, :12] = torch.tensor([1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 5, 1], dtype=torch.uint8)
+    packed = pack(codes, torch.ones(1, 1), torch.full((1, 1), 4), 3, -1)
+    stream = sum(int(code) << (3 * i) for i, code in enumerate(codes[0]))
+    words = [(stream >> (32 * i)) & 0xFFFFFFFF for i in range(3)]
+    assert [int(w) & 0xFFFFFFFF for w in packed["qweight"][:, 0]] == words
+    assert int(packed["qzeros"][0, 0]) == 3
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_gptqmodel_reads_the_same_weight_and_packs_the_same_words(bits: int) -> None:
+    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+    from gptqmodel.quantization import QuantizeConfig
+    from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module, convert_gptq_v2_to_v1_format_module
+
+    codes, scale, zero = layer(bits, 32)
+    ours = pack(codes, scale, zero, bits, 32)
+    weight = unpack(ours, bits)
+    module = TorchLinear(
+        bits=bits, group_size=32, sym=False, desc_act=False, in_features=128, out_features=96, bias=False, pack_dtype=torch.int32
+    )
+    for name, tensor in ours.items():
+        getattr(module, name).copy_(tensor)
+    convert_gptq_v1_to_v2_format_module(module, bits, torch.int32)
+    module.post_init()
+    theirs = module.dequantize_weight().T.float()
+    assert torch.allclose(theirs, weight, atol=2e-3, rtol=1e-3)
+
+    linear = torch.nn.Linear(128, 96, bias=False)
+    linear.weight.data = weight
+    module.pack_original(linear, scale.float(), zero.int(), ours["g_idx"])
+    convert_gptq_v2_to_v1_format_module(module, QuantizeConfig(bits=bits, group_size=32))
+    for name in ("qweight", "qzeros", "scales", "g_idx"):
+        assert torch.equal(getattr(module, name).cpu(), ours[name]), name
+
+
+def test_a_zero_point_of_zero_is_refused() -> None:
+    codes, scale, zero = layer(4, 32)
+    zero[3, 1] = 0
+    with pytest.raises(FairgateError, match="zero points 0"):
+        pack(codes, scale, zero, 4, 32)
+
+
+def test_wrong_bits_and_wrong_groups_are_refused() -> None:
+    codes, scale, zero = layer(4, 32)
+    with pytest.raises(FairgateError, match="5 bits"):
+        pack(codes, scale, zero, 5, 32)
+    with pytest.raises(FairgateError, match="groups of 48"):
+        pack(codes, scale, zero, 4, 48)
+    with pytest.raises(FairgateError, match="at 8 bits"):
+        unpack(pack(codes, scale, zero, 4, 32), 8)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_sizes_that_do_not_fill_the_last_word(bits: int) -> None:
+    codes, scale, zero = layer(bits, 20, r=7, d=40)
+    width = scale.float().repeat_interleave(20, 1) * (codes.int() - zero.repeat_interleave(20, 1))
+    assert torch.equal(unpack(pack(codes, scale, zero, bits, 20), bits), width)
