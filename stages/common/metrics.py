@@ -381,8 +381,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         prefers=None,
         statistics={
             "accuracy": Statistic(_cells, "share", better="higher", span=1.0, combine=_mean),
-            "historical_bias": Statistic(_cells, "share", neutral=0.0, span=1.0, combine=_contrast(0.5, 0.5, -0.5, -0.5)),
-            "population_bias": Statistic(_cells, "share", neutral=0.0, span=1.0, combine=_contrast(0.5, -0.5, 0.5, -0.5)),
+            "historical_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=_contrast(0.5, 0.5, -0.5, -0.5)),
+            "population_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=_contrast(0.5, -0.5, 0.5, -0.5)),
         },
     ),
     "piqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
