@@ -25,3 +25,8 @@ def sha256_json(value: Any) -> str:
     """sha256 of the canonical JSON form (sorted keys, no spaces); ValueError on NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def weight_digest(folder: Path | str) -> str:
+    """sha256 of a checkpoint's weights: over the (name, sha256) of its safetensors files, whatever lies beside them."""
+    return sha256_json({path.name: sha256_file(path) for path in sorted(Path(folder).glob("*.safetensors"))})

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stages.common.errors import BadRecord, MissingFile
 from stages.common.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
@@ -127,7 +127,6 @@ class ModuleRow(Record):
     shift: float
     weight_change: float
     dead_columns: int
-    scale_dtype: str = "float16"
 
 
 class Quantization(Record):
@@ -150,7 +149,6 @@ class Quantization(Record):
     seed: int
     bytes_base: int
     bytes_packed: int
-    logit_difference: float | None
     notes: list[str]
     modules: list[ModuleRow]
 

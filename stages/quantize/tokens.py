@@ -17,7 +17,6 @@ from torch import Tensor
 from stages.common.errors import BadRecord
 from stages.common.records import Pair, Text
 
-
 T = TypeVar("T")
 
 
@@ -162,10 +161,10 @@ def pair_batches(pairs: Sequence[Encoded], alignment: Alignment, pad: int, batch
             for row in differences(pair.a, pair.b, alignment):
                 rows.append([((2 * index + side) * length + position, weight) for side, position, weight in row])
                 group.append(groups[pair.group])
-        at = torch.tensor([[r, column] for r, row in enumerate(rows) for column, _ in row]).T
+        at = torch.tensor([[r, column] for r, row in enumerate(rows) for column, _ in row], dtype=torch.int64).view(-1, 2).T
         weights = torch.tensor([weight for row in rows for _, weight in row])
         M = torch.sparse_coo_tensor(at, weights, (len(rows), len(sides) * length)).coalesce()
-        yield Batch(ids, mask, counts, len(sides), M, torch.tensor(group), len(part))
+        yield Batch(ids, mask, counts, len(sides), M, torch.tensor(group, dtype=torch.int64), len(part))
 
 
 def text_batches(texts: Sequence[list[int]], pad: int, batch_tokens: int) -> Iterator[Batch]:

@@ -1,0 +1,28 @@
+"""`python -m stages.quantize --recipe NAME`: one recipe of params.yaml -> data/models/NAME."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.common.cli import run
+from stages.common.params import load
+from stages.quantize.settings import Run, read_recipe
+from stages.quantize.stage import quantize
+
+
+def main(arguments: argparse.Namespace) -> None:
+    recipe = read_recipe(arguments.recipe, arguments.params)
+    settings = load(Run, "quantize", arguments.params)
+    out = arguments.out or Path("data/models") / arguments.recipe
+    quantize(arguments.recipe, recipe, settings, arguments.base, arguments.calibration, out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.quantize", description=__doc__)
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--base", type=Path, default=Path("data/base"))
+    parser.add_argument("--calibration", type=Path, default=Path("data/calibration"))
+    parser.add_argument("--out", type=Path)
+    sys.exit(run("quantize-{recipe}", main, parser))

@@ -1,0 +1,223 @@
+"""The methods by name: how a recipe turns a model and calibration data into quantized modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stages.common.errors import FairgateError
+from stages.common.records import ModuleRow, Status
+from stages.quantize.architectures import Architecture, debiased_blocks, debiased_modules
+from stages.quantize.collect import Statistics, Strength, Sums
+from stages.quantize.columns import Rounded, round_nearest
+from stages.quantize.objective import Mode, Solved, solve
+from stages.quantize.settings import FairGptq, Gptq, Rtn
+from stages.quantize.tokens import Alignment, Batch
+from stages.quantize.walk import SolveGroup, embed, linear, parallel, resident, sequential
+
+
+@dataclass(frozen=True)
+class QuantizedModule:
+    """One quantized linear module, on the CPU, and its row of `quantization.json`."""
+
+    rounded: Rounded
+    row: ModuleRow
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Batches of pairs and of text, and the number of groups that the group-mean constraint averages over."""
+
+    batches: list[Batch]
+    n_groups: int
+
+
+@dataclass(frozen=True)
+class Debias:
+    """Where the fairness term applies and how strongly; absent for plain GPTQ."""
+
+    modules: set[str]
+    blocks: set[int]
+    strength: Strength
+    mode: Mode
+    group_mean: bool
+
+
+def rtn(model: nn.Module, architecture: Architecture, recipe: Rtn) -> Iterator[QuantizedModule]:
+    """Round every linear module of every block to nearest."""
+    blocks = _blocks(model, architecture)
+    for index, block in enumerate(tqdm(blocks, desc="rtn", unit="block")):
+        for name in architecture.modules:
+            W = linear(block, name).weight.detach().float()
+            rounded = round_nearest(W, recipe.grid)
+            full = f"{architecture.blocks}.{index}.{name}"
+            yield QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, False, None))
+
+
+@torch.no_grad()
+def gptq(
+    model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device
+) -> Iterator[QuantizedModule]:
+    """GPTQ, or Fair-GPTQ if the recipe says so, block by block."""
+    blocks = _blocks(model, architecture)
+    debias = _debias(model, architecture, recipe, calibration, device)
+    activations = embed(model, blocks, calibration.batches, device)
+    run = sequential if recipe.collection == "sequential" else parallel
+    for index, block in enumerate(tqdm(blocks, desc=recipe.method, unit="block")):
+        done: list[QuantizedModule] = []
+        with resident(block, device):
+            solve_group = _solver(architecture, recipe, debias, done)
+            sums = _sums(debias, calibration, index, device)
+            outputs = run(block, index, architecture.groups, activations, sums, recipe.text_share, solve_group)
+        for activation, hidden in zip(activations, outputs, strict=True):
+            activation.hidden = hidden
+        yield from done
+
+
+def _blocks(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
+    blocks = model.get_submodule(architecture.blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    return blocks
+
+
+def _debias(
+    model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device
+) -> Debias | None:
+    """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
+    if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
+        return None
+    blocks = _blocks(model, architecture)
+    debias = Debias(
+        debiased_modules(architecture, recipe.modules),
+        debiased_blocks(len(blocks), recipe.blocks),
+        Strength(alpha=recipe.alpha, rho=recipe.rho),
+        recipe.mode,
+        recipe.alignment is Alignment.group_mean,
+    )
+    if recipe.rho is None or recipe.rho_scope == "module":
+        return debias
+    traces = trace_sums(model, architecture, debias, calibration, device, recipe.text_share)
+    return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
+
+
+@torch.no_grad()
+def trace_sums(
+    model: nn.Module, architecture: Architecture, debias: Debias, calibration: Calibration, device: torch.device, text_share: float | None
+) -> tuple[float, float]:
+    """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
+    totals = [0.0, 0.0]
+
+    def add(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+        count = len(debias.modules.intersection(group)) if index in debias.blocks else 0
+        if count and statistics.C is not None:
+            totals[0] += count * float(statistics.H.trace())
+            totals[1] += count * float(statistics.C.trace())
+
+    blocks = _blocks(model, architecture)
+    activations = embed(model, blocks, calibration.batches, device)
+    for index, block in enumerate(blocks):
+        kept = {name: parameter.data for name, parameter in block.named_parameters()}
+        with resident(block, device):
+            outputs = parallel(block, index, architecture.groups, activations, _sums(debias, calibration, index, device), text_share, add)
+        for name, parameter in block.named_parameters():
+            parameter.data = kept[name]
+        for activation, hidden in zip(activations, outputs, strict=True):
+            activation.hidden = hidden
+    if totals[1] == 0:
+        raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
+    return totals[0], totals[1]
+
+
+def _sums(debias: Debias | None, calibration: Calibration, index: int, device: torch.device) -> Callable[[str, int], Sums]:
+    """Makes empty sums; C is kept only where a debiased module reads it."""
+
+    def make(name: str, d: int) -> Sums:
+        with_C = debias is not None and index in debias.blocks
+        n_groups = calibration.n_groups if debias is not None and debias.group_mean else 0
+        return Sums(d, device, with_C, n_groups)
+
+    return make
+
+
+def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule]) -> SolveGroup:
+    """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
+
+    def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+        fair = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
+        B = debias.strength.matrix(statistics) if debias is not None and fair else None
+        mode = debias.mode if debias is not None else Mode.exact
+        for names, matrix in ((fair, B), ([name for name in group if name not in fair], None)):
+            if not names:
+                continue
+            modules = [linear(block, name) for name in names]
+            W = torch.cat([module.weight for module in modules])
+            try:
+                solved = solve(W, statistics.H, matrix, recipe.grid, mode, recipe.damping)
+            except FairgateError as error:
+                where = f"{architecture.blocks}.{index}.{'/'.join(names)}"
+                raise type(error)(error.what, where=where, remedy=error.remedy) from None
+            ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
+            start = 0
+            for name, module in zip(names, modules, strict=True):
+                stop = start + module.weight.shape[0]
+                rounded = solved.rounded.rows(start, stop)
+                full = f"{architecture.blocks}.{index}.{name}"
+                status = _status(solved, recipe.damping)
+                part = slice(start, stop)
+                row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, matrix is not None, ratio)
+                done.append(QuantizedModule(_cpu(rounded), row))
+                module.weight.data = rounded.Q
+                start = stop
+
+    return solve_group
+
+
+def _status(solved: Solved, damping: float) -> Status:
+    if solved.fallback:
+        return Status.fallback_rtn
+    return Status.damped if solved.damping is not None and solved.damping > damping else Status.ok
+
+
+def _cpu(rounded: Rounded) -> Rounded:
+    return Rounded(rounded.codes.cpu(), rounded.scale.cpu(), rounded.zero.cpu(), rounded.loss.cpu())
+
+
+def _row(
+    full: str,
+    index: int,
+    name: str,
+    W: Tensor,
+    W1: Tensor,
+    rounded: Rounded,
+    status: Status,
+    solved: Solved | None,
+    debiased: bool,
+    bias_ratio: float | None,
+) -> ModuleRow:
+    norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
+    return ModuleRow(
+        name=full,
+        block=index,
+        kind=name.rsplit(".", 1)[-1],
+        shape=(W.shape[0], W.shape[1]),
+        status=status,
+        debiased=debiased,
+        damping=None if solved is None else solved.damping,
+        loss=None if solved is None else float(rounded.loss.sum()),
+        bias_ratio=bias_ratio,
+        top_eigenvalue=None if solved is None else solved.top_eigenvalue,
+        shift=float((W1 - W).norm() / norm),
+        weight_change=float((rounded.Q - W).norm() / norm),
+        dead_columns=0 if solved is None else solved.dead,
+    )
+
+
+def select(recipe: Rtn, pairs: Sequence[Batch], texts: Sequence[Batch], n_groups: int) -> Calibration:
+    """The batches that a recipe calibrates on."""
+    wanted = recipe.calibration if isinstance(recipe, Gptq) else "none"
+    batches = [*(pairs if wanted in ("mixed", "pairs") else ()), *(texts if wanted in ("mixed", "text") else ())]
+    return Calibration(batches, n_groups)

@@ -1,0 +1,54 @@
+"""Everything that can be known to fail before a weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from stages.common.errors import FairgateError, MissingFile
+from stages.common.files import require_space
+from stages.quantize.architectures import Architecture, architecture_of
+from stages.quantize.settings import WIDTHS, Rtn
+from stages.quantize.walk import linear
+
+
+def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
+    """Check model, architecture, shapes, groups and disk space.
+
+    Raises:
+        MissingFile: no model in `base`. FairgateError: already quantized, unsupported architecture, a layer that the grid does not
+        divide (with the group sizes that do), or too little disk space.
+    """
+    if not (base / "config.json").is_file():
+        raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
+    config = AutoConfig.from_pretrained(base)
+    if getattr(config, "quantization_config", None) is not None:
+        remedy = "start from its full-precision version"
+        raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
+    architecture = architecture_of(config.model_type)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    blocks = model.get_submodule(architecture.blocks)
+    for index, block in enumerate(blocks.children()):
+        for name in architecture.modules:
+            module = linear(block, name)
+            _fits(f"{architecture.blocks}.{index}.{name}", module.out_features, module.in_features, recipe)
+    size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    require_space(out, size, what="the packed checkpoint")
+    return architecture
+
+
+def _fits(name: str, r: int, d: int, recipe: Rtn) -> None:
+    width = recipe.group_size
+    if width != -1 and d % width:
+        fitting = [w for w in WIDTHS if d % w == 0]
+        raise FairgateError(
+            f"group_size {width} does not divide the {d} inputs",
+            where=name,
+            remedy=f"group sizes that fit this layer: {', '.join(map(str, [*fitting, -1]))} (-1: one scale a row)",
+        )
+    if d % 32 or r % 32:
+        remedy = "the GPTQ layout needs multiples of 32 both ways"
+        raise FairgateError(f"shape {r} x {d} does not fill 32-bit words", where=name, remedy=remedy)

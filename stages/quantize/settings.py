@@ -1,0 +1,94 @@
+"""Recipes and run settings: what a person writes in params.yaml, validated before any weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stages.common.errors import UnknownName
+from stages.common.params import Section, parse, pick, read_params
+from stages.quantize.grid import Grid
+from stages.quantize.objective import Mode
+from stages.quantize.tokens import Alignment
+
+WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
+
+
+class Run(Section):
+    """Section `quantize`: how to run, the same for every recipe."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    seed: int
+    batch_tokens: int = Field(gt=0)
+
+
+class Rtn(Section):
+    """Round to nearest: no data."""
+
+    method: Literal["rtn"]
+    bits: Literal[2, 3, 4, 8]
+    group_size: int
+    symmetric: bool
+
+    @model_validator(mode="after")
+    def _known_width(self) -> Rtn:
+        if self.group_size != -1 and self.group_size not in WIDTHS:
+            raise ValueError(f"group_size must be -1 or one of {WIDTHS}")
+        return self
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.bits, self.group_size, self.symmetric)
+
+
+class Gptq(Rtn):
+    """GPTQ on the calibration data, without a fairness term.
+
+    calibration: which data enter H; text_share: the weight w of general text (default: its share of the tokens);
+    collection: `sequential` (inputs come from the blocks already quantized) or `parallel` (from the unquantized model).
+    """
+
+    method: Literal["gptq"]  # type: ignore[assignment]
+    damping: float = Field(0.01, ge=0, lt=1)
+    calibration: Literal["mixed", "pairs", "text"] = "mixed"
+    text_share: float | None = Field(None, ge=0, le=1)
+    collection: Literal["sequential", "parallel"] = "sequential"
+
+
+class FairGptq(Gptq):
+    """GPTQ with the group-fairness term (docs/methods.md)."""
+
+    method: Literal["fair_gptq"]  # type: ignore[assignment]
+    mode: Mode = Field(Mode.exact, strict=False)
+    alignment: Alignment = Field(Alignment.aligned, strict=False)
+    group_by: Literal["bias_type", "target"] = "bias_type"
+    alpha: float | None = Field(None, ge=0)
+    rho: float | None = Field(None, ge=0)
+    rho_scope: Literal["module", "global"] = "module"
+    modules: str | list[str] = "all"
+    blocks: str = "all"
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> FairGptq:
+        if (self.alpha is None) == (self.rho is None):
+            raise ValueError("give either alpha or rho, not both and not neither")
+        if self.calibration == "text":
+            raise ValueError("fair_gptq needs pairs: calibration must be 'mixed' or 'pairs'")
+        return self
+
+
+METHODS: dict[str, type[Rtn]] = {"rtn": Rtn, "gptq": Gptq, "fair_gptq": FairGptq}
+
+
+def read_recipe(name: str, path: Path | str) -> Rtn:
+    """Recipe `name` of the parameter file; unknown recipes, methods and parameters give the nearest right name."""
+    data: dict[str, Any] = pick(read_params(path), f"recipes.{name}", kind="recipe", where=f"{path}:recipes")
+    where = f"{path}:recipes.{name}"
+    method = data.get("method")
+    if method == "none":
+        raise UnknownName("method 'none' is the unquantized base: there is nothing to quantize", where=where, remedy="name another recipe")
+    if method not in METHODS:
+        raise UnknownName.of("method", str(method), [*METHODS, "none"], where=where)
+    return parse(METHODS[method], data, where=where)

@@ -1,0 +1,126 @@
+"""The stage: base model and calibration data in, packed checkpoint and its record out."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers.utils import logging as transformers_logging
+
+from stages.common.cli import log
+from stages.common.digests import sha256_file, sha256_folder, weight_digest
+from stages.common.files import atomic_folder
+from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
+from stages.quantize.architectures import Architecture
+from stages.quantize.export import packed, write_checkpoint
+from stages.quantize.methods import Calibration, QuantizedModule, gptq, rtn, select
+from stages.quantize.preflight import preflight
+from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
+from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
+
+
+def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, out: Path) -> Quantization:
+    """Quantize the model in `base` by `recipe` into the folder `out`, atomically; returns the record written beside the weights."""
+    architecture = preflight(base, out, recipe)
+    device = pick_device(run.device)
+    set_seed(run.seed)
+    transformers_logging.disable_progress_bar()
+    with _device_lock(device):
+        data, counts, notes = _calibration(recipe, run, base, calibration)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto").eval()
+        modules: list[QuantizedModule] = list(_modules(model, architecture, recipe, data, device))
+    with atomic_folder(out) as folder:
+        tensors = {module.row.name: packed(module.rounded, recipe) for module in modules}
+        bytes_base, bytes_packed = write_checkpoint(base, folder, tensors, recipe)
+        uses_data = isinstance(recipe, Gptq)
+        record = Quantization(
+            recipe=name,
+            method=recipe.method,
+            settings=recipe.model_dump(mode="json"),
+            architecture=architecture.name,
+            base_digest=sha256_folder(base),
+            weight_digest=weight_digest(folder),
+            pairs_digest=sha256_file(calibration / "pairs.jsonl") if uses_data else None,
+            text_digest=sha256_file(calibration / "text.jsonl") if uses_data else None,
+            **counts,
+            versions=_versions(device),
+            seed=run.seed,
+            bytes_base=bytes_base,
+            bytes_packed=bytes_packed,
+            notes=notes,
+            modules=[module.row for module in modules],
+        )
+        write_record(folder / "quantization.json", record)
+    fallbacks = sum(module.row.status is Status.fallback_rtn for module in modules)
+    log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(modules), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
+    return record
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+
+def _modules(
+    model: torch.nn.Module, architecture: Architecture, recipe: Rtn, data: Calibration, device: torch.device
+) -> Iterator[QuantizedModule]:
+    if isinstance(recipe, Gptq):
+        return gptq(model, architecture, recipe, data, device)
+    return rtn(model, architecture, recipe)
+
+
+def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calibration, dict[str, int], list[str]]:
+    """Batches for a recipe, what they count, and what a reader of the record should know."""
+    if not isinstance(recipe, Gptq):
+        return Calibration([], 0), {"pairs": 0, "texts": 0, "tokens": 0}, []
+    pairs, texts = read_records(Pair, folder / "pairs.jsonl"), read_records(Text, folder / "text.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    alignment = recipe.alignment if isinstance(recipe, FairGptq) else Alignment.aligned
+    group_by = recipe.group_by if isinstance(recipe, FairGptq) else "bias_type"
+    encoded = encode_pairs(pairs, tokenizer, alignment, group_by)
+    groups = {group: index for index, group in enumerate(sorted({pair.group for pair in encoded}))}
+    pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
+    pair_part = list(pair_batches(encoded, alignment, pad, run.batch_tokens, groups))
+    text_part = list(text_batches(encode_texts(texts, tokenizer), pad, run.batch_tokens))
+    data = select(recipe, pair_part, text_part, len(groups))
+    tokens = sum(int(batch.counts.sum()) for batch in data.batches)
+    used_pairs = sum(batch.pairs for batch in data.batches)
+    used_texts = sum(batch.sentences for batch in data.batches if batch.M is None)
+    notes = []
+    if (start := start_token(tokenizer)) is not None:
+        notes.append(f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence")
+    if len(encoded) < len(pairs):
+        notes.append(f"alignment {alignment.value} kept {len(encoded)} of {len(pairs)} pairs")
+    return data, {"pairs": used_pairs, "texts": used_texts, "tokens": tokens}, notes
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    """What the numbers depend on besides data and settings."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "device": device.type}
+    for package in ("fairgate", "transformers", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    if device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
+    return found
+
+
+@contextmanager
+def _device_lock(device: torch.device) -> Iterator[None]:
+    """One quantization per GPU: a lock that the kernel frees when the process dies, even by kill -9."""
+    if device.type != "cuda":
+        yield
+        return
+    path = Path(".fairgate") / f"gpu-{torch.cuda.current_device()}.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
