@@ -1,0 +1,22 @@
+"""`python -m stages.register`: the gate's verdict becomes an MLflow run and, if it approves, a model version."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.common import cli
+from stages.register.environment import set_environment
+
+
+def main(arguments: argparse.Namespace) -> None:
+    # MLflow reads part of its environment when it is imported.
+    set_environment()
+    from stages.register.register import register
+
+    register(Path.cwd(), Path(arguments.params))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("register", main, argparse.ArgumentParser(prog="python -m stages.register", description=__doc__)))

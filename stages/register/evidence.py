@@ -1,0 +1,86 @@
+"""The hash-bound verdict: it counts only beside the very policy, weights and inputs that it was reached on.
+
+The same check runs on the project (register) and on the artifacts that a run recorded (promote): both have the same layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.common.digests import sha256_file, sha256_json
+from stages.common.errors import FairgateError
+from stages.common.params import pick, read_params
+from stages.common.records import Quantization, VerdictRecord, read_record
+
+WEIGHTS = "model.safetensors"
+
+
+class BrokenBinding(FairgateError):
+    """A verdict that does not belong to the files beside it."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A verdict and what it binds; `files` are the paths, relative to the root, that it takes to check it again."""
+
+    verdict: VerdictRecord
+    verdict_digest: str
+    policy: dict[str, Any]
+    quantization: Quantization
+    files: tuple[str, ...]
+
+
+def verdict_path(candidate: str) -> str:
+    return f"data/reports/{candidate}/verdict.json"
+
+
+def quantization_path(candidate: str) -> str:
+    return f"data/models/{candidate}/quantization.json"
+
+
+def read_evidence(root: Path, params: str = "params.yaml") -> Evidence:
+    """The candidate's verdict and records below `root`, unchecked.
+
+    Raises: MissingFile, BadRecord naming the file and the stage that writes it.
+    """
+    policy = pick(read_params(root / params), "gate")
+    candidate = pick(policy, "candidate", where=f"{root / params}:gate")
+    path = verdict_path(candidate)
+    verdict = read_record(VerdictRecord, root / path)
+    if verdict.candidate != candidate:
+        raise _broken(root / path, f"the verdict is about {verdict.candidate!r}, the policy names {candidate!r}")
+    quantization = read_record(Quantization, root / quantization_path(candidate))
+    files = (params, path, quantization_path(candidate), *verdict.inputs)
+    return Evidence(verdict, sha256_file(root / path), policy, quantization, tuple(dict.fromkeys(files)))
+
+
+def check_binding(root: Path, weights: Path, evidence: Evidence) -> None:
+    """Recompute every digest that the verdict binds.
+
+    Args:
+        root: folder with params.yaml and data/, as in the project.
+        weights: the packed weights themselves (model.safetensors).
+    Raises:
+        BrokenBinding: policy, weights or an input is not what the gate read; the message names it.
+    """
+    verdict = evidence.verdict
+    where = root / verdict_path(verdict.candidate)
+    if sha256_json(evidence.policy) != verdict.policy_digest:
+        raise _broken(where, "the policy (section `gate` of params.yaml) is not the one of the verdict")
+    for name, digest in verdict.inputs.items():
+        if not (root / name).is_file():
+            raise _broken(where, f"input {name} of the verdict is missing")
+        if sha256_file(root / name) != digest:
+            raise _broken(where, f"input {name} has changed since the verdict")
+    if evidence.quantization.weight_digest != verdict.weight_digest:
+        raise _broken(where, "quantization.json and the verdict name different weights")
+    if not weights.is_file():
+        raise _broken(where, f"the weights {weights} are missing")
+    if sha256_file(weights) != verdict.weight_digest:
+        raise _broken(where, f"the weights {weights} have changed since the verdict")
+
+
+def _broken(where: Path, what: str) -> BrokenBinding:
+    return BrokenBinding(what, where=str(where), remedy="run `dvc repro gate`; a verdict holds for exactly the files it was reached on")

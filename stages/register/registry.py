@@ -1,0 +1,139 @@
+"""MLflow's runs, versions and aliases behind the few calls this project makes; the only door to them for the flows too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
+
+from stages.common.errors import FairgateError
+from stages.common.records import Registration, Verdict
+from stages.register.environment import require_reachable, tracking_uri, without_credentials
+
+CANDIDATE = "candidate"
+EVIDENCE = "evidence"
+
+
+class Registry:
+    """One tracking server or SQLite file. Every method raises FairgateError, naming the URI, where MLflow fails.
+
+    Args:
+        root: the project; its mlflow.db is used unless MLFLOW_TRACKING_URI names something else.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = tracking_uri(root)
+        require_reachable(self.uri)
+        with self.errors():
+            self.client = MlflowClient(tracking_uri=self.uri)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError) as error:
+            first = str(error).strip().splitlines()[0].replace(self.uri, without_credentials(self.uri))
+            remedy = "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"
+            raise FairgateError(f"MLflow failed: {first}", where=without_credentials(self.uri), remedy=remedy) from error
+
+    def experiment(self, name: str) -> str:
+        """Id of the experiment, made if absent. Beside a SQLite file the artifacts lie in the project's mlartifacts/."""
+        with self.errors():
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                local = self.uri.startswith("sqlite:")
+                return self.client.create_experiment(name, (self.root.resolve() / "mlartifacts").as_uri() if local else None)
+        if found.lifecycle_stage != "active":
+            raise FairgateError(
+                f"experiment {name!r} is deleted",
+                where=without_credentials(self.uri),
+                remedy="restore it (`mlflow experiments restore`) or name another in `register.experiment`",
+            )
+        return found.experiment_id
+
+    def find_run(self, experiment_id: str, weight_digest: str, verdict_digest: str) -> Run | None:
+        """The newest finished run about these weights and this verdict."""
+        query = f"tags.`model.sha` = '{weight_digest}' and tags.`verdict.sha` = '{verdict_digest}' and attributes.status = 'FINISHED'"
+        with self.errors():
+            return next(iter(self.client.search_runs([experiment_id], query, max_results=1)), None)
+
+    def find_version(self, name: str, weight_digest: str, verdict_digest: str) -> ModelVersion | None:
+        """The newest version of these weights under this verdict."""
+        query = f"name = '{name}' and tags.`model.sha` = '{weight_digest}' and tags.`verdict.sha` = '{verdict_digest}'"
+        with self.errors():
+            return max(self.client.search_model_versions(query), key=lambda version: int(version.version), default=None)
+
+    def version(self, name: str, version: str) -> ModelVersion:
+        with self.errors():
+            try:
+                return self.client.get_model_version(name, version)
+            except MlflowException as error:
+                if not _absent(error):
+                    raise
+        raise FairgateError(f"model {name!r} has no version {version}", where=without_credentials(self.uri))
+
+    def run(self, run_id: str) -> Run | None:
+        """The run, or None where it does not exist or was deleted."""
+        with self.errors():
+            try:
+                run = self.client.get_run(run_id)
+            except MlflowException as error:
+                if _absent(error):
+                    return None
+                raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """alias -> version; empty where the model does not exist."""
+        with self.errors():
+            try:
+                return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
+            except MlflowException as error:
+                if _absent(error):
+                    return {}
+                raise
+
+    def move_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point the alias at `version`; None removes it."""
+        with self.errors():
+            if version is None:
+                self.client.delete_registered_model_alias(name, alias)
+            else:
+                self.client.set_registered_model_alias(name, alias, version)
+
+    def tag_version(self, name: str, version: str, tags: dict[str, str]) -> None:
+        with self.errors():
+            for key, value in tags.items():
+                self.client.set_model_version_tag(name, version, key, value)
+
+    def download(self, uri: str, folder: Path) -> Path:
+        """Artifacts at a runs:/ or models:/ URI, below `folder`."""
+        with self.errors():
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self.uri))
+
+    def lost(self, receipt: Registration) -> list[str]:
+        """What the receipt names and the live registry does not have; empty if all is there.
+
+        An alias at another version is no loss: another candidate was registered since.
+        """
+        missing = [] if self.run(receipt.run_id) else [f"run {receipt.run_id}"]
+        if receipt.verdict is Verdict.approve:
+            found = self.find_version(receipt.model_name, receipt.weight_digest, receipt.verdict_digest)
+            if found is None or str(found.version) != receipt.model_version:
+                missing.append(f"version {receipt.model_version} of {receipt.model_name}")
+            if CANDIDATE not in self.aliases(receipt.model_name):
+                missing.append(f"alias {CANDIDATE}")
+        return missing
+
+
+def _absent(error: MlflowException) -> bool:
+    return error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)

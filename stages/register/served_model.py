@@ -1,0 +1,44 @@
+"""What serves an approved checkpoint: MLflow stores this file beside it ("models from code").
+
+It runs where neither this project nor its repository exists, so it imports nothing of either.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class ServedModel(PythonModel):
+    """Greedy continuation of each prompt, at most `max_new_tokens` (model_config) tokens long."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        # gptqmodel sizes its pools when imported; its default of one worker on two cores cannot load a model.
+        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = context.artifacts["checkpoint"]
+        gpu = torch.cuda.is_available()
+        self.max_new_tokens = int(context.model_config["max_new_tokens"])
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu"
+        ).eval()
+
+    def predict(self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:
+        return [self._continue(prompt) for prompt in model_input]
+
+    def _continue(self, prompt: str) -> str:
+        # One prompt at a time: no padding, so an answer does not depend on its neighbours.
+        inputs = self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(self.model.device)
+        tokens = self.model.generate(
+            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.eos_token_id
+        )
+        return str(self.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+set_model(ServedModel())
