@@ -170,7 +170,11 @@ class Outcome(StrEnum):
 
 
 class Check(Record):
-    """One line of the verdict. Harm is positive when the candidate is worse; `low` and `high` are its one-sided bounds."""
+    """One line of the verdict. Harm is positive when the candidate is worse; `low` and `high` are its one-sided bounds.
+
+    n counts independent units (what the bootstrap resamples), items the rows behind them; n_needed is the n that would decide an
+    open check if its estimate stayed; detectable is the smallest margin that a harmless candidate meets with 80 % power.
+    """
 
     written_by: ClassVar[str] = "gate"
     name: str
@@ -188,6 +192,8 @@ class Check(Record):
     n_minimum: int
     n_needed: int | None
     reason: str
+    items: int | None = None
+    detectable: float | None = None
 
 
 class VerdictRecord(Record):

@@ -1,0 +1,67 @@
+"""`python -m stages.gate`: judge gate.candidate against gate.reference and write data/reports/<candidate>/verdict.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.common.cli import run
+from stages.common.digests import sha256_file, sha256_json
+from stages.common.errors import BadRecord, MissingFile
+from stages.common.params import pick, read_params
+from stages.common.records import Quantization, VerdictRecord, read_items, read_record, write_record
+from stages.gate.decide import decide
+from stages.gate.policy import read_policy
+from stages.gate.table import render
+
+DATA = Path("data")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    policy = read_policy(arguments.params)
+    target = DATA / "reports" / policy.candidate / "verdict.json"
+    # A verdict must not outlive the inputs that it judged, whatever goes wrong below.
+    target.unlink(missing_ok=True)
+    q, b = (DATA / "evaluation" / name for name in (policy.candidate, policy.reference))
+    records = DATA / "models" / policy.candidate / "quantization.json"
+    inputs = [q / "items.parquet", q / "environment.json", b / "items.parquet", b / "environment.json", records]
+    for path in inputs:
+        if not path.is_file():
+            raise MissingFile("no such file", where=str(path), remedy="run `dvc repro gate`, which makes what the gate needs")
+    quantization = read_record(Quantization, records)
+    if quantization.recipe != policy.candidate:
+        what = f"holds recipe {quantization.recipe!r} instead of {policy.candidate!r}"
+        raise BadRecord(what, where=str(records), remedy="run `dvc repro quantize`")
+    decision = decide(policy, _items(q, policy.candidate), _items(b, policy.reference), quantization)
+    record = VerdictRecord(
+        verdict=decision.verdict,
+        candidate=policy.candidate,
+        reference=policy.reference,
+        reasons=decision.reasons,
+        checks=decision.checks,
+        policy_digest=sha256_json(pick(read_params(arguments.params), "gate")),
+        weight_digest=quantization.weight_digest,
+        inputs={path.as_posix(): sha256_file(path) for path in inputs},
+        confidence=policy.confidence,
+        draws=policy.draws,
+        seed=policy.seed,
+    )
+    write_record(target, record)
+    print(render(record))
+
+
+def _items(folder: Path, model: str) -> pa.Table:
+    path = folder / "items.parquet"
+    table = read_items(path)
+    others = pc.unique(table["model"]).to_pylist()
+    if others != [model]:
+        raise BadRecord(f"holds items of {others} instead of {model!r}", where=str(path), remedy="run `dvc repro evaluate`")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run("gate", main, argparse.ArgumentParser(prog="python -m stages.gate", description=__doc__)))
