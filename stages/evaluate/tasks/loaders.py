@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ def plain_text(**metadata: Any) -> dict[str, Dataset]:
 
 def redditbias(**metadata: Any) -> dict[str, Dataset]:
     """Comment about the target group and its copy with the group word swapped; comments in the files of `without` are left out."""
-    known = {_normalise(row[side]) for path in _paths(metadata, "without") for row in _csv(path) for side in ("comments", "comments_processed")}
+    known = {
+        _normalise(row[side]) for path in _paths(metadata, "without") for row in _csv(path) for side in ("comments", "comments_processed")
+    }
     rows: Rows = []
     total: Rows = []
     for path, group in zip(_paths(metadata), metadata["groups"], strict=True):
@@ -116,15 +118,34 @@ def redditbias(**metadata: Any) -> dict[str, Dataset]:
 
 
 def winobias(**metadata: Any) -> dict[str, Dataset]:
-    """Line k of a pro file against line k of its anti file. Lines 2k - 1 and 2k share their occupations: one cluster."""
-    paths = _paths(metadata)
+    """Lines `N The [developer] argued with the designer because [she] ...`: who is meant, the referent or the neighbour line's.
+
+    Lines 2k - 1 and 2k of a file swap the occupation and form a cluster, together with those of the other side. Items whose neighbour
+    names the same referent have no wrong option and are left out.
+    """
     rows: Rows = []
-    for kind, pro, anti in zip(metadata["kinds"], paths[::2], paths[1::2], strict=True):
-        for number, pair in enumerate(zip(_lines(pro), _lines(anti), strict=True)):
-            sides = dict(zip(("pro", "anti"), (re.sub(r"^\d+ |[\[\]]", "", line).strip() for line in pair), strict=True))
-            rows.append(_row(f"{kind}-{number}", f"{kind}-{number // 2}", "gender", kind) | sides)
-    _count(rows, metadata, paths[0].parent)
+    total = 0
+    for path, (side, kind) in zip(_paths(metadata), metadata["parts"], strict=True):
+        lines = [_brackets(line, f"{path}:{number + 1}") for number, line in enumerate(_lines(path))]
+        total += len(lines)
+        for number, (sentence, referent, pronoun) in enumerate(lines):
+            other = lines[number ^ 1][1]
+            options = sorted({referent, other})
+            if len(options) == 2:
+                subgroup = f"{side}_{'male' if pronoun in ('he', 'him', 'his') else 'female'}"
+                fields = {"sentence": sentence, "pronoun": pronoun.capitalize(), "options": options, "label": options.index(referent)}
+                rows.append(_row(f"{side}-{kind}-{number}", f"{kind}-{number // 2}", "gender", subgroup) | fields)
+    _count([None] * total, metadata, Path(metadata["raw"]) / metadata["set"])
     return _test(rows, metadata)
+
+
+def _brackets(line: str, where: str) -> tuple[str, str, str]:
+    """Sentence, referent and pronoun of one WinoBias line; a third bracket repeats the pronoun."""
+    marked = re.findall(r"\[(.*?)\]", line)
+    if len(marked) < 2 or marked[1].lower() not in ("he", "him", "his", "she", "her", "hers"):
+        raise BadRecord(f"brackets {marked}: a referent and a pronoun are needed", where=where)
+    sentence = re.sub(r"^\d+ |[\[\]]", "", line).strip()
+    return sentence, re.sub(r"^(the|an?) ", "", marked[0].strip(), flags=re.I), marked[1].lower()
 
 
 def prefers_first(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
@@ -138,12 +159,14 @@ def _paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
     paths = [raw / name for name in metadata.get(key, [])]
     for path in paths:
         if not path.is_file():
-            raise MissingFile(f"no data for {metadata['set']}", where=str(path), remedy="run `dvc repro fetch`, or name the folder as `raw`")
+            raise MissingFile(
+                f"no data for {metadata['set']}", where=str(path), remedy="run `dvc repro fetch`, or name the folder as `raw`"
+            )
     return paths
 
 
-def _count(rows: Iterable[Any], metadata: dict[str, Any], where: Path) -> None:
-    found = len(list(rows))
+def _count(rows: Sequence[Any], metadata: dict[str, Any], where: Path) -> None:
+    found = len(rows)
     accepted = metadata["records"]
     if found not in accepted.values():
         known = ", ".join(f"{count} ({origin})" for origin, count in accepted.items())
@@ -160,7 +183,9 @@ def _row(item: str, cluster: str, group: str | None = None, subgroup: str | None
 
 def _test(rows: Rows, metadata: dict[str, Any]) -> dict[str, Dataset]:
     if not rows:
-        raise FairgateError("no item is left", where=str(metadata["set"]), remedy="look at the split file and at the filters of the task file")
+        raise FairgateError(
+            "no item is left", where=str(metadata["set"]), remedy="look at the split file and at the filters of the task file"
+        )
     return {"test": Dataset.from_list(rows)}
 
 

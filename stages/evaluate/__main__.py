@@ -1,0 +1,44 @@
+"""`python -m stages.evaluate --recipe NAME`: score one model and write data/evaluation/NAME/."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stages.common import cli
+from stages.common.params import load, pick, read_params
+from stages.common.records import Role
+
+DATA = Path("data")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    from stages.evaluate.run import evaluate, model_folder
+    from stages.evaluate.settings import Evaluate
+
+    recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
+    pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
+    settings = load(Evaluate, "evaluate", arguments.params)
+    role = Role(arguments.role or settings.role)
+    # Only the gate's tables feed the pipeline; a development run never replaces one.
+    place = "evaluation" if role == Role.gate else "development"
+    evaluate(
+        arguments.recipe,
+        model_folder(recipes, arguments.recipe, DATA),
+        arguments.out or DATA / place / arguments.recipe,
+        settings,
+        role=role,
+        split=DATA / "calibration" / "split.json",
+        raw=DATA / "raw",
+        tasks=arguments.task,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
+    parser.add_argument("--recipe", required=True, help="recipe of params.yaml")
+    parser.add_argument("--role", choices=[Role.gate.value, Role.development.value], help="instead of evaluate.role")
+    parser.add_argument("--task", action="append", default=[], help="only this task; may be repeated")
+    parser.add_argument("--out", type=Path, help="output folder")
+    sys.exit(cli.run("evaluate-{recipe}", main, parser))

@@ -1,0 +1,122 @@
+"""Tasks as lm-eval reads them: the task files are the only definition of data, prompt and options."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval.tasks import TaskManager
+
+from stages.common.errors import FairgateError, UnknownName
+from stages.common.records import Role, Split
+
+FOLDER = Path(__file__).parent / "tasks"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item: (context, option) texts in the task's order; `chars` counts each option without the delimiter before it."""
+
+    id: str
+    cluster: str
+    group: str | None
+    subgroup: str | None
+    gold: int | None
+    prompts: tuple[tuple[str, str], ...]
+    chars: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One task with all its items; `window` is set where a whole text is scored in windows of that many tokens.
+
+    upstream: items of the complete benchmark, where the carrier of the data holds only a part of it.
+    """
+
+    name: str
+    version: str
+    data: str
+    role: Role
+    items: tuple[Item, ...]
+    window: int | None
+    upstream: int | None
+
+
+class Catalogue:
+    """The task folder, indexed once."""
+
+    def __init__(self, *, raw: Path | None = None, split: Path | None = None, folder: Path = FOLDER) -> None:
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        places = {"raw": raw, "split": split}
+        self._manager = TaskManager(
+            include_defaults=False, include_path=str(folder), metadata={key: str(path) for key, path in places.items() if path}
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._manager.all_subtasks)
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """The `metadata` of a task file; UnknownName gives the nearest right name."""
+        if name not in self.names:
+            raise UnknownName.of("task", name, self.names, where=str(FOLDER.name))
+        return dict((self._manager.task_index[name].cfg or {})["metadata"])
+
+    def require(self, names: Sequence[str], role: Role, split: Split) -> None:
+        """Refuse a task whose data the split file does not give to `role`; nothing is read yet.
+
+        A task that is cut to the terms held out for its role (`terms`) may share its data set with calibration.
+        """
+        for name in names:
+            metadata = self.metadata(name)
+            data, where = metadata["set"], f"task {name}"
+            if metadata["role"] != role:
+                raise FairgateError(
+                    f"is a {metadata['role']} task, asked for as {role}",
+                    where=where,
+                    remedy=f"take it out, or run `--role {metadata['role']}`",
+                )
+            given = split.roles.get(data)
+            if metadata.get("terms") == role and getattr(split, f"{role}_terms"):
+                continue
+            if given != role:
+                stands = f"has the role {given}" if given else "has no role"
+                raise FairgateError(
+                    f"data set {data!r} {stands} in the split file, not {role}: a result on it would not be held out",
+                    where=where,
+                    remedy="take the task out of evaluate.tasks; docs/architecture.md says who may be used for what",
+                )
+
+    def load(self, name: str) -> Benchmark:
+        """Read one task with its data; the hooks check record counts."""
+        metadata = self.metadata(name)
+        task = self._manager.load([name])["tasks"][name]
+        return Benchmark(
+            name=name,
+            version=str(task.VERSION),
+            data=metadata["set"],
+            role=Role(metadata["role"]),
+            items=tuple(_item(task, doc) for doc in task.eval_docs),
+            window=metadata.get("window"),
+            upstream=metadata.get("of"),
+        )
+
+
+def _item(task: Any, doc: dict[str, Any]) -> Item:
+    requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(task.task_name, 0, 1))
+    choice = task.OUTPUT_TYPE == "multiple_choice"
+    prompts = tuple((r.args[0], r.args[1]) for r in requests) if choice else (("", requests.args[0]),)
+    texts = task.doc_to_choice(doc) if choice else [prompts[0][1]]
+    return Item(
+        id=doc["item_id"],
+        cluster=doc["cluster"],
+        group=doc["group"],
+        subgroup=doc["subgroup"],
+        # In pairs of sentences the target only tells lm-eval which side is counted.
+        gold=task.doc_to_target(doc) if "label" in doc else None,
+        prompts=prompts,
+        chars=tuple(len(text) for text in texts),
+    )

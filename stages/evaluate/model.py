@@ -1,0 +1,131 @@
+"""Load a model for scoring: an ordinary folder as it is, a packed GPTQ checkpoint unpacked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from stages.common.errors import FairgateError, MissingFile
+from stages.common.gptq_format import NAMES, unpack
+
+# The packed kernel computes in float16 from float16 scales; its logits and those of the unpacked weights agree within this share
+# of the largest logit (float16 keeps 11 bits, and errors add up over the layers).
+KERNEL_TOLERANCE = 0.02
+_SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and said that it was right."
+
+
+@dataclass(frozen=True)
+class Model:
+    """A causal language model split at the vocabulary: hidden states of all positions, logits of chosen ones.
+
+    `packed`: the weights came out of a packed checkpoint. `context`: positions of the model.
+    """
+
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    context: int
+    packed: bool
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """[B, L] ids -> [B, L, width], the input of the output embedding."""
+        return self.network.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[n, width] -> [n, vocabulary]."""
+        return self.network.get_output_embeddings()(states)
+
+
+def load(folder: Path, *, dtype: str, device: str) -> Model:
+    """Load a Hugging Face folder; quantized modules are dequantized, so that scoring runs on plain matrices.
+
+    Raises:
+        MissingFile: no model there.
+        FairgateError: another quantization than GPTQ, or an architecture that scales its logits after the output embedding.
+    """
+    if not (folder / "config.json").is_file():
+        raise MissingFile("no model (config.json) in this folder", where=str(folder), remedy="run `dvc repro` for the stage that makes it")
+    config = AutoConfig.from_pretrained(folder)
+    target = torch.device(_device(device))
+    state = None
+    if quantization := getattr(config, "quantization_config", None):
+        state = _unpacked(folder, quantization)
+        del config.quantization_config
+    network = AutoModelForCausalLM.from_pretrained(
+        None if state else folder,  # type: ignore[arg-type]
+        config=config,
+        state_dict=state,
+        dtype=getattr(torch, dtype),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), packed=state is not None)
+    _check_split(model, folder)
+    return model
+
+
+def kernel_difference(model: Model, folder: Path) -> float:
+    """Largest difference between the logits of the packed kernel and of the unpacked weights on a sentence, as share of the largest logit.
+
+    Raises:
+        FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
+    """
+    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16 if model.device.type == "cuda" else torch.float32)
+    packed = packed.eval().to(model.device)
+    ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
+    with torch.inference_mode():
+        theirs = packed(input_ids=ids).logits.float()
+        ours = model.network(input_ids=ids).logits.float()
+    difference = float((theirs - ours).abs().max() / ours.abs().max())
+    if not difference <= KERNEL_TOLERANCE:
+        raise FairgateError(
+            f"logits of the packed kernel differ by {difference:.3g} of the largest logit, {KERNEL_TOLERANCE} is allowed",
+            where=str(folder),
+            remedy="the packed file does not say what its weights say: run `dvc repro quantize` again",
+        )
+    return difference
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise FairgateError(f"device {name!r}, but torch sees no GPU", where="evaluate.device", remedy="use `auto` or `cpu`")
+    return name
+
+
+def _unpacked(folder: Path, quantization: Any) -> dict[str, Tensor]:
+    """All tensors of a packed checkpoint, with the four of each packed module replaced by its weight."""
+    settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
+    if settings.get("quant_method") != "gptq" or settings.get("checkpoint_format", "gptq") != "gptq":
+        kind = f"{settings.get('quant_method')} / {settings.get('checkpoint_format')}"
+        raise FairgateError(f"quantization {kind!r}", where=str(folder / "config.json"), remedy="only the GPTQ v1 format is read")
+    stored: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        stored |= load_file(file)
+    modules = sorted(name.removesuffix(".qweight") for name in stored if name.endswith(".qweight"))
+    if not modules:
+        raise FairgateError(
+            "config.json names a quantization, but no module is packed", where=str(folder), remedy="run `dvc repro quantize`"
+        )
+    for module in modules:
+        parts = {part: stored.pop(f"{module}.{part}") for part in NAMES}
+        stored[f"{module}.weight"] = unpack(parts, int(settings["bits"]))
+    return stored
+
+
+def _check_split(model: Model, folder: Path) -> None:
+    """Hidden states times output embedding must be the model's own logits."""
+    ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids[:, :8].to(model.device)
+    with torch.inference_mode():
+        whole = model.network(input_ids=ids).logits.float()
+        split = model.logits(model.hidden(ids)).float()
+    if not torch.allclose(whole, split, atol=1e-3, rtol=1e-3, equal_nan=True):
+        raise FairgateError(
+            "this architecture changes its logits after the output embedding", where=str(folder), remedy="supported: Llama family, OPT"
+        )

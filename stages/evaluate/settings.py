@@ -1,0 +1,27 @@
+"""The `evaluate` section of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.common.params import Section
+
+
+class Evaluate(Section):
+    """What is measured, and how much of it.
+
+    role: the role that a data set must have in split.json to be evaluated; `--role` asks for another one.
+    device: auto, cpu, cuda or cuda:N.
+    batch_tokens: tokens of one forward pass, padding included; results do not depend on it beyond rounding.
+    tasks: items drawn of each task, whole clusters at a time; null takes all. A run takes those of its role; where none has it,
+        every task of that role, whole.
+    """
+
+    role: Literal["gate", "development"]
+    seed: int
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    batch_tokens: int = Field(gt=0)
+    tasks: dict[str, int | None]
