@@ -155,7 +155,7 @@ class Statistic:
         better: `higher` or `lower`, or None where `neutral` is the ideal.
         neutral: the ideal of a two-sided bias score.
         span: how far one item alone can move the value (100 for a percentage, 1 for a share); None: no limit.
-        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms) or `groups`.
+        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms) or `subgroups`.
         combine: ratios [..., k] -> value [...].
         empty: the ratio where the denominator is zero.
     """
@@ -165,7 +165,7 @@ class Statistic:
     better: Literal["higher", "lower"] | None = None
     neutral: float | None = None
     span: float | None = None
-    mean_over: Literal["items", "clusters", "groups"] = "items"
+    mean_over: Literal["items", "clusters", "subgroups"] = "items"
     combine: Callable[[Array], Array] = _first
     empty: float = np.nan
 
@@ -184,8 +184,9 @@ class Statistic:
         combine = self.combine
         if self.mean_over == "clusters":
             weight = weight / np.maximum(np.bincount(items.cluster, weight, items.clusters)[items.cluster], 1)
-        if self.mean_over == "groups" and group is None and items.groups:
-            member = np.stack([items.group == name for name in items.groups], 1)
+        if self.mean_over == "subgroups":
+            names = sorted({name or "" for name in items.subgroup[inside]})
+            member = np.stack([items.subgroup == (name or None) for name in names], 1)
             numerators, denominators, combine = numerators * member, denominators * member, _mean
         return Components(
             numerators=_sum(numerators * weight[:, None], items),
@@ -374,7 +375,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "redditbias_valid": Benchmark(
         options=2,
         prefers=_prefers_per_token,
-        statistics={"ss": Statistic(_untied, "%", neutral=50.0, span=100.0, mean_over="groups", empty=50.0), **_SIDES},
+        statistics={"ss": Statistic(_untied, "%", neutral=50.0, span=100.0, mean_over="subgroups", empty=50.0), **_SIDES},
     ),
     "winobias_dev": Benchmark(
         options=2,
