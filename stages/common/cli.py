@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import platform
@@ -32,8 +31,8 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     parser.add_argument("--params", default="params.yaml", help="parameter file")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "urllib3", "filelock", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for noisy in ("httpx", "urllib3", "filelock", "datasets", "huggingface_hub", "torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
     signal.signal(signal.SIGTERM, _interrupt)
     _offline()
@@ -82,7 +81,3 @@ def _gpu_peak_gib() -> float | None:
     if torch is None or not torch.cuda.is_available():
         return None
     return round(torch.cuda.max_memory_allocated() / 2**30, 3)
-
-
-def print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, sort_keys=True))

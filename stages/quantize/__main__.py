@@ -8,11 +8,13 @@ from pathlib import Path
 
 from stages.common.cli import run
 from stages.common.params import load
-from stages.quantize.settings import Run, read_recipe
-from stages.quantize.stage import quantize
 
 
 def main(arguments: argparse.Namespace) -> None:
+    # Imported here, after logging is set up: torch and transformers take seconds and have much to say.
+    from stages.quantize.settings import Run, read_recipe
+    from stages.quantize.stage import quantize
+
     recipe = read_recipe(arguments.recipe, arguments.params)
     settings = load(Run, "quantize", arguments.params)
     out = arguments.out or Path("data/models") / arguments.recipe

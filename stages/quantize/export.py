@@ -40,6 +40,8 @@ def write_checkpoint(base: Path, out: Path, modules: dict[str, dict[str, Tensor]
     for module, tensors in modules.items():
         state |= {f"{module}.{part}": tensor for part, tensor in tensors.items()}
     save_torch_state_dict(state, out, max_shard_size="5GB")
+    for file in out.iterdir():
+        file.chmod(0o644)  # the safetensors writer makes files private to the user
     for file in sorted(base.iterdir()):
         if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json")) and file.name != "SOURCE.json":
             shutil.copyfile(file, out / file.name)

@@ -17,7 +17,7 @@ from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.objective import Mode, Solved, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.tokens import Alignment, Batch
-from stages.quantize.walk import SolveGroup, embed, linear, parallel, resident, sequential
+from stages.quantize.walk import SolveGroup, embed, linear, resident, run_block
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,20 @@ def gptq(
     blocks = _blocks(model, architecture)
     debias = _debias(model, architecture, recipe, calibration, device)
     activations = embed(model, blocks, calibration.batches, device)
-    run = sequential if recipe.collection == "sequential" else parallel
     for index, block in enumerate(tqdm(blocks, desc=recipe.method, unit="block")):
         done: list[QuantizedModule] = []
         with resident(block, device):
             solve_group = _solver(architecture, recipe, debias, done)
-            sums = _sums(debias, calibration, index, device)
-            outputs = run(block, index, architecture.groups, activations, sums, recipe.text_share, solve_group)
+            outputs = run_block(
+                block,
+                index,
+                architecture.groups,
+                activations,
+                _sums(debias, calibration, index, device),
+                recipe.text_share,
+                solve_group,
+                sequential=recipe.collection == "sequential",
+            )
         for activation, hidden in zip(activations, outputs, strict=True):
             activation.hidden = hidden
         yield from done
@@ -122,7 +129,8 @@ def trace_sums(
     for index, block in enumerate(blocks):
         kept = {name: parameter.data for name, parameter in block.named_parameters()}
         with resident(block, device):
-            outputs = parallel(block, index, architecture.groups, activations, _sums(debias, calibration, index, device), text_share, add)
+            sums = _sums(debias, calibration, index, device)
+            outputs = run_block(block, index, architecture.groups, activations, sums, text_share, add, sequential=False)
         for name, parameter in block.named_parameters():
             parameter.data = kept[name]
         for activation, hidden in zip(activations, outputs, strict=True):
@@ -132,12 +140,12 @@ def trace_sums(
     return totals[0], totals[1]
 
 
-def _sums(debias: Debias | None, calibration: Calibration, index: int, device: torch.device) -> Callable[[str, int], Sums]:
-    """Makes empty sums; C is kept only where a debiased module reads it."""
+def _sums(debias: Debias | None, calibration: Calibration, index: int, device: torch.device) -> Callable[[list[str], int], Sums]:
+    """Makes empty sums for a group with d inputs; C is kept only where a debiased module reads it."""
+    n_groups = calibration.n_groups if debias is not None and debias.group_mean else 0
 
-    def make(name: str, d: int) -> Sums:
-        with_C = debias is not None and index in debias.blocks
-        n_groups = calibration.n_groups if debias is not None and debias.group_mean else 0
+    def make(group: list[str], d: int) -> Sums:
+        with_C = debias is not None and index in debias.blocks and not debias.modules.isdisjoint(group)
         return Sums(d, device, with_C, n_groups)
 
     return make

@@ -163,7 +163,7 @@ def pair_batches(pairs: Sequence[Encoded], alignment: Alignment, pad: int, batch
                 group.append(groups[pair.group])
         at = torch.tensor([[r, column] for r, row in enumerate(rows) for column, _ in row], dtype=torch.int64).view(-1, 2).T
         weights = torch.tensor([weight for row in rows for _, weight in row])
-        M = torch.sparse_coo_tensor(at, weights, (len(rows), len(sides) * length)).coalesce()
+        M = torch.sparse_coo_tensor(at, weights, (len(rows), len(sides) * length), check_invariants=True).coalesce()
         yield Batch(ids, mask, counts, len(sides), M, torch.tensor(group, dtype=torch.int64), len(part))
 
 

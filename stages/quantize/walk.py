@@ -1,10 +1,10 @@
 """Through the model block by block: capture what enters each linear module, one block in float32 on the device at a time.
 
     embed ──> block 0 ──> block 1 ──> ...
-               ├ inputs of q,k,v  -> sums -> quantize q,k,v
-               ├ inputs of o      -> sums -> quantize o        (sequential: inputs come from already quantized modules)
+               ├ all batches reach q,k,v  -> sums of their inputs -> quantize q,k,v -> go on
+               ├ all batches reach o      -> sums of their inputs -> quantize o     -> go on
                ├ ...
-               └ output of the quantized block -> next block's input
+               └ output of the quantized block: the next block's input
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import greenlet
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -23,7 +25,7 @@ from stages.quantize.tokens import Batch
 
 
 class _Stop(Exception):
-    """Ends a forward pass once everything wanted has been seen."""
+    """Ends a forward pass at the first block."""
 
 
 @dataclass
@@ -85,73 +87,51 @@ def forward(block: nn.Module, activation: Activation) -> Tensor:
     return out if isinstance(out, Tensor) else out[0]
 
 
-def collect(
-    block: nn.Module, firsts: Sequence[str], activations: Sequence[Activation], sums: Callable[[str, int], Sums], *, whole: bool
-) -> tuple[dict[str, Sums], list[Tensor]]:
-    """Run the block over all batches and sum up the inputs of the modules named `firsts`.
-
-    Args:
-        firsts: one module of each group that shares an input.
-        sums: makes empty Sums for (module name, input channels).
-        whole: run to the end and return the outputs; otherwise stop after the last module of `firsts`.
-    """
-    found = {name: sums(name, linear(block, name).in_features) for name in firsts}
-    current: Activation = activations[0]
-    handles = []
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            found[name].add(args[0], current.batch)
-            if not whole and name == firsts[-1]:
-                raise _Stop
-
-        return see
-
-    outputs: list[Tensor] = []
-    for name in firsts:
-        handles.append(linear(block, name).register_forward_pre_hook(hook(name)))
-    try:
-        for current in activations:
-            try:
-                outputs.append(forward(block, current))
-            except _Stop:
-                continue
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found, outputs
-
-
 SolveGroup = Callable[[int, list[str], nn.Module, Statistics], None]
 
 
-def sequential(
+def run_block(
     block: nn.Module,
     index: int,
     groups: Sequence[list[str]],
     activations: Sequence[Activation],
-    sums: Callable[[str, int], Sums],
+    sums: Callable[[list[str], int], Sums],
     text_share: float | None,
     solve: SolveGroup,
+    *,
+    sequential: bool,
 ) -> list[Tensor]:
-    """Quantize a block's groups in the order they run, each on inputs from the groups already quantized; returns the block's outputs."""
-    for group in groups:
-        found, _ = collect(block, group[:1], activations, sums, whole=False)
-        solve(index, group, block, found[group[0]].finish(text_share))
-    return [forward(block, activation) for activation in activations]
+    """Quantize one block in one forward pass over all batches; returns its outputs.
 
+    Every batch runs in a greenlet that pauses when it reaches the first module of a group. Once all batches wait there, their inputs
+    are summed, the group is quantized, and they go on with the quantized weights: true-sequential without replaying the block.
+    Not sequential: all groups are quantized at the end, on the inputs (and outputs) of the unquantized block.
 
-def parallel(
-    block: nn.Module,
-    index: int,
-    groups: Sequence[list[str]],
-    activations: Sequence[Activation],
-    sums: Callable[[str, int], Sums],
-    text_share: float | None,
-    solve: SolveGroup,
-) -> list[Tensor]:
-    """Quantize all groups of a block on the unquantized model's inputs (one pass); returns the unquantized block's outputs."""
-    found, outputs = collect(block, [group[0] for group in groups], activations, sums, whole=True)
-    for group in groups:
-        solve(index, group, block, found[group[0]].finish(text_share))
+    Args:
+        groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
+        solve: quantizes a group in place from its Statistics.
+    """
+
+    def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        greenlet.getcurrent().parent.switch(args[0])
+
+    handles = [linear(block, group[0]).register_forward_pre_hook(pause) for group in groups]
+    runners = [greenlet.greenlet(partial(forward, block, activation)) for activation in activations]
+    waiting: list[tuple[list[str], Statistics]] = []
+    try:
+        for group in groups:
+            total = sums(group, linear(block, group[0]).in_features)
+            for runner, activation in zip(runners, activations, strict=True):
+                total.add(runner.switch(), activation.batch)
+            statistics = total.finish(text_share)
+            if sequential:
+                solve(index, group, block, statistics)
+            else:
+                waiting.append((group, statistics))
+        outputs = [runner.switch() for runner in runners]
+    finally:
+        for handle in handles:
+            handle.remove()
+    for group, statistics in waiting:
+        solve(index, group, block, statistics)
     return outputs
