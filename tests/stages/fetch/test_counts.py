@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import BadRecord
+from stages.fetch.counts import count
+from stages.fetch.manifest import Counter
+
+
+@pytest.mark.parametrize(
+    ("text", "counter", "expected"),
+    [
+        ('{"a": 1}\n\n{"a": 2}', Counter(format="jsonl"), 2),
+        ('{"data": {"x": [1, 2], "y": [3]}}', Counter(format="json", at=("data.x", "data.y")), 3),
+        ('a,b\n1,"two\nlines"\n3,4\n', Counter(format="csv"), 2),
+        ('a\tb\n1\t"open\n3\t4\n', Counter(format="tsv"), 2),
+        ("one\n \ntwo\n", Counter(format="lines"), 2),
+        ("", Counter(format="csv"), 0),
+    ],
+)
+def test_count(tmp_path: Path, text: str, counter: Counter, expected: int) -> None:
+    (tmp_path / "f").write_text(text)
+    assert count(tmp_path / "f", counter) == expected
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"{", b'{"data": {"x": 3}}', b"[]"])
+def test_unreadable_json_names_the_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "f.json").write_bytes(data)
+    with pytest.raises(BadRecord, match=r"f\.json"):
+        count(tmp_path / "f.json", Counter(format="json", at=("data.x",)))

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.fetch import hub as origin
+from stages.fetch.errors import HashMismatch, Unavailable
+from tests.stages.fetch.conftest import REVISION, Hub
+
+WEIGHTS = "model.safetensors"
+
+
+def fetch(hub: Hub, folder: Path, *names: str) -> list[str]:
+    """Download into folder/out; returns the names there."""
+    (folder / "out").mkdir(exist_ok=True)
+    repository = origin.Repository(hub.name, hub.revision)
+    origin.download(repository, origin.listing(repository).files, {name: name for name in names}, folder / "out", folder / "cache")
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+def test_files_of_a_commit(hub: Hub, tmp_path: Path) -> None:
+    assert fetch(hub, tmp_path, "config.json", WEIGHTS) == ["config.json", WEIGHTS]
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+    assert not (tmp_path / "out" / WEIGHTS).is_symlink()
+    assert origin.listing(origin.Repository(hub.name, hub.revision)).licence == "mit"
+
+
+def test_second_run_downloads_nothing(hub: Hub, tmp_path: Path) -> None:
+    fetch(hub, tmp_path, "config.json", WEIGHTS)
+    hub.requests.clear()
+    fetch(hub, tmp_path, "config.json", WEIGHTS)
+    assert [request for request in hub.requests if "/resolve/" in request] == []
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_wrong_bytes_are_refused_and_not_kept(hub: Hub, tmp_path: Path, name: str) -> None:
+    hub.served[name] = bytes(len(hub.files[name]))
+    with pytest.raises(HashMismatch, match=f"{name}: content hash is"):
+        fetch(hub, tmp_path, name)
+    assert list((tmp_path / "out").iterdir()) == []
+    del hub.served[name]
+    assert fetch(hub, tmp_path, name) == [name]
+
+
+def test_another_commit_than_asked_for_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = hub.listing() | {"sha": "f" * 40}
+    monkeypatch.setattr(Hub, "listing", lambda self: answer)
+    with pytest.raises(HashMismatch, match="answers with commit ffff"):
+        origin.listing(origin.Repository(hub.name, hub.revision))
+
+
+def test_listed_file_that_is_gone(hub: Hub, tmp_path: Path) -> None:
+    hub.gone.add(WEIGHTS)
+    with pytest.raises(Unavailable, match="404"):
+        fetch(hub, tmp_path, WEIGHTS)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_file_that_is_not_listed(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"no file none\.json"):
+        fetch(hub, tmp_path, "none.json")
+
+
+@pytest.mark.parametrize("repository", [origin.Repository("tiny/model", "f" * 40), origin.Repository("tiny/none", REVISION)])
+def test_unknown_repository_or_commit(hub: Hub, repository: origin.Repository) -> None:
+    with pytest.raises(Unavailable, match=f"{repository}: (?s:.*)404(?s:.*)check id and commit"):
+        origin.listing(repository)
+
+
+def test_connection_cut_once_is_resumed(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts[WEIGHTS] = 1
+    assert fetch(hub, tmp_path, WEIGHTS) == [WEIGHTS]
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+    assert sum(request.startswith("GET") and WEIGHTS in request for request in hub.requests) == 2
+
+
+def test_connection_cut_for_good_leaves_nothing_visible(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts[WEIGHTS] = 1000
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        fetch(hub, tmp_path, WEIGHTS)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert list((tmp_path / "cache").rglob("snapshots/**/*.safetensors")) == []
+
+
+def test_no_server(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(Unavailable, match=r"cannot be reached(?s:.*)local folder"):
+        origin.listing(origin.Repository(hub.name, hub.revision))
+
+
+def test_switched_off(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unavailable, match="unset HF_HUB_OFFLINE"):
+        origin.listing(origin.Repository(hub.name, hub.revision))
+    assert hub.requests == []
