@@ -1,1 +1,1 @@
-"""Prefect flows around the DVC stages. Flows import stages; nothing imports flows."""
+"""How the stages are run, scheduled and promoted: the DVC runner, the release flow, the second deployment and its ledger."""

@@ -1,0 +1,84 @@
+"""What Prefect knows of: the flows of prefect.yaml, thin around plain functions. The only module that imports prefect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Failed
+from prefect.tasks import Task
+
+from flows import dvc_runner
+from flows.dvc_runner import StageResult
+from flows.lock import hold
+from flows.promote import promote as run_promote
+from flows.promote import rollback as run_rollback
+from flows.promote import verify as run_verify
+from flows.release import REGISTER, lost, read_verdict, summary, verdict_table
+from stages.common.errors import FairgateError
+
+BUSY = "LockBusy"
+
+
+async def _is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Only a held lock is worth a retry; a stage that failed fails again."""
+    return state.name == BUSY
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=10, retry_condition_fn=_is_infrastructure)
+def run_stage(root: str, stage: str, token: str, force: bool = False) -> Any:
+    """One DVC stage; DVC is the only cache. A failure is returned as a state: its message is for the user, a traceback is not."""
+    try:
+        return dvc_runner.run_stage(Path(root), stage, force=force, token=token)
+    except dvc_runner.LockBusy as error:
+        return Failed(name=BUSY, message=str(error))
+    except FairgateError as error:
+        return Failed(message=str(error))
+
+
+@flow(name="release", persist_result=False)
+def release(root: str = ".") -> Any:
+    """Every DVC stage in the DAG's order, then the receipt held against the live registry. A red gate is a result, not an error."""
+    folder = Path(root).resolve()
+    try:
+        with hold(folder) as token:
+            results = []
+            for stage in dvc_runner.stage_names(folder):
+                results.append(_run(folder, stage, token))
+            if missing := lost(folder):
+                print(f"the registry has lost {', '.join(missing)}; registering again")
+                results.append(_run(folder, REGISTER, token, force=True))
+        print(summary(folder, results))
+        create_markdown_artifact(verdict_table(read_verdict(folder)), key="verdict")
+        create_table_artifact([vars(result) for result in results], key="stages")
+    except FairgateError as error:
+        return Failed(message=str(error))
+    return [vars(result) for result in results]
+
+
+def _run(root: Path, stage: str, token: str, force: bool = False) -> StageResult:
+    named = run_stage.with_options(name=stage, task_run_name=stage)
+    state = named(str(root), stage, token, force, return_state=True)
+    if not state.is_completed():
+        raise FairgateError(state.message or "the task ended without a word", where="" if state.is_failed() else stage)
+    result: StageResult = state.result()
+    return result
+
+
+@flow(name="promote", persist_result=False)
+def promote(version: str, approver: str, reason: str, name: str | None = None, ledger: str = "ledger.jsonl") -> None:
+    run_promote(Path.cwd(), Path(ledger), version=version, approver=approver, reason=reason, name=name)
+
+
+@flow(name="rollback", persist_result=False)
+def rollback(actor: str, reason: str, name: str | None = None, ledger: str = "ledger.jsonl") -> None:
+    run_rollback(Path.cwd(), Path(ledger), actor=actor, reason=reason, name=name)
+
+
+@flow(name="verify", persist_result=False)
+def verify(name: str | None = None, ledger: str = "ledger.jsonl") -> None:
+    run_verify(Path.cwd(), Path(ledger), name=name)

@@ -1,0 +1,171 @@
+"""DVC stages as processes: each in its own process group, watched, and gone as a whole when it has to go."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.common.errors import FairgateError
+
+TIMEOUT_S = 24 * 3600.0
+GRACE_S = 20.0
+TOKEN = "FAIRGATE_RELEASE"  # noqa: S105 (the name of a variable)
+_TAIL_BYTES = 16_384
+_BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
+
+
+class StageFailed(FairgateError):
+    """A stage ended with an error, a signal or its timeout."""
+
+
+class LockBusy(FairgateError):
+    """Another DVC process holds a lock: nothing is wrong with the stage, try again."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage did: `changed` is False where DVC skipped it; `seconds` of wall clock."""
+
+    stage: str
+    changed: bool
+    seconds: float
+
+
+def stage_names(root: Path) -> list[str]:
+    """Every stage of the project in an order that its DAG allows, matrix entries one by one. DVC is asked, nothing is repeated here."""
+    import networkx as nx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return [stage.addressing for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
+    except DvcException as error:
+        raise FairgateError(f"DVC cannot read the pipeline: {error}", where=str(root), remedy="run from the project's root") from error
+
+
+def run_stage(
+    root: Path, stage: str, *, force: bool = False, token: str = "", timeout_s: float = TIMEOUT_S, grace_s: float = GRACE_S
+) -> StageResult:
+    """`dvc repro --single-item STAGE` in its own process group; its output is passed on as it comes.
+
+    Whatever ends this call early (Ctrl-C, SIGTERM, timeout, a killed dvc) ends the whole group: SIGTERM, then SIGKILL after `grace_s`.
+
+    Args:
+        force: run it although DVC finds nothing changed.
+        token: put into the environment of the group, so that `stop_leftovers` finds it after a `kill -9` of this process.
+    Raises:
+        LockBusy: worth another try.  StageFailed: exit code, signal or timeout, with the stage's own words.
+    """
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=root.resolve(),
+        env=_environment(token),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        process_group=0,
+    )
+    output = _Output(process)
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        raise StageFailed(
+            f"stage ran past its limit of {timeout_s:g} s", where=stage, remedy="raise the limit, or make the work smaller"
+        ) from None
+    finally:
+        if process.returncode != 0:
+            _stop(process, output, grace_s)
+    output.join(grace_s)
+    text = output.text()
+    if process.returncode != 0:
+        raise _error(stage, process.returncode, text)
+    return StageResult(stage, f"Running stage '{stage}'" in text, round(time.monotonic() - started, 1))
+
+
+def stop_leftovers(token: str, grace_s: float = GRACE_S) -> int:
+    """End the processes that a killed release with this token left behind; returns how many there were (0 where /proc is absent)."""
+    mark = f"{TOKEN}={token}".encode()
+    found = _marked(mark)
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        for pid in _marked(mark):
+            _send(os.kill, pid, number)
+        end = time.monotonic() + wait_s
+        while _marked(mark) and time.monotonic() < end:
+            time.sleep(0.1)
+    return len(found)
+
+
+def _marked(mark: bytes) -> list[int]:
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                pids.append(int(entry.name))
+        except OSError:  # gone, or another user's
+            continue
+    return pids
+
+
+class _Output(threading.Thread):
+    """Passes a process group's output on and keeps its head and tail; ends when the last process holding the pipe does."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        assert process.stdout is not None
+        self._pipe = process.stdout
+        self._head = b""
+        self._tail = b""
+        self.start()
+
+    def run(self) -> None:
+        while chunk := os.read(self._pipe.fileno(), 65_536):
+            if len(self._head) < _TAIL_BYTES:
+                self._head += chunk
+            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
+            sys.stderr.write(chunk.decode("utf-8", "replace"))
+            sys.stderr.flush()
+
+    def text(self) -> str:
+        return (self._head[:_TAIL_BYTES] + b"\n" + self._tail).decode("utf-8", "replace")
+
+
+def _environment(token: str) -> dict[str, str]:
+    """This process's environment with its own Python first on PATH: stages start with plain `python`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", TOKEN: token}
+
+
+def _stop(process: subprocess.Popen[bytes], output: _Output, grace_s: float) -> None:
+    try:
+        _send(os.killpg, process.pid, signal.SIGTERM)
+        output.join(grace_s)
+    finally:  # also when a second Ctrl-C cuts the grace short
+        _send(os.killpg, process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _send(kill: Callable[[int, int], None], pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        kill(pid, number)
+
+
+def _error(stage: str, code: int, text: str) -> FairgateError:
+    if any(sign in text for sign in _BUSY):
+        return LockBusy("another DVC process holds the lock", where=stage, remedy="wait for it; `dvc repro` may be running in a terminal")
+    if code < 0:
+        return StageFailed(f"dvc was killed by {signal.Signals(-code).name}", where=stage, remedy="run again; finished stages are reused")
+    words = text.rpartition("fairgate: error: ")[2] if "fairgate: error: " in text else "\n".join(text.strip().splitlines()[-8:])
+    words = re.split(r"^ERROR: failed to reproduce", words, flags=re.MULTILINE)[0].strip()
+    return StageFailed(words or f"dvc ended with exit code {code}", where=stage)

@@ -1,0 +1,109 @@
+"""Who moved which alias, when and why: JSON lines, each holding the hash of the one before.
+
+MLflow keeps none of this: moving an alias overwrites a row, and tags carry no author.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from stages.common.digests import sha256_json
+from stages.common.errors import BadRecord
+from stages.common.records import Record
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+FIRST = "0" * 64
+
+
+class Entry(Record):
+    """One move of the alias `champion`; `digest` is the sha256 of all other fields."""
+
+    action: Literal["promote", "rollback"]
+    model: str
+    before: str | None
+    after: str
+    actor: str
+    reason: str
+    verdict_digest: str
+    time: str
+    former_digest: str
+    digest: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Ledger:
+    """An append-only file. Reading it checks the whole chain."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> list[Entry]:
+        """Every entry, oldest first.
+
+        Raises: BadRecord naming the first line that is no entry, was changed, or does not follow the one before it.
+        """
+        if not self.path.is_file():
+            return []
+        found: list[Entry] = []
+        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+            former = found[-1].digest if found else FIRST
+            try:
+                entry = Entry.model_validate_json(line)
+            except ValidationError as error:
+                raise self._broken(number, f"not an entry ({error.errors()[0]['msg']})") from None
+            if entry.digest != _digest(entry.model_dump()):
+                raise self._broken(number, "the entry was changed after it was written")
+            if entry.former_digest != former:
+                raise self._broken(number, "the entry does not follow the one before it; a line was removed, added or moved")
+            found.append(entry)
+        return found
+
+    def append(self, **fields: Any) -> Entry:
+        """Add one entry, on disk when this returns; the chain is checked first."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            entries = self.entries()
+            body = {
+                **fields,
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "former_digest": entries[-1].digest if entries else FIRST,
+            }
+            entry = Entry(**body, digest=_digest(body))
+            file.write(json.dumps(entry.model_dump(), sort_keys=True, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return entry
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other promotions out: reading the aliases, moving them and writing the entry is one step."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Where the aliases of a model should point after every entry."""
+        moves = [entry for entry in self.entries() if entry.model == model]
+        if not moves:
+            return {}
+        last = moves[-1]
+        return {CHAMPION: last.after, **({PREVIOUS: last.before} if last.before else {})}
+
+    def _broken(self, number: int, what: str) -> BadRecord:
+        remedy = "compare with the committed ledger (`git log -p`); do not promote before it is explained"
+        return BadRecord(what, where=f"{self.path}:{number}", remedy=remedy)
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return sha256_json({key: value for key, value in body.items() if key != "digest"})

@@ -1,0 +1,70 @@
+"""One release at a time in one project: a lock that the kernel frees when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.dvc_runner import stop_leftovers
+from stages.common.errors import FairgateError
+
+
+class ReleaseRunning(FairgateError):
+    """Another release holds the project; the message says who."""
+
+
+@contextmanager
+def hold(root: Path) -> Iterator[str]:
+    """Hold the project; yields the token that marks every process of this release.
+
+    What an earlier holder left running when it was killed is ended first.
+    Raises: ReleaseRunning with process id, host and start time of the holder.
+    """
+    path = root / ".fairgate/release.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(path)
+            who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('started', '?')}"
+            raise ReleaseRunning(
+                f"another release is running: {who}", where=str(path), remedy="wait for it, or end it with Ctrl-C or SIGTERM"
+            ) from None
+        former = _holder(path)
+        if former.get("token"):
+            stop_leftovers(former["token"])
+        token = uuid.uuid4().hex
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        _write(file.fileno(), json.dumps({"pid": os.getpid(), "host": platform.node(), "started": started, "token": token}))
+        try:
+            yield token
+        finally:
+            _write(file.fileno(), "")
+
+
+def require_free(root: Path) -> None:
+    """Raise ReleaseRunning now rather than after a server has started."""
+    with hold(root):
+        pass
+
+
+def _write(handle: int, text: str) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, text.encode(), 0)
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
