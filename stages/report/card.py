@@ -1,0 +1,179 @@
+"""The model card, in the hub's format: YAML front matter with the results, then what a reader must know before using the model."""
+
+from __future__ import annotations
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from stages.report.data import Report
+from stages.report.measures import SUMMARY, TITLES
+from stages.report.words import WORDS, base_name, checks_line, estimate_text, limits, meaning
+
+_TASKS = {"stereoset": "StereoSet, test, intrasentence", "crows_pairs": "CrowS-Pairs", "perplexity": "held-out Wikipedia text"}
+
+_FACTS = ("bits", "group_size", "symmetric", "mode", "alignment", "alpha", "rho")
+
+
+def render(report: Report) -> str:
+    """The candidate's README.md; equal reports give equal text."""
+    return f"---\n{_front(report).to_yaml()}\n---\n\n{_text(report)}"
+
+
+def _front(report: Report) -> ModelCardData:
+    licence, settings = str(report.source.get("licence", "")), report.recipe(report.candidate).settings
+    plain = bool(licence) and " " not in licence
+    quantized = {key: _plain(settings[key]) for key in _FACTS if settings.get(key) is not None}
+    return ModelCardData(
+        base_model=base_name(report),
+        license=licence.lower() if plain else "other",
+        license_name=None if plain or not licence else licence,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        language="en",
+        tags=["gptq", "quantized", "fairness", "fairgate", f"fairgate-{report.verdict.verdict.value}"],
+        model_name=f"{base_name(report).split('/')[-1]}-{report.candidate}",
+        eval_results=_results(report),
+        base_model_relation="quantized",
+        quantization={"quant_method": "gptq", "recipe": report.candidate, **quantized},
+    )
+
+
+def _results(report: Report) -> list[EvalResult]:
+    """Exactly the numbers of metrics.json, under their own names."""
+    metrics = report.recipe(report.candidate).metrics
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=measure.benchmark,
+            dataset_name=_TASKS.get(measure.benchmark, TITLES.get(measure.benchmark, measure.benchmark)),
+            metric_type=measure.metric.split(".")[1],
+            metric_name=measure.name.removesuffix(", %"),
+            metric_value=metrics[measure.metric],
+        )
+        for measure in SUMMARY
+        if measure.metric in metrics
+    ]
+
+
+def _text(report: Report) -> str:
+    recipe = report.recipe(report.candidate)
+    base, verdict = base_name(report), report.verdict
+    settings = recipe.settings
+    bits, group = settings.get("bits", "16"), settings.get("group_size", "–")
+    reasons = "\n".join(f"- {_inline(reason)}" for reason in verdict.reasons)
+    bullets = "\n".join(f"- {_inline(line)}" for line in limits(report))
+    sets = "\n".join(
+        f"- {_inline(name)} ({_inline(str(source.get('licence', 'licence not stated')))}): {_inline(str(source.get('attribution', '')))}"
+        for name, source in sorted(report.sources.items())
+        if name in report.split.roles
+    )
+    quantization = recipe.quantization
+    counts = ""
+    if quantization:
+        names = [m.status.value for m in quantization.modules]
+        counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+    before, after = report.mib(report.reference), report.mib(report.candidate)
+    size = f" The weights take {after:,.1f} MiB instead of {before:,.1f} MiB." if before and after else ""
+    stated = sorted((key, _plain(value)) for key, value in settings.items() if value is not None)
+    facts = "\n".join(f"| {_inline(key)} | {_inline(str(value))} |" for key, value in stated)
+    weights = f"\n\nWeights: sha256 `{quantization.weight_digest}`. Modules: {counts}." if quantization else ""
+    return f"""# {_inline(base.split("/")[-1])}, {bits} bits, recipe {_inline(report.candidate)}
+
+{_inline(base)} with its linear layers quantized to {bits} bits in groups of {group} by the recipe `{_inline(report.candidate)}` \
+({_inline(recipe.method)}), as a packed GPTQ checkpoint.{size}
+
+**Verdict: {WORDS[verdict.verdict]}.** {meaning(report)}
+
+## How it was made
+
+GPTQ rounds the weights of one layer after another so that the layer's outputs change least on calibration text. Fair-GPTQ adds a term
+that also pulls together what the layer says about the two sentences of a stereotype pair. Calibration: {report.split.pairs} pairs of
+StereoSet over {len(report.split.calibration_terms)} target terms and {report.split.texts} passages of general text, none of them part
+of a set it was judged on.
+
+| Setting | Value |
+|---|---|
+{facts}{weights}
+
+## Bias, accuracy, size
+
+Values with {100 * report.confidence:g} % intervals; the change is paired, on the same items, against {_inline(report.reference)}.
+
+{_table(report)}
+
+For StereoSet SS and CrowS-Pairs 50 is neutral, and the change is that of the distance from 50: negative is less biased. Per group:
+
+{_groups(report)}
+
+## The verdict
+
+{checks_line(report)}
+
+{reasons}
+
+A check passes when the data exclude harm beyond its margin, fails when they show it, and is open otherwise. An approval says that no harm
+beyond the margins is compatible with these items. It does not say that the model is free of bias.
+
+## Intended use
+
+Research on quantization and bias, and uses for which its base model is suitable. It inherits the base model's limits, language and licence.
+Not for decisions about people.
+
+## Limits
+
+{bullets}
+
+## How to load
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+## Attribution
+
+Base model: {_inline(str(report.source.get("attribution", base)))}; licence {_inline(str(report.source.get("licence", "not stated")))}.
+
+{sets}
+"""
+
+
+def _table(report: Report) -> str:
+    names = list(report.names)
+    lines = [
+        f"| Measure | {' | '.join(_inline(name) for name in names)} | change, {_inline(report.candidate)} |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for measure in SUMMARY:
+        cell = report.cell(measure.metric)
+        if cell:
+            values = [estimate_text(cell.levels.get(name), measure.digits) for name in names]
+            change = estimate_text(cell.changes.get(report.candidate), measure.digits, signed=True)
+            lines.append(f"| {measure.name} | {' | '.join(values)} | {change} |")
+    sizes = [f"{mib:,.1f}" if (mib := report.mib(name)) is not None else "–" for name in names]
+    return "\n".join([*lines, f"| Weights, MiB | {' | '.join(sizes)} | |"])
+
+
+def _groups(report: Report) -> str:
+    lines = ["| Set | Group | n | base | candidate | change of the distance from 50 |", "|---|---|---|---|---|---|"]
+    for cell in report.cells:
+        if cell.group is None:
+            continue
+        base, own = cell.levels[report.reference], cell.levels[report.candidate]
+        change = estimate_text(cell.changes.get(report.candidate), 1, signed=True)
+        name = TITLES[cell.measure.benchmark]
+        lines.append(f"| {name} | {_inline(cell.group)} | {own.n} | {estimate_text(base, 1)} | {estimate_text(own, 1)} | {change} |")
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> object:
+    """Values that YAML can hold as they are; anything else as text."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str | int | float) else str(value)
+
+
+def _inline(text: str) -> str:
+    """Text that cannot become markup, a table column or a heading."""
+    return text.replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")

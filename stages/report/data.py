@@ -1,0 +1,175 @@
+"""Gather what the report shows: read and check the files of the earlier stages, compute the numbers once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.common.compare import require_same_items
+from stages.common.errors import BadRecord, UnknownName
+from stages.common.files import read_json
+from stages.common.params import pick, read_params
+from stages.common.records import Quantization, Split, VerdictRecord, read_items, read_record
+from stages.report.measures import Cell, Flip, Power, all_flips, cells, power
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe as it was run; `quantization` is None for the unquantized base."""
+
+    name: str
+    method: str
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    environment: Mapping[str, Any]
+    quantization: Quantization | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that page, plots and card show."""
+
+    model: str
+    candidate: str
+    reference: str
+    recipes: tuple[Recipe, ...]
+    verdict: VerdictRecord
+    split: Split
+    source: Mapping[str, Any]
+    sources: Mapping[str, Mapping[str, Any]]
+    asked: Mapping[str, int | None]
+    confidence: float
+    cells: tuple[Cell, ...]
+    flips: tuple[Flip, ...]
+    power: tuple[Power, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(recipe.name for recipe in self.recipes)
+
+    def recipe(self, name: str) -> Recipe:
+        return next(recipe for recipe in self.recipes if recipe.name == name)
+
+    def cell(self, metric: str, group: str | None = None) -> Cell | None:
+        return next((c for c in self.cells if c.measure.metric == metric and c.group == group), None)
+
+    def series(self, name: str) -> int:
+        """Index of colour and marker: reference 0, candidate 1, the others after them in the order of params.yaml."""
+        return [self.reference, self.candidate, *(n for n in self.names if n not in (self.reference, self.candidate))].index(name)
+
+    def mib(self, name: str) -> float | None:
+        """Size of the weights; the base's is written in the records of what was made from it."""
+        own = self.recipe(name).quantization
+        if own is not None:
+            return own.bytes_packed / 2**20
+        made = next((recipe.quantization for recipe in self.recipes if recipe.quantization), None)
+        return made.bytes_base / 2**20 if made else None
+
+
+def gather(root: Path, params_path: Path) -> Report:
+    """Read the run below `root`.
+
+    Raises:
+        MissingFile, BadRecord: a file of an earlier stage is absent or broken; the message names the stage to run.
+        UnequalItems: a recipe was judged on other items than the reference.
+        UnknownName: the gate names a recipe that does not exist.
+    """
+    params = read_params(params_path)
+    policy = pick(params, "gate", where=str(params_path))
+    candidate, reference = (pick(policy, key, where=f"{params_path}:gate") for key in ("candidate", "reference"))
+    recipes = pick(params, "recipes", where=str(params_path))
+    for key, name in (("candidate", candidate), ("reference", reference)):
+        if name not in recipes:
+            raise UnknownName.of("recipe", str(name), recipes, where=f"{params_path}:gate.{key}")
+    data = root / "data"
+    present = [name for name in recipes if name in (candidate, reference) or (data / "evaluation" / name).exists()]
+    tables = {name: read_items(data / "evaluation" / name / "items.parquet") for name in present}
+    for name in present:
+        require_same_items(tables[name], tables[reference])
+    read = tuple(_recipe(data, name, recipes[name]) for name in present)
+    verdict = _verdict(data, candidate, next(r for r in read if r.name == candidate))
+    found = cells(tables, reference, confidence=verdict.confidence, draws=verdict.draws, seed=verdict.seed)
+    _agree(found, read)
+    return Report(
+        model=str(params.get("model", "")),
+        candidate=candidate,
+        reference=reference,
+        recipes=read,
+        verdict=verdict,
+        split=read_record(Split, data / "calibration" / "split.json"),
+        source=_mapping(data / "base" / "SOURCE.json", "fetch"),
+        sources=_sources(data / "raw" / "SOURCES.json"),
+        asked=dict((params.get("evaluate") or {}).get("tasks") or {}),
+        confidence=verdict.confidence,
+        cells=found,
+        flips=all_flips(tables, reference),
+        power=power(tables, found, candidate, reference),
+    )
+
+
+def timing(root: Path) -> list[dict[str, Any]]:
+    """The records of `data/timing`, sorted by name; empty where no stage has written one."""
+    return [read_json(path) for path in sorted((root / "data" / "timing").glob("*.json"))]
+
+
+def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
+    folder, method = data / "evaluation" / name, str(settings.get("method"))
+    path = data / "models" / name / "quantization.json"
+    quantization = None if method == "none" else read_record(Quantization, path)
+    if quantization is not None and quantization.recipe != name:
+        remedy = "run `dvc repro quantize` to write it again"
+        raise BadRecord(f"the record is of recipe {quantization.recipe!r}", where=str(path), remedy=remedy)
+    return Recipe(
+        name=name,
+        method=method,
+        settings=dict(quantization.settings if quantization else settings),
+        metrics=_numbers(folder / "metrics.json"),
+        environment=_mapping(folder / "environment.json", "evaluate"),
+        quantization=quantization,
+    )
+
+
+def _verdict(data: Path, candidate: str, recipe: Recipe) -> VerdictRecord:
+    path = data / "reports" / candidate / "verdict.json"
+    verdict = read_record(VerdictRecord, path)
+    remedy = "run `dvc repro gate` to write it again"
+    if verdict.candidate != candidate:
+        raise BadRecord(f"the verdict is about {verdict.candidate!r}, the policy names {candidate!r}", where=str(path), remedy=remedy)
+    if recipe.quantization and verdict.weight_digest != recipe.quantization.weight_digest:
+        raise BadRecord("the verdict was reached on other weights than quantization.json names", where=str(path), remedy=remedy)
+    return verdict
+
+
+def _agree(found: tuple[Cell, ...], recipes: tuple[Recipe, ...]) -> None:
+    """metrics.json and the item table must tell the same numbers, or one of them is stale."""
+    for recipe in recipes:
+        for cell in found:
+            key = cell.measure.metric if cell.group is None else f"{cell.measure.metric}.{cell.group}"
+            mine, theirs = cell.levels[recipe.name].value / cell.measure.scale, recipe.metrics.get(key)
+            if theirs is None or not math.isclose(mine, theirs, rel_tol=1e-6, abs_tol=1e-9):
+                raise BadRecord(
+                    f"{key} is {theirs}, but the item table gives {mine:.6g}",
+                    where=f"data/evaluation/{recipe.name}/metrics.json",
+                    remedy="run `dvc repro evaluate` to write both again",
+                )
+
+
+def _mapping(path: Path, stage: str) -> dict[str, Any]:
+    value = read_json(path, written_by=stage)
+    if not isinstance(value, dict):
+        raise BadRecord("not a JSON object", where=str(path), remedy=f"run `dvc repro {stage}` to write it again")
+    return value
+
+
+def _numbers(path: Path) -> dict[str, float]:
+    return {key: float(value) for key, value in _mapping(path, "evaluate").items() if isinstance(value, int | float)}
+
+
+def _sources(path: Path) -> dict[str, dict[str, Any]]:
+    sets = _mapping(path, "fetch").get("sets")
+    if not isinstance(sets, dict):
+        raise BadRecord("no `sets`", where=str(path), remedy="run `dvc repro fetch` to write it again")
+    return sets

@@ -1,0 +1,198 @@
+"""Numbers of the report: levels, paired changes against the reference, flips and power, all from the metric engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.stats import norm
+
+from stages.common.compare import flips, mcnemar
+from stages.common.metrics import BENCHMARKS, METRICS, Array, Components, Items, Statistic, benchmarks_of
+from stages.common.resample import bootstrap, lower, upper
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the results: a metric of the engine, how it is called and printed. `scale` turns shares into percent."""
+
+    metric: str
+    name: str
+    ideal: str
+    digits: int = 1
+    scale: float = 1.0
+
+    @property
+    def benchmark(self) -> str:
+        return self.metric.split(".")[0]
+
+
+BIAS = (
+    Measure("stereoset.ss", "StereoSet SS, %", "50 is neutral"),
+    Measure("crows_pairs.pct_stereotype", "CrowS-Pairs SS, %", "50 is neutral"),
+)
+ABILITY = (
+    Measure("stereoset.lms", "StereoSet LMS, %", "higher is better, 100 ideal"),
+    Measure("piqa.acc", "PIQA accuracy, %", "higher is better", scale=100),
+    Measure("openbookqa.acc", "OpenBookQA accuracy, %", "higher is better", scale=100),
+    Measure("boolq.acc", "BoolQ accuracy, %", "higher is better", scale=100),
+)
+PERPLEXITY = Measure("perplexity.ppl", "Perplexity", "lower is better", digits=2)
+ICAT = Measure("stereoset.icat", "StereoSet ICAT, %", "higher is better, 100 ideal")
+SUMMARY = (BIAS[0], ABILITY[0], ICAT, BIAS[1], *ABILITY[1:], PERPLEXITY)
+TITLES = {"stereoset": "StereoSet", "crows_pairs": "CrowS-Pairs", "piqa": "PIQA", "openbookqa": "OpenBookQA", "boolq": "BoolQ"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value in printed units with its two-sided interval; `low` and `high` are None where one cluster allows none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    stderr: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric in one group (None: overall) for every recipe: levels, and paired changes against the reference.
+
+    A change is a difference of distances from neutral for a two-sided metric, else a plain difference.
+    """
+
+    measure: Measure
+    group: str | None
+    levels: Mapping[str, Estimate]
+    changes: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Items of one benchmark that changed from the reference to a recipe; `worse`: newly biased, or newly wrong."""
+
+    benchmark: str
+    recipe: str
+    kind: str
+    n: int
+    worse: int
+    better: int
+    new_rate: float | None
+    reverse_rate: float | None
+    p: float
+
+    @property
+    def flip_rate(self) -> float:
+        return (self.worse + self.better) / self.n
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a sample size can show: `error` is the standard error of the level, both in points."""
+
+    name: str
+    n: int
+    error: float
+    flipped: float
+    detectable: float
+
+
+def cells(tables: Mapping[str, pa.Table], reference: str, *, confidence: float, draws: int, seed: int) -> tuple[Cell, ...]:
+    """Every measure of SUMMARY that was evaluated, overall and, for bias, per group."""
+    found: list[Cell] = []
+    for measure in SUMMARY:
+        if measure.benchmark not in benchmarks_of(tables[reference]):
+            continue
+        items = {recipe: Items.of(table, measure.benchmark) for recipe, table in tables.items()}
+        groups = [None, *(items[reference].groups if measure in BIAS else [])]
+        found += _cells(measure, items, groups, reference, (1 - confidence) / 2, draws, seed)
+    return tuple(found)
+
+
+def _cells(
+    measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], reference: str, alpha: float, draws: int, seed: int
+) -> list[Cell]:
+    statistic = METRICS[measure.metric]
+    keys = [(recipe, group) for group in groups for recipe in items]
+    parts = [statistic.components(items[recipe], group=group) for recipe, group in keys]
+    samples = dict(zip(keys, bootstrap(parts, items[reference].strata, draws=draws, seed=seed), strict=True))
+    part_of = dict(zip(keys, parts, strict=True))
+    out = []
+    for group in groups:
+        levels, changes = {}, {}
+        for recipe in items:
+            part, base = part_of[recipe, group], part_of[reference, group]
+            levels[recipe] = _estimate(measure, part, part.value, samples[recipe, group], alpha, part.stderr)
+            if recipe != reference:
+                value = _badness(statistic, part.value) - _badness(statistic, base.value)
+                difference = _badness(statistic, samples[recipe, group]) - _badness(statistic, samples[reference, group])
+                changes[recipe] = _estimate(measure, part, float(value), difference, alpha, None)
+        out.append(Cell(measure, group, levels, changes))
+    return out
+
+
+def _badness(statistic: Statistic, value: Array | float) -> Array:
+    """Distance from neutral where there is one, else the value itself."""
+    values = np.asarray(value)
+    return values if statistic.neutral is None else np.abs(values - statistic.neutral)
+
+
+def _estimate(measure: Measure, part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Estimate:
+    low = high = None
+    draws = draws[np.isfinite(draws)]  # a resample may miss a small group altogether
+    if part.clusters > 1 and draws.size:
+        low, high = (measure.scale * bound(draws, alpha, part.clusters) for bound in (lower, upper))
+    return Estimate(measure.scale * value, low, high, part.items, None if stderr is None else measure.scale * stderr)
+
+
+def all_flips(tables: Mapping[str, pa.Table], reference: str) -> tuple[Flip, ...]:
+    """Flips of every benchmark and recipe: of bias where there are sides, else of right and wrong."""
+    out = []
+    for name in (n for n in TITLES if n in benchmarks_of(tables[reference])):
+        base = Items.of(tables[reference], name)
+        for recipe, table in tables.items():
+            if recipe != reference:
+                out.append(_flip(name, recipe, Items.of(table, name), base))
+    return tuple(out)
+
+
+def _flip(name: str, recipe: str, candidate: Items, base: Items) -> Flip:
+    if BENCHMARKS[name].prefers:
+        found = flips(candidate, base)
+        assert found is not None and found.newly_biased is not None and found.newly_unbiased is not None and found.p_value is not None
+        return Flip(name, recipe, "bias", found.n, found.newly_biased, found.newly_unbiased, found.new_bias, found.reverse, found.p_value)
+    now, before = _right(candidate), _right(base)
+    worse, better = int((before & ~now).sum()), int((now & ~before).sum())
+    right, wrong = int(before.sum()), int((~before).sum())
+    new, reverse = (worse / right if right else None), (better / wrong if wrong else None)
+    return Flip(name, recipe, "right or wrong", len(base.ids), worse, better, new, reverse, mcnemar(worse, better))
+
+
+def _right(items: Items) -> npt.NDArray[np.bool_]:
+    assert items.answer is not None and items.gold is not None
+    return np.asarray(items.answer == items.gold)
+
+
+def power(tables: Mapping[str, pa.Table], found: Sequence[Cell], candidate: str, reference: str) -> tuple[Power, ...]:
+    """Smallest harm excluded or detected with 80 % power at a one-sided 5 %, items taken as independent: (z.95 + z.8) sqrt(f / n).
+
+    f is the share of items that changed between reference and candidate; 3/n (the rule of three) where none did.
+    """
+    z = norm.ppf(0.95) + norm.ppf(0.8)
+    out = []
+    for cell in found:
+        if cell.measure not in (*BIAS, *ABILITY[1:]):
+            continue
+        q, b = (Items.of(tables[name], cell.measure.benchmark) for name in (candidate, reference))
+        inside = np.ones(len(q.ids), dtype=bool) if cell.group is None else q.group == cell.group
+        n = int(inside.sum())
+        assert q.answer is not None and b.answer is not None
+        flipped = float(np.mean((q.answer != b.answer)[inside])) or 3 / n
+        error = cell.levels[candidate].stderr
+        name = TITLES[cell.measure.benchmark] + (f", {cell.group}" if cell.group else "")
+        out.append(Power(name, n, error if error is not None else math.nan, flipped, float(100 * z * math.sqrt(min(flipped, 1.0) / n))))
+    return tuple(out)

@@ -1,0 +1,224 @@
+"""The static page: one HTML file, styles and figures inside, no request to anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from stages.common.records import Outcome, Status
+from stages.report import figures, panels
+from stages.report.data import Recipe, Report
+from stages.report.figures import number_text
+from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES, Estimate
+from stages.report.words import WORDS, base_name, checks_line, estimate_text, figure_text, limits, meaning, partial_sets
+
+_SIGNS = {Outcome.passed: "✓", Outcome.failed: "✕", Outcome.open: "?"}
+_SHOWN = ("method", "bits", "group_size", "symmetric", "mode", "alpha")
+
+
+def render(report: Report) -> str:
+    """The page as HTML; equal reports give equal text."""
+    candidate = report.recipe(report.candidate)
+    return (
+        _environment()
+        .get_template("template.html.j2")
+        .render(
+            run=report,
+            verdict=report.verdict,
+            word=WORDS[report.verdict.verdict],
+            meaning=meaning(report),
+            facts=_facts(report),
+            names=report.names,
+            icons={name: figures.icon(report.series(name)) for name in report.names},
+            base_name=base_name(report),
+            base_note=str(report.source.get("source") or report.source.get("attribution") or ""),
+            digests=_digests(report),
+            recipes=[_recipe_row(report, recipe) for recipe in report.recipes],
+            level=f"{100 * report.confidence:g} %",
+            summary=_summary(report),
+            tradeoff=panels.tradeoff(report),
+            checks_line=checks_line(report),
+            checks=[(check, _SIGNS[check.outcome], panels.bullet(check)) for check in report.verdict.checks],
+            bias=[panel for measure in BIAS if (panel := panels.bias(report, measure.metric))],
+            flips=report.flips,
+            flip_panels=panels.flips(report),
+            ability_panels=panels.ability(report),
+            statuses=[status.value for status in Status],
+            health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
+            notes=candidate.quantization.notes if candidate.quantization else [],
+            heat=panels.health(candidate),
+            modules=candidate.quantization.modules if candidate.quantization else [],
+            sets=_sets(report),
+            split=report.split,
+            dropped=_dropped(report),
+            limits=limits(report),
+            power=report.power,
+            environment=_flat(candidate.environment),
+        )
+    )
+
+
+def timing_script(rows: list[dict[str, Any]]) -> str:
+    """`timing.js`: fills the hidden table of the page; an empty list leaves it hidden."""
+    cells = [
+        [
+            str(row.get("name", "")),
+            *(_fixed(row.get(key), digits) for key, digits in (("seconds", 1), ("peak_rss_gib", 2), ("peak_gpu_gib", 2))),
+            ", ".join(f"{key} {value}" for key, value in sorted((row.get("host") or {}).items())),
+            str(row.get("date", "")),
+        ]
+        for row in rows
+    ]
+    return f"""(function (rows) {{
+  if (!rows.length) return;
+  var body = document.getElementById("timing-rows");
+  rows.forEach(function (row) {{
+    var line = body.insertRow();
+    row.forEach(function (text, at) {{
+      var cell = line.insertCell();
+      cell.textContent = text;
+      if (at > 0 && at < 4) cell.className = "r";
+    }});
+  }});
+  document.getElementById("timing").hidden = false;
+}})({json.dumps(cells, indent=1)});
+"""
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "num": lambda value, digits=1, signed=False: "–" if math.isnan(value) else number_text(value, digits, signed=signed),
+        "figure": figure_text,
+        "percent": lambda share: "–" if share is None else f"{100 * share:.1f} %",
+        "pvalue": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "short": lambda digest: str(digest)[:12],
+        "title_of": lambda name: TITLES.get(name, name),
+    }
+    return environment
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _facts(report: Report) -> list[tuple[str, str, str]]:
+    """Headline numbers: (name, value, note)."""
+    checks = report.verdict.checks
+    passed = sum(check.outcome is Outcome.passed for check in checks)
+    facts = [("Checks passed", f"{passed} of {len(checks)}", checks_line(report).split(": ", 1)[1].rstrip("."))]
+    for measure in (BIAS[0], BIAS[1], ABILITY[1], PERPLEXITY):
+        cell = report.cell(measure.metric)
+        if cell:
+            values = [number_text(cell.levels[name].value, measure.digits) for name in (report.reference, report.candidate)]
+            change = estimate_text(cell.changes.get(report.candidate), measure.digits, signed=True)
+            of = "distance from 50" if measure in BIAS else "change"
+            facts.append((measure.name, " → ".join(values), f"{of}: {change}"))
+    before, after = report.mib(report.reference), report.mib(report.candidate)
+    if before and after:
+        facts.append(("Weights, MiB", f"{before:,.0f} → {after:,.0f}", f"{number_text(100 * (after / before - 1), 0, signed=True)} %"))
+    return facts
+
+
+def _digests(report: Report) -> list[tuple[str, str]]:
+    found = [("Policy", report.verdict.policy_digest), ("Weights judged", report.verdict.weight_digest)]
+    quantization = report.recipe(report.candidate).quantization
+    if quantization:
+        found.append(("Base weights", quantization.base_digest))
+    return [*found, ("Calibration pairs", report.split.pairs_digest), ("Calibration text", report.split.text_digest)]
+
+
+def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
+    s = recipe.settings
+    grid = s.get("symmetric")
+    return {
+        "name": recipe.name,
+        "role": {report.candidate: "candidate", report.reference: "reference"}.get(recipe.name, "baseline"),
+        "method": "unquantized" if recipe.method == "none" else recipe.method,
+        "bits": s.get("bits", "16"),
+        "group": s.get("group_size", "–"),
+        "grid": "–" if grid is None else "symmetric" if grid else "asymmetric",
+        "mode": s.get("mode", "–"),
+        "alpha": "–" if s.get("alpha") is None else s["alpha"],
+        "other": ", ".join(f"{key} {value}" for key, value in sorted(s.items()) if key not in _SHOWN and value is not None) or "–",
+        "digest": recipe.quantization.weight_digest if recipe.quantization else "",
+    }
+
+
+def _summary(report: Report) -> list[tuple[str, str, int, list[Estimate | None]]]:
+    """Rows of the results: (name, ideal and n, digits, one estimate a recipe)."""
+    rows = []
+    for measure in SUMMARY:
+        cell = report.cell(measure.metric)
+        if cell:
+            levels = [cell.levels.get(name) for name in report.names]
+            rows.append((measure.name, f"{measure.ideal}; n = {cell.levels[report.reference].n:,}", measure.digits, levels))
+    sizes = [None if (mib := report.mib(name)) is None else Estimate(mib, None, None, 0) for name in report.names]
+    return [*rows, ("Weights, MiB", "smaller is better", 1, sizes)]
+
+
+def _health(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.quantization is not None
+    modules = recipe.quantization.modules
+    changes = [m.weight_change for m in modules]
+    return {
+        "recipe": recipe.name,
+        "modules": len(modules),
+        "counts": [sum(m.status is status for m in modules) for status in Status],
+        "debiased": sum(m.debiased for m in modules),
+        "damping": max((m.damping for m in modules if m.damping is not None), default=None),
+        "dead": sum(m.dead_columns for m in modules),
+        "change_median": statistics.median(changes) if changes else None,
+        "change_most": max(changes, default=None),
+    }
+
+
+def _sets(report: Report) -> list[dict[str, str]]:
+    partial = dict(partial_sets(report))
+    rows = []
+    for name in sorted({*report.split.roles, *report.sources}):
+        source, role = report.sources.get(name, {}), report.split.roles.get(name)
+        records = source.get("records")
+        rows.append(
+            {
+                "name": name,
+                "role": role.value if role else "no role",
+                "records": f"{records:,}" if isinstance(records, int) else "–",
+                "partial": partial.get(name, ""),
+                "licence": str(source.get("licence", "–")),
+                "attribution": "; ".join(str(source[key]) for key in ("attribution", "source") if source.get(key)) or "–",
+            }
+        )
+    return rows
+
+
+def _dropped(report: Report) -> list[tuple[str, str]]:
+    """Where items were dropped, how many, and the first five."""
+    return [
+        (where, f"{len(ids)} items: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}")
+        for where, ids in sorted(report.split.dropped.items())
+        if ids
+    ]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested keys joined by dots, lists joined by commas."""
+    out: list[tuple[str, str]] = []
+    for key, item in sorted(value.items()):
+        if isinstance(item, Mapping):
+            out += _flat(item, f"{prefix}{key}.")
+        else:
+            out.append((f"{prefix}{key}", ", ".join(map(str, item)) if isinstance(item, list) else str(item)))
+    return out

@@ -1,0 +1,159 @@
+"""The page's figures: which numbers of the report go into which plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.common.metrics import METRICS
+from stages.common.records import Check, ModuleRow
+from stages.report import figures
+from stages.report.data import Recipe, Report
+from stages.report.figures import Mark, Row
+from stages.report.measures import ABILITY, BIAS, TITLES, Cell, Estimate
+from stages.report.words import figure_text
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure under its caption; `svg` is markup, made by `figures` alone, which escapes every text."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class BiasPanel:
+    """One bias benchmark: scores, their paired changes, and the same as rows (label, recipe, level, change)."""
+
+    title: str
+    level: str
+    change: str
+    rows: tuple[tuple[str, str, Estimate, Estimate | None], ...]
+
+
+def tradeoff(report: Report) -> list[Panel]:
+    """Distance from neutral against perplexity, one point a recipe, for each bias benchmark."""
+    panels = []
+    ability = report.cell("perplexity.ppl")
+    for measure in BIAS:
+        found = report.cell(measure.metric)
+        if found and ability:
+            points = [(_distance(report, name, found.levels[name]), _mark(report, name, ability.levels[name])) for name in report.names]
+            title = f"{TITLES[measure.benchmark]}: bias against perplexity"
+            across = "distance from 50, points (0 is neutral)"
+            panels.append(Panel(title, figures.scatter(points, x_label=across, y_label="perplexity", title=title)))
+    return panels
+
+
+def _distance(report: Report, name: str, score: Estimate) -> Mark:
+    """|score - 50| with the interval that the score's own interval implies."""
+    low = high = None
+    if score.low is not None and score.high is not None:
+        ends = sorted((abs(score.low - 50), abs(score.high - 50)))
+        low, high = (0.0 if score.low < 50 < score.high else ends[0]), ends[1]
+    return Mark(report.series(name), abs(score.value - 50), low, high)
+
+
+def bullet(check: Check) -> str:
+    """The harm of one check against zero and its margin, on its own scale."""
+    ends = [abs(value) for value in (check.harm, check.low, check.high, check.margin) if value is not None]
+    bounds = f"{figure_text(check.low, True)} to {figure_text(check.high, True)}"
+    title = f"harm {figure_text(check.harm, True)}, bounds {bounds}, margin {figure_text(check.margin)}"
+    return figures.bullet(check.harm, check.low, check.high, check.margin, reach=1.1 * max(ends) or 1.0, title=title)
+
+
+def bias(report: Report, metric: str) -> BiasPanel | None:
+    """Scores and paired changes of one two-sided metric, overall and per group; None if it was not measured."""
+    found = [("all groups" if cell.group is None else cell.group, cell) for cell in report.cells if cell.measure.metric == metric]
+    if not found:
+        return None
+    title = f"{TITLES[found[0][1].measure.benchmark]}: {METRICS[metric].unit} of pairs with the stereotype preferred"
+    level = figures.forest(
+        _rows(report, [(label, cell.levels) for label, cell in found]),
+        neutral=METRICS[metric].neutral,
+        left="anti-stereotype",
+        right="stereotype",
+        title=f"{title}, per group",
+    )
+    change = figures.forest(
+        _rows(report, [(label, cell.changes) for label, cell in found]),
+        neutral=0,
+        left="less biased",
+        right="more biased",
+        title=f"{title}, change of the distance from neutral",
+        signed=True,
+    )
+    rows = tuple((label, name, cell.levels[name], cell.changes.get(name)) for label, cell in found for name in report.names)
+    return BiasPanel(title, level, change, rows)
+
+
+def flips(report: Report) -> list[Panel]:
+    """Flips of the candidate in both directions, bias and right or wrong."""
+    panels = []
+    for kind, left, right in (("bias", "stereotype dropped", "newly stereotyped"), ("right or wrong", "newly right", "newly wrong")):
+        rows = [(TITLES[f.benchmark], f.better, f.worse, f.n) for f in report.flips if f.recipe == report.candidate and f.kind == kind]
+        if rows:
+            title = f"{report.candidate} against {report.reference}: {kind}"
+            panels.append(Panel(title, figures.flips(rows, left=left, right=right, title=title)))
+    return panels
+
+
+def ability(report: Report) -> list[Panel]:
+    """Accuracy and its paired changes, perplexity, size."""
+    panels = []
+    found = [cell for measure in ABILITY if (cell := report.cell(measure.metric))]
+    if found:
+        levels = _rows(report, [(_short(cell), cell.levels) for cell in found])
+        changes = _rows(report, [(_short(cell), cell.changes) for cell in found])
+        title = f"Change against {report.reference}, points"
+        panels.append(Panel("Score, %", figures.forest(levels, neutral=None, left="", right="better", title="Accuracy per recipe")))
+        panels.append(Panel(title, figures.forest(changes, neutral=0, left="worse", right="better", title=title, signed=True)))
+    perplexity = report.cell("perplexity.ppl")
+    if perplexity:
+        title = f"Change of perplexity against {report.reference}"
+        rows = _rows(report, [("Held-out text", perplexity.changes)])
+        panels.append(Panel(title, figures.forest(rows, neutral=0, left="better", right="worse", title=title, digits=2, signed=True)))
+    sizes = [(name, report.series(name), mib) for name in report.names if (mib := report.mib(name)) is not None]
+    if sizes:
+        title = "Size of the weights"
+        panels.append(Panel(title, figures.sizes(sizes, unit="MiB", title=title)))
+    return panels
+
+
+def health(recipe: Recipe) -> list[Panel]:
+    """Heat maps over blocks and matrices: weight change, and the bias ratio or, for a recipe without one, the loss."""
+    if recipe.quantization is None:
+        return []
+    modules = recipe.quantization.modules
+    changes = {(m.block, m.kind): 100 * m.weight_change for m in modules}
+    ratios = {(m.block, m.kind): m.bias_ratio for m in modules if m.bias_ratio is not None}
+    losses = {(m.block, m.kind): m.loss for m in modules if m.loss is not None}
+    panels = [_heat(modules, "Weight change, ‖ΔW‖/‖W‖ in %", changes)]
+    if ratios:
+        panels.append(_heat(modules, "Weight of the fairness term, trB/trH", ratios))
+    elif losses:
+        panels.append(_heat(modules, "Loss", losses))
+    return panels
+
+
+def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, str], float]) -> Panel:
+    blocks, kinds = sorted({m.block for m in modules}), list(dict.fromkeys(m.kind for m in modules))
+    return Panel(title, figures.heat_map(blocks, kinds, values, digits=2, title=title))
+
+
+def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Estimate]]]) -> list[Row]:
+    rows = []
+    for label, estimates in labelled:
+        marks = tuple(_mark(report, name, estimates[name]) for name in report.names if name in estimates)
+        n = max((estimate.n for estimate in estimates.values()), default=0)
+        rows.append(Row(label, f"n = {n:,}", marks))
+    return rows
+
+
+def _mark(report: Report, name: str, estimate: Estimate) -> Mark:
+    return Mark(report.series(name), estimate.value, estimate.low, estimate.high)
+
+
+def _short(cell: Cell) -> str:
+    return cell.measure.name.removesuffix(", %")

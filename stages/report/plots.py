@@ -1,0 +1,80 @@
+"""Files for `dvc plots`: tables that its interactive plots read (the `plots` section of dvc.yaml names their columns), and two images."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+from stages.report.data import Report
+from stages.report.measures import BIAS, SUMMARY, TITLES
+
+Value = str | int | float | bool | None
+COLUMNS = {
+    "bias_by_group.csv": ("recipe", "benchmark", "group", "value", "low", "high", "n"),
+    "bias_change.csv": ("recipe", "benchmark", "group", "value", "low", "high", "n"),
+    "results.csv": ("recipe", "measure", "value", "low", "high", "n"),
+    "tradeoff.csv": ("recipe", "ss_distance", "perplexity", "lms", "mib"),
+    "flips.csv": ("recipe", "benchmark", "direction", "percent", "items"),
+    "modules.csv": ("recipe", "module", "block", "kind", "status", "weight_change", "loss", "bias_ratio", "damping"),
+}
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write every file of COLUMNS into `folder`; numbers have six significant figures."""
+    rows = {
+        "bias_by_group.csv": _groups(report, changes=False),
+        "bias_change.csv": _groups(report, changes=True),
+        "results.csv": _results(report),
+        "tradeoff.csv": _tradeoff(report),
+        "flips.csv": _flips(report),
+        "modules.csv": _modules(report),
+    }
+    for name, columns in COLUMNS.items():
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([_text(value) for value in row] for row in rows[name])
+
+
+def _groups(report: Report, *, changes: bool) -> Iterable[tuple[Value, ...]]:
+    for cell in report.cells:
+        if cell.measure in BIAS:
+            for name, e in (cell.changes if changes else cell.levels).items():
+                yield name, TITLES[cell.measure.benchmark], cell.group or "all", e.value, e.low, e.high, e.n
+
+
+def _results(report: Report) -> Iterable[tuple[Value, ...]]:
+    for measure in SUMMARY:
+        cell = report.cell(measure.metric)
+        for name, e in cell.levels.items() if cell else ():
+            yield name, measure.name, e.value, e.low, e.high, e.n
+
+
+def _tradeoff(report: Report) -> Iterable[tuple[Value, ...]]:
+    ss, ppl, lms = (report.cell(metric) for metric in ("stereoset.ss", "perplexity.ppl", "stereoset.lms"))
+    for name in report.names:
+        yield (
+            name,
+            abs(ss.levels[name].value - 50) if ss else None,
+            ppl.levels[name].value if ppl else None,
+            lms.levels[name].value if lms else None,
+            report.mib(name),
+        )
+
+
+def _flips(report: Report) -> Iterable[tuple[Value, ...]]:
+    for f in report.flips:
+        worse, better = ("newly stereotyped", "stereotype dropped") if f.kind == "bias" else ("newly wrong", "newly right")
+        yield f.recipe, TITLES[f.benchmark], worse, 100 * f.worse / f.n, f.worse
+        yield f.recipe, TITLES[f.benchmark], better, 100 * f.better / f.n, f.better
+
+
+def _modules(report: Report) -> Iterable[tuple[Value, ...]]:
+    for recipe in report.recipes:
+        for m in recipe.quantization.modules if recipe.quantization else ():
+            yield recipe.name, m.name, m.block, m.kind, m.status.value, m.weight_change, m.loss, m.bias_ratio, m.damping
+
+
+def _text(value: Value) -> Value:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

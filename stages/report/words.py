@@ -1,0 +1,114 @@
+"""Words and numbers that page and card share."""
+
+from __future__ import annotations
+
+import re
+
+from stages.common.records import Outcome, Verdict
+from stages.report.data import Report
+from stages.report.figures import number_text
+from stages.report.measures import TITLES, Estimate
+
+WORDS = {Verdict.approve: "Approved", Verdict.reject: "Rejected", Verdict.inconclusive: "Inconclusive"}
+
+
+def base_name(report: Report) -> str:
+    """The base model as a hub id where its source names one, else its own name."""
+    origin = report.source.get("origin") or {}
+    stated = re.match(r"[\w.-]+/[\w.-]+", str(report.source.get("source", "")))
+    return str(origin.get("repository") or (stated and stated[0]) or report.source.get("model") or report.model)
+
+
+def meaning(report: Report) -> str:
+    """The verdict in one or two sentences: what was decided and what it does not say."""
+    name, base = report.candidate, report.reference
+    failed, undecided = (sum(c.outcome is outcome for c in report.verdict.checks) for outcome in (Outcome.failed, Outcome.open))
+    match report.verdict.verdict:
+        case Verdict.approve:
+            return (
+                f"Every check passed: on these items the data exclude that {name} is worse than {base} beyond the agreed margins. "
+                "A person may now promote it. No detected harm is not proof of none."
+            )
+        case Verdict.reject:
+            return (
+                f"{count(failed, 'check')} failed: the data show that {name} is worse than {base} beyond the agreed margin. "
+                "It is not registered."
+            )
+        case _:
+            return (
+                f"No check failed, but {count(undecided, 'check')} could not be decided with this many items: harm beyond the margin is "
+                f"neither shown nor excluded. {name} is not registered."
+            )
+
+
+def checks_line(report: Report) -> str:
+    """How many checks passed, failed and stayed open."""
+    checks = report.verdict.checks
+    passed, failed, undecided = (sum(c.outcome is o for c in checks) for o in (Outcome.passed, Outcome.failed, Outcome.open))
+    return f"{count(len(checks), 'check')}: {passed} passed, {failed} failed, {undecided} open."
+
+
+def limits(report: Report) -> list[str]:
+    """What this run cannot say, in plain sentences."""
+    sizes = []
+    for name, asked in report.asked.items():
+        cell = next((c for c in report.cells if c.measure.benchmark == name and c.group is None), None)
+        if cell:
+            sizes.append(f"{TITLES.get(name, name)} {cell.levels[report.reference].n:,}{' (all)' if asked is None else ''}")
+    bits = report.recipe(report.candidate).settings.get("bits")
+    lines = [
+        "No detected harm is not proof of none: a check can only exclude harm larger than its sample size can resolve (table below).",
+        f"Items judged: {', '.join(sizes)}. These are samples unless marked (all); every interval and standard error reflects their size.",
+        "Intervals cover the choice of items only. Rounding weights is itself a random perturbation; one run does not show its spread.",
+        "StereoSet test shares no target term and no sentence with the calibration pairs, but it has their form: held out, "
+        "yet not out of distribution.",
+        "The data quality of CrowS-Pairs is disputed by later work; it never decides alone. "
+        "Both bias sets are English and about the United States.",
+        "Both bias sets measure which of two sentences is likelier. They say little about what the model does in a conversation.",
+    ]
+    partial = [f"{name} ({text})" for name, text in partial_sets(report)]
+    if partial:
+        lines.append(f"Partial sets: {', '.join(partial)}. Their values do not compare with published ones on the whole sets.")
+    if report.source.get("converted"):
+        lines.append(
+            "The base model was itself stored in few bits and converted back, so its weights already lie on a coarse grid"
+            + (f"; going to {bits} bits costs less here than it would from the original 16-bit weights." if bits else ".")
+        )
+    few = [f"{c.name} (n = {c.n}, minimum {c.n_minimum})" for c in report.verdict.checks if c.n < c.n_minimum]
+    if few:
+        lines.append(f"Below the policy's minimum, therefore open whatever they show: {', '.join(few)}.")
+    return lines
+
+
+def partial_sets(report: Report) -> list[tuple[str, str]]:
+    """Sets of which an origin holds fewer records than there are: (name, "1,500 of 1,838")."""
+    return [
+        (name, f"{s.get('records', 0):,} of {s['of']:,}" if s.get("of") else f"{s.get('records', 0):,}")
+        for name, s in sorted(report.sources.items())
+        if s.get("partial")
+    ]
+
+
+def estimate_text(estimate: Estimate | None, digits: int, *, signed: bool = False) -> str:
+    """Value and interval, as in 51.2 [49.0, 53.4]; a dash for None."""
+    if estimate is None:
+        return "–"
+    text = number_text(estimate.value, digits, signed=signed)
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} [{number_text(estimate.low, digits)}, {number_text(estimate.high, digits)}]"
+
+
+def figure_text(value: float | None, signed: bool = False) -> str:
+    """A number of unknown size: four significant figures, no more than four decimals; a dash for None."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e6):
+        return f"{value:+.2e}".replace("-", "−") if signed else f"{value:.2e}".replace("-", "−")
+    return number_text(value, 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3, signed=signed)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, plural where it belongs: 1 check, 3 checks."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
