@@ -91,9 +91,7 @@ def _blocks(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
     return blocks
 
 
-def _debias(
-    model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device
-) -> Debias | None:
+def _debias(model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device) -> Debias | None:
     """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
     if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
         return None

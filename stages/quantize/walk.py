@@ -1,10 +1,10 @@
 """Through the model block by block: capture what enters each linear module, one block in float32 on the device at a time.
 
-    embed ──> block 0 ──> block 1 ──> ...
-               ├ all batches reach q,k,v  -> sums of their inputs -> quantize q,k,v -> go on
-               ├ all batches reach o      -> sums of their inputs -> quantize o     -> go on
-               ├ ...
-               └ output of the quantized block: the next block's input
+embed ──> block 0 ──> block 1 ──> ...
+           ├ all batches reach q,k,v  -> sums of their inputs -> quantize q,k,v -> go on
+           ├ all batches reach o      -> sums of their inputs -> quantize o     -> go on
+           ├ ...
+           └ output of the quantized block: the next block's input
 """
 
 from __future__ import annotations

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.common.digests import sha256_folder
+from stages.common.errors import FairgateError, UnknownName
+from stages.common.gptq_format import unpack
+from stages.common.params import parse
+from stages.common.records import Quantization, Status, read_record
+from stages.quantize import objective
+from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run
+from stages.quantize.stage import quantize
+from tests.tiny import SENTENCES, make_tiny_llama
+
+RUN = Run(device="cpu", seed=0, batch_tokens=256)
+FAIR: dict[str, Any] = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}
+
+
+def _recipe(**changes: Any) -> Rtn:
+    data = {**FAIR, **changes}
+    if data["method"] != "fair_gptq":
+        data = {key: value for key, value in data.items() if key in METHODS[data["method"]].model_fields}
+    return parse(METHODS[data["method"]], data, where="test")
+
+
+def _quantize(base: Path, data: Path, out: Path, /, **changes: Any) -> Quantization:
+    return quantize("test", _recipe(**changes), RUN, base, data, out)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def _dense(base: Path, folder: Path, bits: int = 4) -> torch.nn.Module:
+    """The base model with the checkpoint's dequantized weights."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tensors = _weights(folder)
+    for name, module in model.named_modules():
+        if f"{name}.qweight" in tensors:
+            packed = {part: tensors[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx")}
+            module.weight.data = unpack(packed, bits)
+    return model.eval()
+
+
+def _logits(model: torch.nn.Module, folder: Path) -> torch.Tensor:
+    ids = AutoTokenizer.from_pretrained(folder)(SENTENCES[0], return_tensors="pt").input_ids
+    with torch.no_grad():
+        return model(ids).logits.float()
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_packed_checkpoint_loads_unchanged_and_computes_the_dequantized_weights(
+    family: str, calibration: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    base = request.getfixturevalue(family)
+    record = _quantize(base, calibration, tmp_path / "out")
+    assert {row.status for row in record.modules} == {Status.ok}
+    dense = _dense(base, tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    difference = (_logits(loaded, tmp_path / "out") - _logits(dense, tmp_path / "out")).abs().max()
+    # The packed CPU kernel computes in its own precision (bfloat16 activations at worst): 2 % of the logits' range.
+    assert difference < 0.02 * _logits(dense, tmp_path / "out").abs().max()
+
+
+def test_record_names_everything_the_weights_depend_on(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    _quantize(llama, calibration, tmp_path / "out")
+    record = read_record(Quantization, tmp_path / "out" / "quantization.json")
+    assert record.base_digest == sha256_folder(llama)
+    assert record.settings["alpha"] == 0.5
+    assert record.settings["mode"] == "exact"
+    assert record.pairs == 16
+    assert record.tokens > 0
+    assert len(record.modules) == 14
+    assert all(row.debiased and row.bias_ratio is not None and row.shift > 0 for row in record.modules)
+    assert any("start token" in note for note in record.notes)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantization_config"]["bits"] == 4
+
+
+def test_same_inputs_same_digest(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    first = _quantize(llama, calibration, tmp_path / "a")
+    second = _quantize(llama, calibration, tmp_path / "b")
+    assert first == second
+    assert sha256_folder(tmp_path / "a") == sha256_folder(tmp_path / "b")
+
+
+def test_alpha_zero_equals_gptq_bit_for_bit(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    fair = _quantize(llama, calibration, tmp_path / "fair", alpha=0.0)
+    plain = _quantize(llama, calibration, tmp_path / "plain", method="gptq")
+    assert fair.weight_digest == plain.weight_digest
+    assert not any(row.debiased for row in fair.modules)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 3},
+        {"bits": 8},
+        {"bits": 2},
+        {"group_size": 64},
+        {"group_size": -1},
+        {"symmetric": False},
+        {"damping": 0.1},
+        {"calibration": "pairs"},
+        {"text_share": 0.9},
+        {"collection": "parallel"},
+        {"mode": "authors"},
+        {"mode": "authors-sum"},
+        {"mode": "error-only"},
+        {"alignment": "positional"},
+        {"alignment": "positional-padded"},
+        {"alignment": "equal-length"},
+        {"alignment": "pooled-mean"},
+        {"alignment": "pooled-last"},
+        {"alignment": "group-mean"},
+        {"alpha": 0.1},
+        {"alpha": None, "rho": 0.05},
+        {"alpha": None, "rho": 0.05, "rho_scope": "global"},
+        {"modules": "out"},
+        {"modules": ["v_proj"]},
+        {"method": "gptq"},
+        {"method": "rtn"},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_weights(changes: dict[str, Any], llama: Path, calibration: Path, tmp_path: Path, default: str) -> None:
+    assert _quantize(llama, calibration, tmp_path / "out", **changes).weight_digest != default
+
+
+@pytest.fixture(scope="module")
+def default(llama: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _quantize(llama, calibration, tmp_path_factory.mktemp("default") / "out").weight_digest
+
+
+def test_group_by_target_differs_from_group_by_bias_type(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    by_type = _quantize(llama, calibration, tmp_path / "a", alignment="group-mean", alpha=10.0)
+    by_target = _quantize(llama, calibration, tmp_path / "b", alignment="group-mean", alpha=10.0, group_by="target")
+    assert by_type.weight_digest != by_target.weight_digest
+
+
+def test_only_the_chosen_modules_are_debiased(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    record = _quantize(llama, calibration, tmp_path / "out", modules="out")
+    assert {row.kind for row in record.modules if row.debiased} == {"o_proj", "down_proj"}
+    assert len(record.modules) == 14
+
+
+def test_only_the_chosen_blocks_are_debiased(calibration: Path, tmp_path: Path) -> None:
+    base = make_tiny_llama(tmp_path / "base", layers=4)
+    record = _quantize(base, calibration, tmp_path / "out", blocks="upper")
+    assert {row.block for row in record.modules if row.debiased} == {2, 3}
+
+
+def test_global_rho_keeps_the_natural_weighting(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    parallel = {"collection": "parallel", "alpha": None, "rho": 0.05}
+    each = _quantize(llama, calibration, tmp_path / "a", **parallel)
+    whole = _quantize(llama, calibration, tmp_path / "b", **parallel, rho_scope="global")
+    ratios = [row.bias_ratio for row in each.modules if row.bias_ratio is not None]
+    assert ratios == pytest.approx([0.05] * 14, rel=1e-4)
+    assert max(row.bias_ratio or 0 for row in whole.modules) > 1.2 * min(row.bias_ratio or 0 for row in whole.modules)
+
+
+def test_sequential_inputs_come_from_quantized_modules(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    sequential = _quantize(llama, calibration, tmp_path / "a", bits=2)
+    parallel = _quantize(llama, calibration, tmp_path / "b", bits=2, collection="parallel")
+    first = [(a.name, a.loss == b.loss) for a, b in zip(sequential.modules, parallel.modules, strict=True)]
+    assert [name for name, same in first if same] == [f"model.layers.0.self_attn.{leaf}_proj" for leaf in "qkv"]
+
+
+def test_failed_factorization_is_a_counted_status(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damping that cannot help: the ladder is exhausted on purpose, and every module says so."""
+    monkeypatch.setattr(objective.torch.linalg, "cholesky_ex", lambda A: (A, torch.tensor(1)))
+    record = _quantize(llama, calibration, tmp_path / "out")
+    assert {row.status for row in record.modules} == {Status.fallback_rtn}
+
+
+def test_interrupted_run_leaves_nothing(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.quantize.stage.write_record", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _quantize(llama, calibration, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_group_size_that_does_not_fit_names_those_that_do(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(FairgateError, match=r"q_proj: group_size 128 does not divide the 64 inputs[\s\S]*16, 32, 64, -1"):
+        _quantize(llama, calibration, tmp_path / "out", group_size=128)
+
+
+def test_quantized_model_is_refused(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    _quantize(llama, calibration, tmp_path / "once", method="rtn")
+    with pytest.raises(FairgateError, match="already quantized"):
+        _quantize(tmp_path / "once", calibration, tmp_path / "twice")
+
+
+def test_unsupported_architecture_is_named_with_the_supported(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    with pytest.raises(FairgateError, match=r"'gpt2'[\s\S]*llama, mistral, opt"):
+        _quantize(base, calibration, tmp_path / "out")
+
+
+def test_no_disk_space_is_said_before_work_starts(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    with pytest.raises(FairgateError, match="no disk space"):
+        _quantize(llama, calibration, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({**FAIR, "aplha": 1.0}, "did you mean 'alpha'"),
+        ({**FAIR, "mode": "exakt"}, "mode"),
+        ({**FAIR, "rho": 0.1}, "either alpha or rho"),
+        ({**FAIR, "alpha": None}, "either alpha or rho"),
+        ({**FAIR, "calibration": "text"}, "needs pairs"),
+        ({**FAIR, "group_size": 48}, "group_size"),
+        ({**FAIR, "bits": 5}, "bits"),
+    ],
+)
+def test_wrong_recipe_is_explained(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(FairgateError, match=message):
+        parse(FairGptq, data, where="params.yaml:recipes.x")
+
+
+def test_unknown_module_set_names_the_nearest(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'o_proj'"):
+        _quantize(llama, calibration, tmp_path / "out", modules=["o_prj"])
+
+
+def test_gptq_recipe_has_no_fairness_settings() -> None:
+    assert "alpha" not in Gptq.model_fields
