@@ -33,9 +33,18 @@ class Model:
     context: int
     packed: bool
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """[B, L] ids -> [B, L, width], the input of the output embedding."""
-        return self.network.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    def hidden(self, ids: Tensor, positions: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Input of the output embedding, [B, L, width]. `mask` [B, 1, L, L] bool: who sees whom; None: every earlier token."""
+        added = None
+        if mask is not None:
+            dtype = self.network.dtype
+            added = torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min).to(self.device)
+        return self.network.base_model(
+            input_ids=ids.to(self.device),
+            position_ids=None if positions is None else positions.to(self.device),
+            attention_mask=added,
+            use_cache=False,
+        ).last_hidden_state
 
     def logits(self, states: Tensor) -> Tensor:
         """[n, width] -> [n, vocabulary]."""
