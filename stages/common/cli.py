@@ -31,7 +31,7 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     parser.add_argument("--params", default="params.yaml", help="parameter file")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "urllib3", "filelock", "datasets", "huggingface_hub", "torchao", "torch.utils._pytree"):
+    for noisy in ("httpx", "httpx2", "urllib3", "filelock", "datasets", "huggingface_hub", "torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
     signal.signal(signal.SIGTERM, _interrupt)

@@ -2,6 +2,6 @@
 
 from stages.fetch.manifest import Manifest, read_manifest
 from stages.fetch.model import fetch_base
-from stages.fetch.raw import fetch_raw
+from stages.fetch.raw import fetch_raw, require_sets
 
-__all__ = ["Manifest", "fetch_base", "fetch_raw", "read_manifest"]
+__all__ = ["Manifest", "fetch_base", "fetch_raw", "read_manifest", "require_sets"]

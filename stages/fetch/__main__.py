@@ -10,7 +10,7 @@ from pathlib import Path
 from stages.common.cli import run
 from stages.common.errors import FairgateError
 from stages.common.params import pick, read_params
-from stages.fetch import fetch_base, fetch_raw, read_manifest
+from stages.fetch import fetch_base, fetch_raw, read_manifest, require_sets
 from stages.fetch.origins import Origins
 
 
@@ -20,6 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not isinstance(model, str):
         raise FairgateError(f"not a text: {model!r}", where=f"{params}:model", remedy="name a model of the manifest, a folder or a hub id")
     manifest = read_manifest()
+    require_sets(manifest, arguments.set)  # before anything is downloaded
     origins = Origins(manifest.wheels, cache=Path(os.environ.get("FAIRGATE_CACHE", ".fairgate")))
     fetch_base(model, manifest, origins, Path("data/base"))
     fetch_raw(manifest, origins, Path("data/raw"), extra=arguments.set)

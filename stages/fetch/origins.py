@@ -38,7 +38,8 @@ class Origins:
                 self._open(origin, into, kind)
             except Unavailable as error:
                 failures.append(error)
-                log.info("%s: %s origin not available: %s", name, origin.kind, error.what)
+                if len(failures) < len(origins):
+                    log.info("%s: %s origin not available, trying the next: %s", name, origin.kind, error.what)
                 for partial in into.iterdir():
                     partial.unlink()
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ def fetch_raw(manifest: Manifest, origins: Origins, out: Path, *, extra: Sequenc
         UnknownName: `extra` names no set of the manifest.
         Unavailable, HashMismatch, CountMismatch: a set cannot be had as pinned; `out` stays as it was.
     """
-    for name in extra:
-        if name not in manifest.sets:
-            raise UnknownName.of("data set", name, manifest.sets, where="--set")
+    require_sets(manifest, extra)
     wanted = {name: entry for name, entry in manifest.sets.items() if entry.default or entry.optional or name in extra}
     described = {}
     with atomic_folder(out) as folder:
@@ -46,6 +44,13 @@ def fetch_raw(manifest: Manifest, origins: Origins, out: Path, *, extra: Sequenc
                 log.info("%s: not supplied; it is optional", name)
         write_json(folder / "SOURCES.json", {"schema": 1, "sets": described})
         (folder / "LICENSES.md").write_text(_licences(described), encoding="utf-8")
+
+
+def require_sets(manifest: Manifest, names: Iterable[str]) -> None:
+    """Raise UnknownName unless every name is a set of the manifest."""
+    for name in names:
+        if name not in manifest.sets:
+            raise UnknownName.of("data set", name, manifest.sets, where="--set")
 
 
 def _fetch_set(name: str, entry: SetEntry, origins: Origins, folder: Path) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from stages.common.errors import FairgateError, UnknownName
 from stages.fetch import gguf_model
 
-TOKENS = ["<end>", "<start>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "Ġth"]
-MERGES = ["t h", "Ġ th"]
+TOKENS = ["<end>", "<start>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "Ġth", "12"]
+MERGES = ["t h", "Ġ th", "1 2"]
 NAMES = {ours: theirs for theirs, ours in gguf_model._BLOCK.items()}
 
 

@@ -11,12 +11,12 @@ from tests.stages.fetch.conftest import Hub, make_model
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def run(folder: Path, model: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, model: object, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python -m stages.fetch` in `folder`, with no package index."""
     (folder / "params.yaml").write_text(json.dumps({"model": model}))
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PIP_", "TRANSFORMERS_"))}
     index = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null", "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf")}
-    command = [sys.executable, "-m", "stages.fetch"]
+    command = [sys.executable, "-m", "stages.fetch", *arguments]
     return subprocess.run(
         command, cwd=folder, env={**kept, **index, **environment}, capture_output=True, text=True, timeout=120, check=False
     )
@@ -38,6 +38,14 @@ def test_user_who_is_offline_stays_so(hub: Hub, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "unset HF_HUB_OFFLINE" in done.stderr
     assert hub.requests == []
+
+
+def test_unknown_set_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    make_model(tmp_path / "mine")
+    done = run(tmp_path, "./mine", "--set", "winogendr")
+    assert done.returncode == 2
+    assert "did you mean 'winogender'" in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_cache_folder_and_model_of_another_type(tmp_path: Path) -> None:

@@ -108,6 +108,9 @@ def test_next_origin_is_tried_only_when_one_is_unavailable(world: World, tmp_pat
     assert world.fetch(s=entry(wheel_origin(path="none.txt"), mine))["s"]["origin"] == {"kind": "path"}
     with pytest.raises(HashMismatch):
         world.fetch(s=entry(wheel_origin(sha256="c" * 64), mine))
+    world.wheels["tiny-data"]["sha256"] = "d" * 64
+    with pytest.raises(HashMismatch, match="pinned is dddd"):
+        world.fetch(s=entry(wheel_origin(), mine))
 
 
 def test_path_origin_is_checked_too(world: World, tmp_path: Path) -> None:
