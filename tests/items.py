@@ -75,10 +75,8 @@ def quantization(recipe: str, *statuses: Status) -> Quantization:
         )
         for i, status in enumerate(statuses or (Status.ok, Status.damped))
     ]  # fmt: skip
-    known: dict[str, Any] = dict(
-        schema=1, recipe=recipe, method="fair_gptq", settings={}, architecture="llama", base_digest="b" * 64, weight_digest="w" * 64,
-        pairs_digest=None, text_digest=None, pairs=1, texts=1, tokens=1, versions={}, seed=0, bytes_base=1, bytes_packed=1,
-        logit_difference=None, notes=[], modules=rows,
-    )  # fmt: skip
-    fields = {field.alias or name for name, field in Quantization.model_fields.items()}
-    return Quantization.model_validate({key: value for key, value in known.items() if key in fields})
+    return Quantization.model_validate({
+        "schema": 1, "recipe": recipe, "method": "fair_gptq", "settings": {}, "architecture": "llama", "base_digest": "b" * 64,
+        "weight_digest": "w" * 64, "pairs_digest": None, "text_digest": None, "pairs": 1, "texts": 1, "tokens": 1, "versions": {},
+        "seed": 0, "bytes_base": 1, "bytes_packed": 1, "notes": [], "modules": rows,
+    })  # fmt: skip

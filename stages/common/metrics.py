@@ -220,7 +220,8 @@ class Components:
         """Value(s) from weighted sums [..., k]."""
         ratios = np.full(numerators.shape, self.empty)
         np.divide(numerators, denominators, out=ratios, where=denominators != 0)
-        return self.combine(ratios)
+        with np.errstate(over="ignore"):  # whoever uses a value asks whether it is finite
+            return self.combine(ratios)
 
     @property
     def value(self) -> float:

@@ -64,6 +64,8 @@ def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Field names of the (nested) model at `loc`; the top model's if the path leads through something else."""
     here: Any = model
     for part in loc:
+        if isinstance(part, int):  # an index: `here` is already the model of the list's entries
+            continue
         field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
         kinds = (getattr(field.annotation, "__args__", ()) or (field.annotation,)) if field else ()
         models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]

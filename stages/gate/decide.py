@@ -81,6 +81,8 @@ def _verdict(outcomes: Iterable[Outcome]) -> Verdict:
 
 def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
     """The lines of one benchmark, all under the same resampled clusters."""
+    for line in lines:
+        _require_finite(line, np.array(_point(line)))
     parts = [part for line in lines for part in (line.candidate, line.reference)]
     draws = bootstrap(parts, items.strata, draws=policy.draws, seed=policy.seed)
     alpha = 1 - policy.confidence
@@ -101,7 +103,7 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
         left = len(family)
         for _, i in sorted(family):
             line = lines[i]
-            low = max(lower(side, alpha / left, line.candidate.clusters) for side in harms[i].T)
+            low = max(lower(side, alpha / left, line.candidate.clusters) for side in harms[i].T) - _half_step(line)
             lows[i] = low = min(low, _point(line)[2] - _rule_of_three(line, alpha))
             left -= low > line.margin
     return lows
@@ -110,11 +112,10 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
 def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Check:
     q, b, harm = _point(line)
     n, alpha = line.candidate.clusters, 1 - confidence
-    _require_finite(line, np.array([q, b, harm]))
     _require_finite(line, harms)
     high = detectable = None
     if n > 1:
-        high = max(max(upper(side, alpha, n) for side in harms.T), harm + _rule_of_three(line, alpha))
+        high = max(max(upper(side, alpha, n) for side in harms.T) + _half_step(line), harm + _rule_of_three(line, alpha))
         detectable = float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).max())
     outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n)
     return Check(
@@ -146,6 +147,11 @@ def _point(line: Line) -> tuple[float, float, float]:
 def _rule_of_three(line: Line, alpha: float) -> float:
     """Least half-width of a bound: where no item changed in n, up to -ln(alpha)/n of all may (3/n at 95 %)."""
     return 0.0 if line.span is None else line.span * -math.log(alpha) / line.candidate.items
+
+
+def _half_step(line: Line) -> float:
+    """Continuity correction: counts move in steps of one item, and a bound between two steps would be too close by half of one."""
+    return 0.0 if line.span is None else line.span / (2 * line.candidate.items)
 
 
 def _require_finite(line: Line, values: Array) -> None:

@@ -14,14 +14,13 @@ from tests.items import ANTI, STEREOTYPED, TIED, choices, crows, row, stereoset,
 
 def _stereoset_by_hand() -> list[dict[str, object]]:
     # Term a: 3 pairs, 1 stereotyped, 1 anti, 1 tie; term b: 1 pair, stereotyped. Group race has both, group religion term c.
-    rows = [
+    return [
         row("stereoset", 0, [-1, -2, -3], cluster="a", group="race"),  # both sides above unrelated
         row("stereoset", 1, [-2, -1, -1.5], cluster="a", group="race"),  # only anti above unrelated
         row("stereoset", 2, [-1, -1, -1], cluster="a", group="race"),  # tie everywhere
         row("stereoset", 3, [-1, -2, -0.5], cluster="b", group="race"),  # neither above unrelated
         row("stereoset", 4, [-2, -1, -3], cluster="c", group="religion"),
     ]
-    return rows
 
 
 def test_stereoset_is_a_mean_over_terms_and_a_tie_is_not_stereotyped() -> None:
