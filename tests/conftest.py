@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,20 @@ for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }.items():
     os.environ.setdefault(_name, _value)
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skip", default="", help="markers whose tests must run: a skip of theirs is a failure (services,browser)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    needed = set(filter(None, item.config.getoption("--no-skip").split(",")))
+    if report.skipped and needed & {mark.name for mark in item.iter_markers()}:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, but must run here: {report.longrepr}"
+    return report
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -21,12 +21,17 @@ from stages.common.records import Overlap, Pair, Role, Split, Text, write_record
 
 
 class Settings(Section):
-    """Section `calibrate`. pairs, texts: how many to draw (null: all); text_words: words kept of each passage."""
+    """Section `calibrate`.
+
+    pairs, texts: how many to draw (null: all pairs); development_texts: further passages, for perplexity while settings are chosen;
+    text_words: words kept of each passage.
+    """
 
     seed: int
     development_share: float = Field(gt=0, lt=1)
     pairs: int | None = Field(gt=0)
-    texts: int | None = Field(gt=0)
+    texts: int = Field(gt=0)
+    development_texts: int = Field(ge=0)
     text_words: int = Field(gt=0)
 
 
@@ -55,7 +60,7 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
     sets = {path.name: path for path in sorted(raw.iterdir()) if path.is_dir()}
     reported = {name: sentences(texts_of(path)) for name, path in sets.items() if roles().get(name) is Role.gate}
     development = {name: sentences(texts_of(sets[name])) for name in ("redditbias_valid", "winobias_dev") if name in sets}
-    texts, shared = _texts(settings, raw / "boolq_combined" / "combined.jsonl", set().union(*reported.values()))
+    texts, held_out, shared = _texts(settings, raw / "boolq_combined" / "combined.jsonl", set().union(*reported.values()))
 
     pair_sentences = sentences(text for pair in chosen for text in (pair.stereotype, pair.anti_stereotype, pair.unrelated))
     text_sentences = sentences(text.text for text in texts)
@@ -70,6 +75,7 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
     with atomic_folder(out) as folder:
         write_records(folder / "pairs.jsonl", chosen)
         write_records(folder / "text.jsonl", texts)
+        write_records(folder / "development.jsonl", held_out)
         split = Split(
             seed=settings.seed,
             roles=roles(),
@@ -87,8 +93,11 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
     return split
 
 
-def _texts(settings: Settings, path: Path, reported: set[str]) -> tuple[list[Text], list[str]]:
-    """General text: distinct passages that share no normalised sentence with any gate set, and the ids of those that do."""
+def _texts(settings: Settings, path: Path, reported: set[str]) -> tuple[list[Text], list[Text], list[str]]:
+    """General text for calibration and for development: distinct passages that share no normalised sentence with any gate set.
+
+    Development passages share none with the calibration text either. Third: the ids of passages left out because of a gate set.
+    """
     if not path.is_file():
         raise MissingFile("no general text", where=str(path), remedy="run `dvc repro fetch`")
     seen: set[str] = set()
@@ -105,11 +114,16 @@ def _texts(settings: Settings, path: Path, reported: set[str]) -> tuple[list[Tex
                 shared.append(f"boolq-{number}")
             else:
                 clean.append((f"boolq-{number}", passage))
-    if not clean:
-        raise FairgateError("every passage shares a sentence with a gate set", where=str(path), remedy="supply another general text")
+    wanted = settings.texts + settings.development_texts
+    if len(clean) < wanted:
+        remedy = "ask for fewer `texts`, or supply more general text"
+        raise FairgateError(f"{len(clean)} passages share no sentence with a gate set, {wanted} wanted", where=str(path), remedy=remedy)
     Random(settings.seed).shuffle(clean)
-    chosen = clean[: settings.texts]
-    return [Text(text_id=name, text=" ".join(passage.split()[: settings.text_words])) for name, passage in chosen], shared
+    cut = [Text(text_id=name, text=" ".join(passage.split()[: settings.text_words])) for name, passage in clean]
+    texts = cut[: settings.texts]
+    ours = sentences(text.text for text in texts)
+    held_out = [text for text in cut[settings.texts :] if sentences([text.text]).isdisjoint(ours)]
+    return texts, held_out[: settings.development_texts], shared
 
 
 def _words(found: set[str]) -> set[str]:

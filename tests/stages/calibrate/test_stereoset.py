@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.calibrate.stereoset import draw, read_pairs, split_terms
+from stages.common.errors import BadRecord, MissingFile
+
+
+def item(number: int, target: str = "cook", **sides: str) -> dict[str, Any]:
+    texts = {"stereotype": f"The cook is loud {number}.", "anti-stereotype": f"The cook is calm {number}.", "unrelated": f"A map {number}."}
+    texts |= {side.replace("_", "-"): text for side, text in sides.items()}
+    return {
+        "id": f"id{number}",
+        "target": target,
+        "bias_type": "profession",
+        "context": "",
+        "sentences": [{"id": "s", "sentence": text, "gold_label": side} for side, text in texts.items()],
+    }
+
+
+def write(path: Path, items: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"data": {"intrasentence": items, "intersentence": []}}))
+    return path
+
+
+def test_pairs_keep_id_group_target_and_sides(tmp_path: Path) -> None:
+    pairs, dropped = read_pairs(write(tmp_path / "dev.json", [item(1, "Cook")]))
+    assert dropped == []
+    assert pairs[0].model_dump(exclude={"schema_"}) == {
+        "pair_id": "id1",
+        "group": "profession",
+        "target": "cook",
+        "stereotype": "The cook is loud 1.",
+        "anti_stereotype": "The cook is calm 1.",
+        "unrelated": "A map 1.",
+    }
+
+
+def test_identical_pairs_are_kept_once_and_listed(tmp_path: Path) -> None:
+    twin = {**item(1), "id": "twin"}
+    pairs, dropped = read_pairs(write(tmp_path / "dev.json", [item(1), twin, item(2)]))
+    assert [pair.pair_id for pair in pairs] == ["id1", "id2"]
+    assert dropped == ["twin"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({**item(7), "sentences": item(7)["sentences"][:2]}, r"id7[\s\S]*'unrelated' is missing"),
+        (item(7, stereotype="  "), r"id7[\s\S]*empty"),
+        (item(7, stereotype="Same.", anti_stereotype="Same."), r"id7[\s\S]*identical"),
+        ({**item(7), "sentences": [*item(7)["sentences"], item(7)["sentences"][0]]}, r"id7[\s\S]*twice"),
+        ({**item(7), "sentences": [{"sentence": "x", "gold_label": "sterotype"}]}, r"id7[\s\S]*sterotype"),
+        (item(1), "'id1' occurs twice"),
+    ],
+)
+def test_broken_records_raise_with_their_id(tmp_path: Path, broken: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRecord, match=message):
+        read_pairs(write(tmp_path / "dev.json", [item(1), broken]))
+
+
+def test_missing_file_names_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="dvc repro fetch"):
+        read_pairs(tmp_path / "dev.json")
+
+
+def test_split_is_by_term_seeded_and_complete() -> None:
+    terms = [f"t{i}" for i in range(20)]
+    first, second = split_terms(terms, 0.2, 0)
+    assert len(second) == 4
+    assert sorted(first + second) == sorted(terms)
+    assert split_terms(reversed(terms), 0.2, 0) == (first, second)
+    assert split_terms(terms, 0.2, 1) != (first, second)
+
+
+def test_draw_is_a_seeded_sample_in_file_order(tmp_path: Path) -> None:
+    pairs, _ = read_pairs(write(tmp_path / "dev.json", [item(i) for i in range(20)]))
+    chosen = draw(pairs, 5, 0)
+    assert len(chosen) == 5
+    assert chosen == [pair for pair in pairs if pair in chosen]
+    assert chosen != draw(pairs, 5, 1)
+    assert draw(pairs, None, 0) == pairs
+
+
+def test_original_file_has_the_documented_counts(shared: Path, tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "dev.json"
+    path.write_bytes(gzip.decompress((shared / "stereoset" / "dev.json.gz").read_bytes()))
+    pairs, dropped = read_pairs(path)
+    assert len(pairs) + len(dropped) == 2106
+    assert len(dropped) == 5
+    assert len({pair.target for pair in pairs}) == 79
