@@ -1,4 +1,4 @@
-"""`python -m stages.report`: writes data/reports/index.html, data/reports/plots, the model card, and timing.js beside the page."""
+"""`python -m stages.report`: writes data/reports/index.html with timing.js, plots and metrics beside it, and the model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from stages.common.cli import run
-from stages.common.files import atomic_folder, atomic_path
+from stages.common.files import atomic_folder, atomic_path, write_json
 from stages.report import card, page, plots
 from stages.report.data import gather, timing
 
@@ -20,6 +20,9 @@ def write(root: Path, params: Path) -> None:
     _write(reports / report.candidate / "README.md", card.render(report))
     with atomic_folder(reports / "plots") as folder:
         plots.write(report, folder)
+    with atomic_folder(reports / "metrics") as folder:
+        for name, numbers in plots.headline(report).items():
+            write_json(folder / f"{name}.json", numbers)
     # Seconds and hosts differ from run to run, so they stand beside the page, not in it.
     _write(reports / "timing.js", page.timing_script(timing(root)))
 

@@ -81,7 +81,7 @@ def _text(report: Report) -> str:
 {_inline(base)} with its linear layers quantized to {bits} bits in groups of {group} by the recipe `{_inline(report.candidate)}` \
 ({_inline(recipe.method)}), as a packed GPTQ checkpoint.{size}
 
-**Verdict: {WORDS[verdict.verdict]}.** {meaning(report)}
+**Verdict: {WORDS[verdict.verdict]}.** {_inline(meaning(report))}
 
 ## How it was made
 

@@ -1,4 +1,4 @@
-"""Inline SVG: pure functions from numbers to text, drawn for a width of 460 so that they stay readable on a phone.
+"""Inline SVG: pure functions from numbers to text, drawn for a width of 420 so that they stay readable on a phone.
 
 Colours come from the page's style sheet through classes, so the figures follow light, dark and print. Every series also has its
 own marker shape and every interval its number, so colour is never the only signal.
@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH = 460
-VALUES = 122  # right column with "value [low, high]"
+WIDTH = 420
+VALUES = 118  # right column with "value [low, high]"
 PLOT = WIDTH - VALUES
 LINE = 15
 

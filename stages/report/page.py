@@ -16,7 +16,7 @@ from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
 from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES, Estimate
-from stages.report.words import WORDS, base_name, checks_line, estimate_text, figure_text, limits, meaning, partial_sets
+from stages.report.words import WORDS, base_name, checks_line, count, estimate_text, figure_text, limits, meaning, partial_sets
 
 _SIGNS = {Outcome.passed: "✓", Outcome.failed: "✕", Outcome.open: "?"}
 _SHOWN = ("method", "bits", "group_size", "symmetric", "mode", "alpha")
@@ -105,6 +105,7 @@ def _environment() -> Environment:
         "percent": lambda share: "–" if share is None else f"{100 * share:.1f} %",
         "pvalue": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "short": lambda digest: str(digest)[:12],
+        "count_of": count,
         "title_of": lambda name: TITLES.get(name, name),
     }
     return environment
@@ -207,7 +208,7 @@ def _sets(report: Report) -> list[dict[str, str]]:
 def _dropped(report: Report) -> list[tuple[str, str]]:
     """Where items were dropped, how many, and the first five."""
     return [
-        (where, f"{len(ids)} items: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}")
+        (where, f"{count(len(ids), 'item')}: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}")
         for where, ids in sorted(report.split.dropped.items())
         if ids
     ]

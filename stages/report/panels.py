@@ -139,7 +139,7 @@ def health(recipe: Recipe) -> list[Panel]:
 
 def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, str], float]) -> Panel:
     blocks, kinds = sorted({m.block for m in modules}), list(dict.fromkeys(m.kind for m in modules))
-    return Panel(title, figures.heat_map(blocks, kinds, values, digits=2, title=title))
+    return Panel(title, figures.heat_map(blocks, kinds, values, digits=3, title=title))
 
 
 def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Estimate]]]) -> list[Row]:

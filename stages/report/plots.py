@@ -37,6 +37,17 @@ def write(report: Report, folder: Path) -> None:
             writer.writerows([_text(value) for value in row] for row in rows[name])
 
 
+def headline(report: Report) -> dict[str, dict[str, float]]:
+    """Per recipe the few numbers that `dvc metrics show` puts side by side: metrics.json rounded, with the size of the weights."""
+    out: dict[str, dict[str, float]] = {}
+    for name in report.names:
+        metrics, mib = report.recipe(name).metrics, report.mib(name)
+        out[name] = {m.metric: round(metrics[m.metric], 4) for m in SUMMARY if m.metric in metrics}
+        if mib is not None:
+            out[name]["size.mib"] = round(mib, 1)
+    return out
+
+
 def _groups(report: Report, *, changes: bool) -> Iterable[tuple[Value, ...]]:
     for cell in report.cells:
         if cell.measure in BIAS:

@@ -111,4 +111,4 @@ def figure_text(value: float | None, signed: bool = False) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun, plural where it belongs: 1 check, 3 checks."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from stages.common.files import read_json
+from stages.report.__main__ import write
+from tests.fake_run import make_run
+
+
+def test_front_matter_holds_the_numbers_of_metrics_json(run: Path) -> None:
+    text = (run / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    metrics = read_json(run / "data/evaluation/fair_gptq/metrics.json")
+    assert front["base_model"] == "example/Tiny-1M" and front["license"] == "apache-2.0" and front["library_name"] == "transformers"
+    assert front["quantization"] == {
+        "quant_method": "gptq", "recipe": "fair_gptq", "bits": 4, "group_size": 64, "symmetric": True, "mode": "exact",
+        "alignment": "aligned", "alpha": 0.5,
+    }  # fmt: skip
+    results = {
+        f"{result['dataset']['type']}.{metric['type']}": metric["value"]
+        for result in front["model-index"][0]["results"]
+        for metric in result["metrics"]
+    }
+    assert results == {name: metrics[name] for name in results} and {"stereoset.ss", "piqa.acc", "perplexity.ppl"} <= set(results)
+
+
+def test_the_hub_reads_the_card_back(run: Path) -> None:
+    card = ModelCard((run / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8"))
+    assert card.data.model_name == "Tiny-1M-fair_gptq" and len(card.data.eval_results) == 8
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("approve", "Approved"), ("reject", "Rejected")])
+def test_card_states_the_verdict_and_its_limits(tmp_path: Path, verdict: str, word: str) -> None:
+    folder = make_run(tmp_path, verdict, items=8)
+    write(folder, folder / "params.yaml")
+    text = (folder / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert f"**Verdict: {word}.**" in text and f"fairgate-{verdict}" in front["tags"]
+    for heading in ("How it was made", "Bias, accuracy, size", "Intended use", "Limits", "Attribution"):
+        assert f"\n## {heading}\n" in text
+    assert "not proof of none" in text and "1,500 of 1,838" in text

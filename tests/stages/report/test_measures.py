@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from stages.common.metrics import metrics_of
+from stages.common.records import read_items
+from stages.report.data import gather
+from stages.report.measures import BIAS
+
+
+@pytest.fixture(scope="module")
+def report(run):  # type: ignore[no-untyped-def]
+    return gather(run, run / "params.yaml")
+
+
+def test_levels_are_those_of_the_engine_inside_their_intervals(report, run) -> None:  # type: ignore[no-untyped-def]
+    metrics = metrics_of(read_items(run / "data/evaluation/gptq/items.parquet"))
+    assert report.cell("piqa.acc").levels["gptq"].value == pytest.approx(100 * metrics["piqa.acc"])
+    for cell in report.cells:
+        for estimate in cell.levels.values():
+            assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_changes_of_bias_are_changes_of_the_distance_from_neutral(report) -> None:  # type: ignore[no-untyped-def]
+    for cell in (c for c in report.cells if c.measure in BIAS):
+        base = abs(cell.levels["base"].value - 50)
+        assert "base" not in cell.changes
+        assert cell.changes["rtn"].value == pytest.approx(abs(cell.levels["rtn"].value - 50) - base)
+
+
+def test_paired_intervals_are_narrower_than_unpaired_ones(report) -> None:  # type: ignore[no-untyped-def]
+    cell = report.cell("perplexity.ppl")
+    change, level = cell.changes["gptq"], cell.levels["gptq"]
+    assert change.high - change.low < 0.5 * (level.high - level.low)
+
+
+def test_flips_explain_the_change_of_accuracy(report) -> None:  # type: ignore[no-untyped-def]
+    for flip in (f for f in report.flips if f.kind == "right or wrong"):
+        change = report.cell(f"{flip.benchmark}.acc").changes[flip.recipe].value
+        assert 100 * (flip.better - flip.worse) / flip.n == pytest.approx(change)
+
+
+def test_power_follows_the_number_of_items(report) -> None:  # type: ignore[no-untyped-def]
+    whole = next(p for p in report.power if p.name == "CrowS-Pairs")
+    assert whole.detectable == pytest.approx(100 * 2.4865 * (whole.flipped / whole.n) ** 0.5, rel=1e-3)
