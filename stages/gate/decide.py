@@ -116,7 +116,8 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     high = detectable = None
     if n > 1:
         high = max(max(upper(side, alpha, n) for side in harms.T) + _half_step(line), harm + _rule_of_three(line, alpha))
-        detectable = float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).max())
+        # A harmless candidate still has an absolute value, so a cap has no detectable harm.
+        detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std())
     outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n)
     return Check(
         name=line.name,
@@ -175,10 +176,10 @@ def n_needed(harm: float, low: float | None, high: float | None, margin: float, 
     """Units at which the bound would reach the margin if the estimate stayed: n * (width / distance)^2, at least the minimum.
 
     The width shrinks as 1/sqrt(n), so this is the sample size of the bootstrap's own variance with 50 % power, in the direction
-    the estimate points to. None where it lies on the margin, or where n is too small for any bound.
+    the estimate points to. None where it lies on the margin; the minimum (two at least) where there are no bounds yet.
     """
     if low is None or high is None:
-        return None
+        return max(minimum, 2)
     width, distance = (high - harm, margin - harm) if harm <= margin else (harm - low, harm - margin)
     if distance == 0 or not math.isfinite(needed := n * (width / distance) ** 2):
         return None

@@ -109,6 +109,7 @@ def test_a_single_cluster_has_no_bounds_and_stays_open() -> None:
     decision = judge(policy({"metric": "stereoset.ss", "minimum_n": 1}), rows, rows)
     (check,) = decision.checks
     assert (check.outcome, check.low, check.high, check.n, check.items) == (Outcome.open, None, None, 1, 40)
+    assert check.n_needed == 2
 
 
 def test_any_failure_outweighs_open_lines_and_passes() -> None:
@@ -185,7 +186,7 @@ def test_needed_items_follow_the_square_of_the_widths() -> None:
     assert n_needed(3.0, 1.0, 5.0, 2.0, 100, 10) == 400  # failing
     assert n_needed(2.0, 1.0, 3.0, 2.0, 100, 10) is None  # on the margin
     assert n_needed(0.0, -1.0, 1.0, 2.0, 100, 300) == 300
-    assert n_needed(0.0, None, None, 2.0, 1, 300) is None
+    assert n_needed(0.0, None, None, 2.0, 1, 300) == 300
 
 
 @pytest.mark.parametrize(
