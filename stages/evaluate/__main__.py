@@ -14,11 +14,13 @@ DATA = Path("data")
 
 
 def main(arguments: argparse.Namespace) -> None:
+    recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
+    pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
+    # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
+    from stages.evaluate.benchmark import Catalogue
     from stages.evaluate.run import evaluate, model_folder
     from stages.evaluate.settings import Evaluate
 
-    recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
-    pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     settings = load(Evaluate, "evaluate", arguments.params)
     role = Role(arguments.role or settings.role)
     # Only the gate's tables feed the pipeline; a development run never replaces one.
@@ -28,9 +30,8 @@ def main(arguments: argparse.Namespace) -> None:
         model_folder(recipes, arguments.recipe, DATA),
         arguments.out or DATA / place / arguments.recipe,
         settings,
+        Catalogue(DATA / "raw", DATA / "calibration" / "split.json"),
         role=role,
-        split=DATA / "calibration" / "split.json",
-        raw=DATA / "raw",
         tasks=arguments.task,
     )
 

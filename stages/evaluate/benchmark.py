@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 
 from stages.common.errors import FairgateError, UnknownName
-from stages.common.records import Role, Split
+from stages.common.records import Role, Split, read_record
 
 FOLDER = Path(__file__).parent / "tasks"
 
@@ -48,12 +48,12 @@ class Benchmark:
 class Catalogue:
     """The task folder, indexed once."""
 
-    def __init__(self, *, raw: Path | None = None, split: Path | None = None, folder: Path = FOLDER) -> None:
+    def __init__(self, raw: Path, split: Path, folder: Path = FOLDER) -> None:
+        """`raw`: folder of the benchmark files; `split`: the split file, which says who may use what."""
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        places = {"raw": raw, "split": split}
-        self._manager = TaskManager(
-            include_defaults=False, include_path=str(folder), metadata={key: str(path) for key, path in places.items() if path}
-        )
+        self._split = split
+        places = {"raw": str(raw), "split": str(split)}
+        self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)
 
     @property
     def names(self) -> list[str]:
@@ -62,30 +62,22 @@ class Catalogue:
     def metadata(self, name: str) -> dict[str, Any]:
         """The `metadata` of a task file; UnknownName gives the nearest right name."""
         if name not in self.names:
-            raise UnknownName.of("task", name, self.names, where=str(FOLDER.name))
+            raise UnknownName.of("task", name, self.names, where="evaluate.tasks")
         return dict((self._manager.task_index[name].cfg or {})["metadata"])
 
-    def require(self, names: Sequence[str], role: Role, split: Split) -> None:
-        """Refuse a task whose data the split file does not give to `role`; nothing is read yet.
-
-        A task that is cut to the terms held out for its role (`terms`) may share its data set with calibration.
-        """
+    def require(self, names: Sequence[str], role: Role) -> None:
+        """Refuse a task whose data the split file does not give to `role`; no data is read yet."""
+        roles = read_record(Split, self._split).roles
         for name in names:
             metadata = self.metadata(name)
             data, where = metadata["set"], f"task {name}"
             if metadata["role"] != role:
+                remedy = f"take it out, or run `--role {metadata['role']}`"
+                raise FairgateError(f"is a {metadata['role']} task, asked for as {role}", where=where, remedy=remedy)
+            if roles.get(data) != role:
+                stands = f"has the role {roles[data]}" if data in roles else "has no role"
                 raise FairgateError(
-                    f"is a {metadata['role']} task, asked for as {role}",
-                    where=where,
-                    remedy=f"take it out, or run `--role {metadata['role']}`",
-                )
-            given = split.roles.get(data)
-            if metadata.get("terms") == role and getattr(split, f"{role}_terms"):
-                continue
-            if given != role:
-                stands = f"has the role {given}" if given else "has no role"
-                raise FairgateError(
-                    f"data set {data!r} {stands} in the split file, not {role}: a result on it would not be held out",
+                    f"data set {data!r} {stands} in {self._split}, not {role}: a result on it would not be held out",
                     where=where,
                     remedy="take the task out of evaluate.tasks; docs/architecture.md says who may be used for what",
                 )

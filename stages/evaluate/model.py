@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.gptq_format import NAMES, unpack
@@ -66,12 +66,16 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     if quantization := getattr(config, "quantization_config", None):
         state = _unpacked(folder, quantization)
         del config.quantization_config
-    network = AutoModelForCausalLM.from_pretrained(
-        None if state else folder,  # type: ignore[arg-type]
-        config=config,
-        state_dict=state,
-        dtype=getattr(torch, dtype),
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise FairgateError(f"{config.model_type!r} is no causal language model", where=str(folder), remedy="supported: Llama family, OPT")
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    network, report = kind.from_pretrained(
+        None if state else folder, config=config, state_dict=state, dtype=getattr(torch, dtype), output_loading_info=True
     )
+    if wrong := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
+        raise FairgateError(
+            f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), packed=state is not None)
     _check_split(model, folder)

@@ -16,7 +16,7 @@ import torch
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder, write_json
 from stages.common.metrics import derive, metrics_of
-from stages.common.records import ITEMS, SCHEMA, Role, Split, read_record, write_items
+from stages.common.records import ITEMS, SCHEMA, Role, write_items
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.score import score
@@ -26,15 +26,7 @@ from stages.evaluate.tokens import Encoded, Encoder
 
 
 def evaluate(
-    recipe: str,
-    folder: Path,
-    out: Path,
-    settings: Evaluate,
-    *,
-    role: Role,
-    split: Path,
-    raw: Path,
-    tasks: Sequence[str] = (),
+    recipe: str, folder: Path, out: Path, settings: Evaluate, catalogue: Catalogue, *, role: Role, tasks: Sequence[str] = ()
 ) -> dict[str, float]:
     """Score the model in `folder` and write items.parquet, metrics.json and environment.json to `out`; returns the metrics.
 
@@ -45,9 +37,8 @@ def evaluate(
         FairgateError: an unknown task, one whose data has not the role, missing or wrong data, a prompt beyond the context,
             a likelihood that is not finite, a packed kernel that disagrees with the unpacked weights.
     """
-    catalogue = Catalogue(raw=raw, split=split)
     names = _names(catalogue, settings, role, tasks)
-    catalogue.require(names, role, read_record(Split, split))
+    catalogue.require(names, role)
     benchmarks = [catalogue.load(name) for name in names]
     model = load(folder, dtype=settings.dtype, device=settings.device)
     encoder = Encoder(model.tokenizer, model.context)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.common.errors import FairgateError
+from stages.evaluate.benchmark import Catalogue, Item
+from stages.evaluate.model import Model, load
+from stages.evaluate.score import _rows, score
+from stages.evaluate.tokens import Encoded, Encoder, Request
+
+
+@pytest.fixture(scope="module")
+def model(work: Path) -> Model:
+    return load(work / "llama", dtype="float32", device="cpu")
+
+
+def encoded(model: Model, *prompts: tuple[str, str], name: str = "x") -> list[Encoded]:
+    item = Item(name, name, None, None, None, prompts, tuple(len(o) for _, o in prompts))
+    return Encoder(model.tokenizer, model.context).encode([item], "made_up")
+
+
+def by_hand(model: Model, request: Request) -> float:
+    """One plain forward pass, full logits."""
+    ids = torch.tensor([request.context + request.option])
+    with torch.inference_mode():
+        logprobs = model.network(input_ids=ids).logits[0].log_softmax(-1)
+    return sum(float(logprobs[len(request.context) - 1 + j, token]) for j, token in enumerate(request.option))
+
+
+def test_options_that_share_a_beginning_are_scored_as_if_alone(model: Model) -> None:
+    context = "Question: how do you open a window?\nAnswer:"
+    options = [" turn the handle", " turn the handle and push", " no", " yes", " turn bread"]
+    items = encoded(model, *((context, option) for option in options))
+    assert score(model, items, batch_tokens=512)[0] == pytest.approx([by_hand(model, r) for r in items[0].requests], abs=1e-4)
+
+
+def test_sentences_start_behind_bos(model: Model) -> None:
+    items = encoded(model, ("", "The gardener reads."), ("", "The pilot reads."))
+    assert {r.context for r in items[0].requests} == {(model.tokenizer.bos_token_id,)}
+    assert score(model, items, batch_tokens=512)[0] == pytest.approx([by_hand(model, r) for r in items[0].requests], abs=1e-4)
+
+
+def test_options_with_different_contexts_keep_their_own(model: Model) -> None:
+    requests = (Request((5, 6), (7, 8)), Request((9,), (7,)))
+    items = [replace(encoded(model, ("", "a"))[0], requests=requests)]
+    assert score(model, items, batch_tokens=512)[0] == pytest.approx([by_hand(model, r) for r in requests], abs=1e-4)
+
+
+def test_yes_and_no_need_one_row_and_no_second_forward(model: Model) -> None:
+    (item,) = encoded(model, ("The morning was dry.\nAnswer:", " no"), ("The morning was dry.\nAnswer:", " no"))
+    (row,) = _rows(0, item.requests)
+    assert len(row.tokens) == len(item.requests[0].context + item.requests[0].option) - 1
+    assert not row.branches
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
+def test_batch_size_does_not_matter(catalogue: Catalogue, model: Model, batch_tokens: int) -> None:
+    encoder = Encoder(model.tokenizer, model.context)
+    items = [e for name in ("stereoset", "boolq", "openbookqa") for e in encoder.encode(list(catalogue.load(name).items), name)]
+    for found, wanted in zip(score(model, items, batch_tokens=batch_tokens), score(model, items, batch_tokens=300), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_likelihood_that_is_not_finite_names_the_item(model: Model) -> None:
+    broken = replace(model, network=copy.deepcopy(model.network))
+    with torch.no_grad():
+        broken.network.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(FairgateError, match=r"item 'bad one'.*option 0"):
+        score(broken, encoded(model, ("", "The pilot."), name="bad one"), batch_tokens=64)
+
+
+def test_a_prompt_beyond_the_context_is_refused_not_cut(model: Model) -> None:
+    with pytest.raises(FairgateError, match=r"1 of 1 prompts exceed the context of 256 tokens; first: item 'x'"):
+        encoded(model, ("The pilot reads a map. " * 100, " yes"))
+
+
+def test_an_option_without_tokens_is_refused(model: Model) -> None:
+    with pytest.raises(FairgateError, match="has no token"):
+        encoded(model, ("The pilot reads", ""))
+
+
+def test_a_space_at_the_end_of_a_context_moves_into_the_option(model: Model) -> None:
+    moved, plain = encoded(model, ("The pilot ", "reads"), ("The pilot", " reads"))[0].requests
+    assert moved == plain
