@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
 from prefect.tasks import Task
@@ -22,6 +24,18 @@ from flows.release import REGISTER, lost, read_verdict, summary, verdict_table
 from stages.common.errors import FairgateError
 
 BUSY = "LockBusy"
+
+
+def start_server() -> None:
+    """Start the embedded server, where no other is configured, deaf to Ctrl-C.
+
+    A terminal sends it to every process in the foreground; the flow needs the server a little longer to record how it ended.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        get_client(sync_client=True)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 async def _is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

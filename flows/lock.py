@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.dvc_runner import stop_leftovers
+from flows.dvc_runner import TOKEN, stop_leftovers
 from stages.common.errors import FairgateError
 
 
@@ -23,13 +23,18 @@ class ReleaseRunning(FairgateError):
 
 @contextmanager
 def hold(root: Path) -> Iterator[str]:
-    """Hold the project; yields the token that marks every process of this release.
+    """Hold the project; yields the token that marks every process of this release through its environment.
 
-    What an earlier holder left running when it was killed is ended first.
+    A process that carries the holder's token belongs to it and is let in. What an earlier holder left running when it was killed is
+    ended first.
     Raises: ReleaseRunning with process id, host and start time of the holder.
     """
     path = root / ".fairgate/release.lock"
     path.parent.mkdir(exist_ok=True)
+    own = os.environ.get(TOKEN)
+    if own and _holder(path).get("token") == own:
+        yield own
+        return
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,12 +54,6 @@ def hold(root: Path) -> Iterator[str]:
             yield token
         finally:
             _write(file.fileno(), "")
-
-
-def require_free(root: Path) -> None:
-    """Raise ReleaseRunning now rather than after a server has started."""
-    with hold(root):
-        pass
 
 
 def _write(handle: int, text: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flows import cli
-from flows.dvc_runner import StageResult
-from flows.lock import require_free
+from flows.dvc_runner import TOKEN, StageResult
+from flows.lock import hold
 from stages.common.digests import sha256_file
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.params import pick, read_params
@@ -23,16 +24,22 @@ REGISTER = "register"
 
 
 def main(arguments: argparse.Namespace, root: Path) -> None:
-    require_free(root)
-    if arguments.model:
-        set_model(root, arguments.model)
-    # Prefect reads its home and its logging when it is imported.
-    from flows.deployments import release
-
     if arguments.serve or arguments.cron:
+        if arguments.model:
+            set_model(root, arguments.model)
+        from flows.deployments import release
+
         release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
         return
-    state = cast("State[Any]", release(str(root), return_state=True))
+    with hold(root) as token:
+        if arguments.model:
+            set_model(root, arguments.model)
+        os.environ[TOKEN] = token  # marks the embedded server too
+        # Prefect reads its home and its logging when it is imported.
+        from flows.deployments import release, start_server
+
+        start_server()
+        state = cast("State[Any]", release(str(root), return_state=True))
     if state.is_failed():
         raise FairgateError(state.message or "the release failed")
 
