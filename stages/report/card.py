@@ -28,7 +28,6 @@ def _front(report: Report) -> ModelCardData:
         license_name=None if plain or not licence else licence,
         library_name="transformers",
         pipeline_tag="text-generation",
-        language="en",
         tags=["gptq", "quantized", "fairness", "fairgate", f"fairgate-{report.verdict.verdict.value}"],
         model_name=f"{base_name(report).split('/')[-1]}-{report.candidate}",
         eval_results=_results(report),

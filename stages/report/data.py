@@ -50,6 +50,11 @@ class Report:
     def names(self) -> tuple[str, ...]:
         return tuple(recipe.name for recipe in self.recipes)
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The quantized recipes that the candidate stands beside."""
+        return tuple(name for name in self.names if name not in (self.candidate, self.reference))
+
     def recipe(self, name: str) -> Recipe:
         return next(recipe for recipe in self.recipes if recipe.name == name)
 
@@ -91,7 +96,7 @@ def gather(root: Path, params_path: Path) -> Report:
         require_same_items(tables[name], tables[reference])
     read = tuple(_recipe(data, name, recipes[name]) for name in present)
     verdict = _verdict(data, candidate, next(r for r in read if r.name == candidate))
-    found = cells(tables, reference, confidence=verdict.confidence, draws=verdict.draws, seed=verdict.seed)
+    found = cells(tables, candidate, reference, confidence=verdict.confidence, draws=verdict.draws, seed=verdict.seed)
     _agree(found, read)
     return Report(
         model=str(params.get("model", "")),

@@ -60,7 +60,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric in one group (None: overall) for every recipe: levels, and paired changes against the reference.
+    """One metric in one group (None: overall) for every recipe: levels, paired changes against the reference, and
+    `versus`: paired changes of the candidate against each other quantized recipe.
 
     A change is a difference of distances from neutral for a two-sided metric, else a plain difference.
     """
@@ -69,6 +70,7 @@ class Cell:
     group: str | None
     levels: Mapping[str, Estimate]
     changes: Mapping[str, Estimate]
+    versus: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Power:
     detectable: float
 
 
-def cells(tables: Mapping[str, pa.Table], reference: str, *, confidence: float, draws: int, seed: int) -> tuple[Cell, ...]:
+def cells(tables: Mapping[str, pa.Table], candidate: str, reference: str, *, confidence: float, draws: int, seed: int) -> tuple[Cell, ...]:
     """Every measure of SUMMARY that was evaluated, overall and, for bias, per group."""
     found: list[Cell] = []
     for measure in SUMMARY:
@@ -109,29 +111,32 @@ def cells(tables: Mapping[str, pa.Table], reference: str, *, confidence: float, 
             continue
         items = {recipe: Items.of(table, measure.benchmark) for recipe, table in tables.items()}
         groups = [None, *(items[reference].groups if measure in BIAS else [])]
-        found += _cells(measure, items, groups, reference, (1 - confidence) / 2, draws, seed)
+        found += _cells(measure, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
     return tuple(found)
 
 
 def _cells(
-    measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], reference: str, alpha: float, draws: int, seed: int
+    measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], pair: tuple[str, str], alpha: float, draws: int, seed: int
 ) -> list[Cell]:
+    candidate, reference = pair
     statistic = METRICS[measure.metric]
     keys = [(recipe, group) for group in groups for recipe in items]
     parts = [statistic.components(items[recipe], group=group) for recipe, group in keys]
     samples = dict(zip(keys, bootstrap(parts, items[reference].strata, draws=draws, seed=seed), strict=True))
     part_of = dict(zip(keys, parts, strict=True))
+
+    def change(recipe: str, other: str, group: str | None) -> Estimate:
+        part, base = part_of[recipe, group], part_of[other, group]
+        value = float(_badness(statistic, part.value) - _badness(statistic, base.value))
+        difference = _badness(statistic, samples[recipe, group]) - _badness(statistic, samples[other, group])
+        return _estimate(measure, part, value, difference, alpha, None)
+
     out = []
     for group in groups:
-        levels, changes = {}, {}
-        for recipe in items:
-            part, base = part_of[recipe, group], part_of[reference, group]
-            levels[recipe] = _estimate(measure, part, part.value, samples[recipe, group], alpha, part.stderr)
-            if recipe != reference:
-                value = _badness(statistic, part.value) - _badness(statistic, base.value)
-                difference = _badness(statistic, samples[recipe, group]) - _badness(statistic, samples[reference, group])
-                changes[recipe] = _estimate(measure, part, float(value), difference, alpha, None)
-        out.append(Cell(measure, group, levels, changes))
+        levels = {r: _estimate(measure, p := part_of[r, group], p.value, samples[r, group], alpha, p.stderr) for r in items}
+        changes = {recipe: change(recipe, reference, group) for recipe in items if recipe != reference}
+        versus = {recipe: change(candidate, recipe, group) for recipe in items if recipe not in pair}
+        out.append(Cell(measure, group, levels, changes, versus))
     return out
 
 

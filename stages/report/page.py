@@ -42,6 +42,7 @@ def render(report: Report) -> str:
             recipes=[_recipe_row(report, recipe) for recipe in report.recipes],
             level=f"{100 * report.confidence:g} %",
             summary=_summary(report),
+            versus=_versus(report),
             tradeoff=panels.tradeoff(report),
             checks_line=checks_line(report),
             checks=[(check, _SIGNS[check.outcome], panels.bullet(check)) for check in report.verdict.checks],
@@ -148,7 +149,7 @@ def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
         "name": recipe.name,
         "role": {report.candidate: "candidate", report.reference: "reference"}.get(recipe.name, "baseline"),
         "method": "unquantized" if recipe.method == "none" else recipe.method,
-        "bits": s.get("bits", "16"),
+        "bits": s.get("bits", "–"),
         "group": s.get("group_size", "–"),
         "grid": "–" if grid is None else "symmetric" if grid else "asymmetric",
         "mode": s.get("mode", "–"),
@@ -168,6 +169,12 @@ def _summary(report: Report) -> list[tuple[str, str, int, list[Estimate | None]]
             rows.append((measure.name, f"{measure.ideal}; n = {cell.levels[report.reference].n:,}", measure.digits, levels))
     sizes = [None if (mib := report.mib(name)) is None else Estimate(mib, None, None, 0) for name in report.names]
     return [*rows, ("Weights, MiB", "smaller is better", 1, sizes)]
+
+
+def _versus(report: Report) -> list[tuple[str, int, list[Estimate | None]]]:
+    """The candidate against every other quantized recipe, paired: (measure, digits, one estimate a baseline)."""
+    cells = [cell for measure in SUMMARY if (cell := report.cell(measure.metric))]
+    return [(cell.measure.name, cell.measure.digits, [cell.versus.get(name) for name in report.baselines]) for cell in cells]
 
 
 def _health(recipe: Recipe) -> dict[str, Any]:

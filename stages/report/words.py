@@ -57,12 +57,12 @@ def limits(report: Report) -> list[str]:
             sizes.append(f"{TITLES.get(name, name)} {cell.levels[report.reference].n:,}{' (all)' if asked is None else ''}")
     bits = report.recipe(report.candidate).settings.get("bits")
     lines = [
-        "No detected harm is not proof of none: a check can only exclude harm larger than its sample size can resolve (table below).",
+        "No detected harm is not proof of none: a check can only exclude harm larger than its sample size can resolve.",
         f"Items judged: {', '.join(sizes)}. These are samples unless marked (all); every interval and standard error reflects their size.",
         "Intervals cover the choice of items only. Rounding weights is itself a random perturbation; one run does not show its spread.",
         "StereoSet test shares no target term and no sentence with the calibration pairs, but it has their form: held out, "
         "yet not out of distribution.",
-        "The data quality of CrowS-Pairs is disputed by later work; it never decides alone. "
+        "The data quality of CrowS-Pairs is disputed by later work; read it beside StereoSet, never alone. "
         "Both bias sets are English and about the United States.",
         "Both bias sets measure which of two sentences is likelier. They say little about what the model does in a conversation.",
     ]
@@ -72,7 +72,7 @@ def limits(report: Report) -> list[str]:
     if report.source.get("converted"):
         lines.append(
             "The base model was itself stored in few bits and converted back, so its weights already lie on a coarse grid"
-            + (f"; going to {bits} bits costs less here than it would from the original 16-bit weights." if bits else ".")
+            + (f"; going to {bits} bits may cost less here than it would from the original 16-bit weights." if bits else ".")
         )
     few = [f"{c.name} (n = {c.n}, minimum {c.n_minimum})" for c in report.verdict.checks if c.n < c.n_minimum]
     if few:

@@ -28,6 +28,13 @@ def test_changes_of_bias_are_changes_of_the_distance_from_neutral(report) -> Non
         assert cell.changes["rtn"].value == pytest.approx(abs(cell.levels["rtn"].value - 50) - base)
 
 
+def test_candidate_stands_beside_every_other_quantized_recipe(report) -> None:  # type: ignore[no-untyped-def]
+    cell = report.cell("piqa.acc")
+    assert set(cell.versus) == {"rtn", "gptq"}
+    expected = cell.levels["fair_gptq"].value - cell.levels["rtn"].value
+    assert cell.versus["rtn"].value == pytest.approx(expected) and cell.versus["rtn"].low <= expected <= cell.versus["rtn"].high
+
+
 def test_paired_intervals_are_narrower_than_unpaired_ones(report) -> None:  # type: ignore[no-untyped-def]
     cell = report.cell("perplexity.ppl")
     change, level = cell.changes["gptq"], cell.levels["gptq"]
