@@ -31,6 +31,12 @@ def test_flips_in_both_directions() -> None:
     assert NEWLY_BIASED.components(q, b).value == pytest.approx(3 / 6)
 
 
+def test_items_are_paired_by_id_not_by_row() -> None:
+    rows = crows(np.array([1, 0, 0, 1, 0], dtype=bool))
+    found = flips(Items.of(table(*rows[::-1]), "crows_pairs"), Items.of(table(*rows), "crows_pairs"))
+    assert found is not None and found.bias_flips == 0
+
+
 def test_flips_by_group_and_where_the_condition_never_holds() -> None:
     q, b = _pair([1, 1, 1, 1], [1, 0, 1, 0], ["age", "gender"])
     age, gender = flips(q, b, "age"), flips(q, b, "gender")

@@ -152,7 +152,7 @@ def test_derive_fills_answer_side_and_entropy_in_row_order() -> None:
     ("bad", "message"),
     [
         (row("crows_pairs", 7, [-1.0, float("nan")]), "item '00007': log-likelihood is not finite"),
-        (row("crows_pairs", 7, [-1.0, float("-inf")]), "not finite"),
+        (row("crows_pairs", 7, [-1.0, float("-inf")]), "item '00007': log-likelihood is not finite"),
         (row("crows_pairs", 7, [-1.0]), "2 options"),
         (row("piqa", 7, [-1.0], gold=0), "2 or more options"),
         (row("crows_pairs", 7, [-1.0, -2.0], n_tokens=[1, 0]), "without scored tokens"),
