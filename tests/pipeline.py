@@ -1,0 +1,79 @@
+"""A small real DVC project with the shape of the real one: two stages of work, a verdict, the registration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from stages.common.records import Verdict
+from tests.project import CANDIDATE, REPOSITORY, make_project
+
+DVC = """stages:
+  first:
+    cmd: python first.py
+    deps: [first.py]
+    params: [model]
+    outs: [data/first.txt]
+  second:
+    matrix:
+      recipe: [a, b]
+    cmd: python second.py ${item.recipe}
+    deps: [second.py, data/first.txt]
+    outs: ["data/second-${item.recipe}.txt"]
+  register:
+    cmd: python -m stages.register
+    deps:
+      - data/second-a.txt
+      - data/second-b.txt
+      - data/reports/fair_gptq/verdict.json
+    params: [register]
+    outs:
+      - data/reports/fair_gptq/registered.json:
+          cache: false
+"""
+FIRST = "from pathlib import Path\nPath('data/first.txt').write_text('1')\n"
+SECOND = "import sys\nfrom pathlib import Path\nPath(f'data/second-{sys.argv[1]}.txt').write_text(Path('data/first.txt').read_text())\n"
+# A stage with a child of its own; both run until something ends them.
+SLOW = """import subprocess, sys, time
+from pathlib import Path
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(120)'])
+Path('pids.txt').write_text(f'{child.pid}')
+time.sleep(120)
+"""
+
+
+def make_pipeline(root: Path, verdict: Verdict = Verdict.approve, checkpoint: Path | None = None) -> Path:
+    """A project with an initialised DVC repository and, after `tests.project`, everything that register reads."""
+    root.mkdir(parents=True, exist_ok=True)
+    make_project(root, verdict, checkpoint)
+    (root / "dvc.lock").unlink()
+    (root / "dvc.yaml").write_text(DVC)
+    (root / "first.py").write_text(FIRST)
+    (root / "second.py").write_text(SECOND)
+    dvc(root, "init", "--no-scm", "-q")
+    return root
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=root, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a command run in a pipeline folder: this checkout's stages and flows, this Python first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY), **extra}
+
+
+def receipt_path(root: Path) -> Path:
+    return root / f"data/reports/{CANDIDATE}/registration.json"
+
+
+def seed_database(root: Path, template: Path) -> None:
+    shutil.copy(template, root / "mlflow.db")
