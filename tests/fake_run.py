@@ -200,7 +200,7 @@ def _sources(data: Path) -> None:
     write_json(data / "raw" / "SOURCES.json", {"schema": 1, "sets": {
         name: {
             "origin": {"kind": "path"}, "files": {}, "records": count, "licence": "CC-BY-SA-4.0", "attribution": f"authors of {name}",
-            "source": "example", "partial": name == "piqa", "of": 1838 if name == "piqa" else count,
+            "source": "example", "partial": name == "piqa", "complete": 1838 if name == "piqa" else count,
         }
         for name, count in counts.items()
     }})  # fmt: skip

@@ -57,7 +57,9 @@ def render(report: Report) -> str:
             modules=candidate.quantization.modules if candidate.quantization else [],
             sets=_sets(report),
             split=report.split,
-            dropped=_dropped(report),
+            reserved=_reserved(report),
+            overlaps=_overlaps(report),
+            dropped=[(where, count(len(ids), "item")) for where, ids in sorted(report.split.dropped.items()) if ids],
             limits=limits(report),
             power=report.power,
             environment=_flat(candidate.environment),
@@ -194,16 +196,20 @@ def _health(recipe: Recipe) -> dict[str, Any]:
 
 
 def _sets(report: Report) -> list[dict[str, str]]:
+    """The sets that were fetched; a part of a set (`stereoset_dev.calibration`) has the source of the whole."""
     partial = dict(partial_sets(report))
     rows = []
     for name in sorted({*report.split.roles, *report.sources}):
-        source, role = report.sources.get(name, {}), report.split.roles.get(name)
-        records = source.get("records")
+        whole = name.split(".")[0]
+        if whole not in report.sources:
+            continue
+        source, role = report.sources[whole], report.split.roles.get(name)
+        records = source.get("records") if name == whole else None
         rows.append(
             {
                 "name": name,
                 "role": role.value if role else "no role",
-                "records": f"{records:,}" if isinstance(records, int) else "–",
+                "records": f"{records:,}" if isinstance(records, int) else "part of it",
                 "partial": partial.get(name, ""),
                 "licence": str(source.get("licence", "–")),
                 "attribution": "; ".join(str(source[key]) for key in ("attribution", "source") if source.get(key)) or "–",
@@ -212,13 +218,20 @@ def _sets(report: Report) -> list[dict[str, str]]:
     return rows
 
 
-def _dropped(report: Report) -> list[tuple[str, str]]:
-    """Where items were dropped, how many, and the first five."""
-    return [
-        (where, f"{count(len(ids), 'item')}: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}")
-        for where, ids in sorted(report.split.dropped.items())
-        if ids
-    ]
+def _reserved(report: Report) -> list[str]:
+    """Sets that have a role but were not fetched for this run."""
+    return sorted(name for name in report.split.roles if name.split(".")[0] not in report.sources)
+
+
+def _overlaps(report: Report) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """What calibration shares with each set: columns (calibration part and kind), and one row of counts a set."""
+    found = {(o.second, f"{o.kind}s of {o.first}"): o for o in report.split.overlaps}
+    columns = list(dict.fromkeys(column for _, column in found))
+    rows = []
+    for second in dict.fromkeys(second for second, _ in found):
+        cells = [found.get((second, column)) for column in columns]
+        rows.append((second, ["–" if o is None else f"{o.count:,}{' (not allowed)' if o.refused and o.count else ''}" for o in cells]))
+    return columns, rows
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

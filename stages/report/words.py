@@ -83,9 +83,7 @@ def limits(report: Report) -> list[str]:
 def partial_sets(report: Report) -> list[tuple[str, str]]:
     """Sets of which an origin holds fewer records than there are: (name, "1,500 of 1,838")."""
     return [
-        (name, f"{s.get('records', 0):,} of {s['of']:,}" if s.get("of") else f"{s.get('records', 0):,}")
-        for name, s in sorted(report.sources.items())
-        if s.get("partial")
+        (name, f"{s.get('records', 0):,} of {s.get('complete', 0):,}") for name, s in sorted(report.sources.items()) if s.get("partial")
     ]
 
 
