@@ -159,8 +159,9 @@ def heat_map(blocks: Sequence[int], kinds: Sequence[str], values: Mapping[tuple[
     """Blocks downward, matrix kinds across; each cell prints its number, its shade follows the logarithm of it."""
     left, row_height, top = 34, 15, 22
     width = (WIDTH - left) / max(len(kinds), 1)
-    positive = [v for v in values.values() if v > 0]
-    floor, most = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 1.0)
+    # The shade spans the middle 90 %: one tiny or huge module would leave all others in one shade.
+    logs = sorted(math.log(v) for v in values.values() if v > 0) or [0.0]
+    floor, most = logs[len(logs) // 20], logs[-1 - len(logs) // 20]
     parts = [
         _label(left + width * (at + 0.5), 14, kind.removesuffix("_proj"), class_="faint", text_anchor="middle")
         for at, kind in enumerate(kinds)
@@ -175,6 +176,7 @@ def heat_map(blocks: Sequence[int], kinds: Sequence[str], values: Mapping[tuple[
                 parts.append(_label(x + width / 2, y + 11, "·", class_="faint", text_anchor="middle"))
                 continue
             share = (math.log(value) - floor) / (most - floor or 1) if value > 0 else 0.0
+            share = max(0.0, min(1.0, share))
             parts.append(tag("rect", x=x, y=y, width=width - 1, height=row_height - 1, class_="heat", fill_opacity=0.04 + 0.6 * share))
             parts.append(_label(x + width / 2, y + 11, compact(value, digits), class_="cell", text_anchor="middle"))
     return _svg(WIDTH, top + len(blocks) * row_height + 2, title, parts)

@@ -37,7 +37,7 @@ def render(report: Report) -> str:
             names=report.names,
             icons={name: figures.icon(report.series(name)) for name in report.names},
             base_name=base_name(report),
-            base_note=str(report.source.get("source") or report.source.get("attribution") or ""),
+            base_note=str(report.source.get("source") or report.source.get("attribution") or "").removeprefix(base_name(report)).strip(),
             digests=_digests(report),
             recipes=[_recipe_row(report, recipe) for recipe in report.recipes],
             level=f"{100 * report.confidence:g} %",

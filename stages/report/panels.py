@@ -129,17 +129,17 @@ def health(recipe: Recipe) -> list[Panel]:
     changes = {(m.block, m.kind): 100 * m.weight_change for m in modules}
     ratios = {(m.block, m.kind): m.bias_ratio for m in modules if m.bias_ratio is not None}
     losses = {(m.block, m.kind): m.loss for m in modules if m.loss is not None}
-    panels = [_heat(modules, "Weight change, ‖ΔW‖/‖W‖ in %", changes)]
+    panels = [_heat(modules, "Weight change, ‖ΔW‖/‖W‖ in %", changes, 3)]
     if ratios:
-        panels.append(_heat(modules, "Weight of the fairness term, trB/trH", ratios))
+        panels.append(_heat(modules, "Weight of the fairness term, trB/trH", ratios, 2))
     elif losses:
-        panels.append(_heat(modules, "Loss", losses))
+        panels.append(_heat(modules, "Loss", losses, 2))
     return panels
 
 
-def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, str], float]) -> Panel:
+def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, str], float], digits: int) -> Panel:
     blocks, kinds = sorted({m.block for m in modules}), list(dict.fromkeys(m.kind for m in modules))
-    return Panel(title, figures.heat_map(blocks, kinds, values, digits=3, title=title))
+    return Panel(title, figures.heat_map(blocks, kinds, values, digits=digits, title=title))
 
 
 def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Estimate]]]) -> list[Row]:
