@@ -360,6 +360,7 @@ _STEREOSET = Benchmark(
 )
 _ACC = Statistic(_accuracy, "share", better="higher", span=1.0)
 _ACC_NORM = Statistic(_accuracy_per_character, "share", better="higher", span=1.0)
+_PERPLEXITY = Benchmark(1, None, {"ppl": Statistic(_surprise, "perplexity", better="lower", combine=lambda r: np.exp(r[..., 0]))})
 
 BENCHMARKS: dict[str, Benchmark] = {
     "stereoset": _STEREOSET,
@@ -390,7 +391,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "piqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
     "openbookqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
     "boolq": Benchmark(None, None, {"acc": _ACC}),
-    "perplexity": Benchmark(1, None, {"ppl": Statistic(_surprise, "perplexity", better="lower", combine=lambda r: np.exp(r[..., 0]))}),
+    "perplexity": _PERPLEXITY,
+    "wikitext2": _PERPLEXITY,
 }
 METRICS: dict[str, Statistic] = {f"{name}.{key}": s for name, b in BENCHMARKS.items() for key, s in b.statistics.items()}
 

@@ -14,9 +14,10 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.gptq_format import NAMES, unpack
 
-# The packed kernel computes in float16 from float16 scales; its logits and those of the unpacked weights agree within this share
-# of the largest logit (float16 keeps 11 bits, and errors add up over the layers).
-KERNEL_TOLERANCE = 0.02
+# How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
+# vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
+# itself moves the logits by 0.25 to 0.45.
+KERNEL_TOLERANCE = 0.05
 _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and said that it was right."
 
 
@@ -83,25 +84,28 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def kernel_difference(model: Model, folder: Path) -> float:
-    """Largest difference between the logits of the packed kernel and of the unpacked weights on a sentence, as share of the largest logit.
+    """Difference between the logits of the packed kernel and of the unpacked weights on a sentence, as share of their spread.
 
     Raises:
         FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
     """
-    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16 if model.device.type == "cuda" else torch.float32)
-    packed = packed.eval().to(model.device)
+    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16).eval().to(model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
-        theirs = packed(input_ids=ids).logits.float()
-        ours = model.network(input_ids=ids).logits.float()
-    difference = float((theirs - ours).abs().max() / ours.abs().max())
+        theirs, ours = (_centred(network(input_ids=ids).logits) for network in (packed, model.network))
+    difference = float((theirs - ours).norm() / ours.norm())
     if not difference <= KERNEL_TOLERANCE:
         raise FairgateError(
-            f"logits of the packed kernel differ by {difference:.3g} of the largest logit, {KERNEL_TOLERANCE} is allowed",
+            f"logits of the packed kernel differ by {difference:.3g} of their spread, {KERNEL_TOLERANCE} is allowed",
             where=str(folder),
             remedy="the packed file does not say what its weights say: run `dvc repro quantize` again",
         )
     return difference
+
+
+def _centred(logits: Tensor) -> Tensor:
+    """Logits without the constant that no probability depends on."""
+    return logits.float() - logits.float().mean(-1, keepdim=True)
 
 
 def _device(name: str) -> str:
