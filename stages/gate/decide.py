@@ -81,12 +81,12 @@ def _verdict(outcomes: Iterable[Outcome]) -> Verdict:
 
 def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
     """The lines of one benchmark, all under the same resampled clusters."""
-    for line in lines:
-        _require_finite(line, np.array(_point(line)))
     parts = [part for line in lines for part in (line.candidate, line.reference)]
     draws = bootstrap(parts, items.strata, draws=policy.draws, seed=policy.seed)
     alpha = 1 - policy.confidence
     harms = [line.harm(draws[2 * i], draws[2 * i + 1]) for i, line in enumerate(lines)]
+    for line, harm in zip(lines, harms, strict=True):
+        _require_finite(line, harm)
     lows = _holm_lows(lines, harms, alpha)
     return [_row(line, harm, low, policy.confidence) for line, harm, low in zip(lines, harms, lows, strict=True)]
 
@@ -112,7 +112,6 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
 def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Check:
     q, b, harm = _point(line)
     n, alpha = line.candidate.clusters, 1 - confidence
-    _require_finite(line, harms)
     high = detectable = None
     if n > 1:
         high = max(max(upper(side, alpha, n) for side in harms.T) + _half_step(line), harm + _rule_of_three(line, alpha))

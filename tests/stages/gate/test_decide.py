@@ -10,7 +10,9 @@ import pytest
 
 from stages.common.compare import UnequalItems
 from stages.common.errors import FairgateError
+from stages.common.metrics import METRICS, Items
 from stages.common.records import Outcome, Status, Verdict
+from stages.common.resample import bootstrap, lower, upper
 from stages.gate.decide import Decision, decide, n_needed
 from stages.gate.policy import Policy
 from tests.items import STEREOTYPED, choices, crows, flipped, quantization, row, stereoset, table, windows
@@ -51,6 +53,19 @@ def test_an_equal_candidate_is_approved_with_enough_items() -> None:
     # Rule of three: nothing changed in 1,000 items, so up to 0.3 % may.
     assert overall.high == pytest.approx(0.29957, abs=1e-4) and overall.low == -overall.high
     assert overall.n_needed is None and "All 4 lines" in decision.reasons[0]
+
+
+def test_bounds_allow_for_steps_of_one_item() -> None:
+    before = sides(400, 0.6)
+    after = flipped(before, 0.2, np.random.default_rng(0))
+    (check,) = judge(policy({}), crows(after), crows(before)).checks
+    q, b = (Items.of(table(*crows(side)), "crows_pairs") for side in (after, before))
+    parts = [METRICS["crows_pairs.pct_stereotype"].components(items) for items in (q, b)]
+    dq, db = bootstrap(parts, q.strata, draws=10_000, seed=0)
+    harm = abs(dq - 50) - abs(db - 50)
+    step = 100 / 400
+    assert check.high == pytest.approx(upper(harm, 0.05, 400) + step / 2)
+    assert check.low == pytest.approx(lower(harm, 0.05, 400) - step / 2)
 
 
 def test_no_change_in_few_items_proves_little() -> None:
@@ -265,11 +280,11 @@ def _group(name: str, n: int, worse: int, better: int) -> tuple[list[dict[str, A
 def _grouped(**counts: tuple[int, int]) -> list[Outcome]:
     parts = [_group(name, 400, *pair) for name, pair in counts.items()]
     q, b = ([row for part in parts for row in part[side]] for side in (0, 1))
-    return [check.outcome for check in judge(policy({"margin": 1.8, "by": "group"}), q, b).checks]
+    return [check.outcome for check in judge(policy({"margin": 2.0, "by": "group"}), q, b).checks]
 
 
 def test_groups_share_the_chance_of_a_false_rejection() -> None:
-    # Harm 5 points, standard error 1.56: beyond the margin of 1.8 at 5 %, but not at 5 % / 4 (Holm).
+    # Harm 5 points, standard error 1.56: beyond the margin of 2 at 5 %, but neither at 5 % / 2 nor at 5 % / 4 (Holm).
     weak, strong = (30, 10), (90, 10)
     assert _grouped(a=weak) == [Outcome.failed]
     assert _grouped(a=weak, b=weak, c=weak, d=weak) == [Outcome.open] * 4
