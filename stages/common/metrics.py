@@ -392,6 +392,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "openbookqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
     "boolq": Benchmark(None, None, {"acc": _ACC}),
     "perplexity": _PERPLEXITY,
+    "perplexity_dev": _PERPLEXITY,
     "wikitext2": _PERPLEXITY,
 }
 METRICS: dict[str, Statistic] = {f"{name}.{key}": s for name, b in BENCHMARKS.items() for key, s in b.statistics.items()}

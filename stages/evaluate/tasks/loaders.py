@@ -90,6 +90,12 @@ def passages(**metadata: Any) -> dict[str, Dataset]:
     return _test([_row("0", "0") | {"text": text}], metadata)
 
 
+def held_out_text(**metadata: Any) -> dict[str, Dataset]:
+    """One document: the texts that calibrate held out for development, in a file beside the split file."""
+    lines = read_jsonl(Path(metadata["split"]).parent / metadata["file"], written_by="calibrate")
+    return _test([_row("0", "0") | {"text": "\n\n".join(line["text"] for line in lines)}], metadata)
+
+
 def plain_text(**metadata: Any) -> dict[str, Dataset]:
     """One document: the file's text as it stands."""
     (path,) = _paths(metadata)

@@ -1,0 +1,105 @@
+"""Choose alpha on the development sets, by a rule declared in choose_recipe.yaml.
+
+    python -m benchmarks.choose_recipe            # after `dvc repro calibrate`; a GPU makes it minutes
+
+Writes benchmarks/results/choose_recipe.json: every recipe with its development metrics, and the choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from stages.common.params import load, parse
+from stages.common.records import Role
+from stages.evaluate.run import evaluate
+from stages.evaluate.settings import Evaluate
+from stages.quantize.settings import METHODS, Run
+from stages.quantize.stage import quantize
+
+HERE = Path(__file__).parent
+SHOWN = ("stereoset_dev.ss", "redditbias_valid.ss", "winobias_dev.historical_bias", "stereoset_dev.lms", "perplexity_dev.ppl")
+
+
+def distance(metrics: dict[str, float]) -> float:
+    """Mean distance from neutral over the three development bias sets, 0 .. 50."""
+    sides = [abs(metrics["stereoset_dev.ss"] - 50), abs(metrics["redditbias_valid.ss"] - 50)]
+    return (sum(sides) + 50 * abs(metrics["winobias_dev.historical_bias"])) / 3
+
+
+def eligible(metrics: dict[str, float], reference: dict[str, float], rule: dict[str, Any]) -> bool:
+    """Whether a recipe keeps what the rule asks for."""
+    fluent = metrics["perplexity_dev.ppl"] <= rule["perplexity_ratio"] * reference["perplexity_dev.ppl"]
+    return fluent and metrics["stereoset_dev.lms"] >= reference["stereoset_dev.lms"] - rule["lms_drop"]
+
+
+def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
+    """Quantize by one recipe (none: the base) and evaluate it on the development sets."""
+    run = load(Run, "quantize").model_copy(update={"device": device})
+    settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}})
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = data / "base"
+        if recipe["method"] != "none":
+            folder = Path(scratch) / "model"
+            quantize(
+                name,
+                parse(METHODS[recipe["method"]], recipe, where=f"choose_recipe.yaml:{name}"),
+                run,
+                data / "base",
+                data / "calibration",
+                folder,
+            )
+        quantized = time.monotonic()
+        split = data / "calibration" / "split.json"
+        out = Path(scratch) / "evaluation"
+        metrics = evaluate(name, folder, out, settings, role=Role.development, split=split, raw=data / "raw")
+    seconds = {"quantize_s": round(quantized - started, 1), "evaluate_s": round(time.monotonic() - quantized, 1)}
+    return {"recipe": name, "settings": recipe, "distance": distance(metrics), "metrics": metrics, **seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--grid", type=Path, default=HERE / "choose_recipe.yaml")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "choose_recipe.json")
+    arguments = parser.parse_args()
+    grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
+    recipes = {**grid["references"]}
+    recipes |= {name: {**grid["defaults"], **changes} for part in ("candidates", "others") for name, changes in grid[part].items()}
+    rows = []
+    for name, recipe in recipes.items():
+        row = measure(name, recipe, arguments.data, arguments.device)
+        rows.append(row)
+        shown = "  ".join(f"{key.split('.')[0][:9]}.{key.split('.')[1][:6]} {row['metrics'][key]:8.3f}" for key in SHOWN)
+        print(f"{name:<16} distance {row['distance']:6.2f}  {shown}  {row['quantize_s']:.0f}+{row['evaluate_s']:.0f} s", flush=True)
+    by_name = {row["recipe"]: row for row in rows}
+    reference = by_name[grid["rule"]["reference"]]["metrics"]
+    allowed = [name for name in grid["candidates"] if eligible(by_name[name]["metrics"], reference, grid["rule"])]
+    chosen = min(allowed, key=lambda name: by_name[name]["distance"], default=None)
+    print(f"eligible: {', '.join(allowed) or 'none'}; chosen: {chosen}")
+    record = {
+        "command": "python -m benchmarks.choose_recipe",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "rule": grid["rule"],
+        "eligible": allowed,
+        "chosen": chosen,
+        "rows": rows,
+    }
+    arguments.out.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
