@@ -48,7 +48,7 @@ def stage_names(root: Path) -> list[str]:
 
     try:
         with Repo(str(root)) as repo:
-            return [stage.addressing for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
+            return [stage.name for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
     except DvcException as error:
         raise FairgateError(f"DVC cannot read the pipeline: {error}", where=str(root), remedy="run from the project's root") from error
 

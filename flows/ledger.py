@@ -79,9 +79,14 @@ class Ledger:
                 "former_digest": entries[-1].digest if entries else FIRST,
             }
             entry = Entry(**body, digest=_digest(body))
-            file.write(json.dumps(entry.model_dump(), sort_keys=True, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+            try:
+                file.write(json.dumps(entry.model_dump(), sort_keys=True, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                os.ftruncate(file.fileno(), size)  # an entry is there as a whole or not at all
+                raise
         return entry
 
     @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +33,11 @@ DVC = """stages:
       - data/reports/fair_gptq/registered.json:
           cache: false
 """
+LAST = """  last:
+    cmd: python -c "open('data/last.txt', 'w')"
+    deps: [data/second-a.txt, data/second-b.txt]
+    outs: [data/last.txt]
+"""
 FIRST = "from pathlib import Path\nPath('data/first.txt').write_text('1')\n"
 SECOND = "import sys\nfrom pathlib import Path\nPath(f'data/second-{sys.argv[1]}.txt').write_text(Path('data/first.txt').read_text())\n"
 # A stage with a child of its own; both run until something ends them.
@@ -45,16 +49,31 @@ time.sleep(120)
 """
 
 
+def make_dvc(root: Path) -> Path:
+    """The pipeline without anything to register: its last stage only waits for the others."""
+    (root / "data").mkdir()
+    (root / "params.yaml").write_text("model: tiny\n")
+    (root / "dvc.yaml").write_text(DVC.partition("  register:")[0] + LAST)
+    _scripts(root)
+    return root
+
+
 def make_pipeline(root: Path, verdict: Verdict = Verdict.approve, checkpoint: Path | None = None) -> Path:
     """A project with an initialised DVC repository and, after `tests.project`, everything that register reads."""
     root.mkdir(parents=True, exist_ok=True)
     make_project(root, verdict, checkpoint)
     (root / "dvc.lock").unlink()
     (root / "dvc.yaml").write_text(DVC)
+    _scripts(root)
+    return root
+
+
+def _scripts(root: Path) -> None:
     (root / "first.py").write_text(FIRST)
     (root / "second.py").write_text(SECOND)
-    dvc(root, "init", "--no-scm", "-q")
-    return root
+    # What `dvc init --no-scm` writes.
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
 
 
 def dvc(root: Path, *arguments: str) -> str:
@@ -73,7 +92,3 @@ def environment(**extra: str) -> dict[str, str]:
 
 def receipt_path(root: Path) -> Path:
     return root / f"data/reports/{CANDIDATE}/registration.json"
-
-
-def seed_database(root: Path, template: Path) -> None:
-    shutil.copy(template, root / "mlflow.db")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.ledger import FIRST, Ledger
+from stages.common.errors import BadRecord
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Ledger:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for version, before in (("1", None), ("2", "1"), ("3", "2")):
+        ledger.append(action="promote", model="m", before=before, after=version, actor="eve", reason="good", verdict_digest="v" * 64)
+    return ledger
+
+
+def test_entries_form_a_chain(book: Ledger) -> None:
+    entries = book.entries()
+    assert [entry.former_digest for entry in entries] == [FIRST, entries[0].digest, entries[1].digest]
+    assert book.aliases("m") == {"champion": "3", "previous": "2"}
+    assert book.aliases("other") == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "what"),
+    [
+        (lambda lines: [lines[0], lines[1].replace("eve", "bob"), lines[2]], 2, "changed after it was written"),
+        (lambda lines: [lines[0], lines[2]], 2, "does not follow"),
+        (lambda lines: lines[1:], 1, "does not follow"),
+        (lambda lines: [*lines[:2], lines[2][:40]], 3, "not an entry"),
+    ],
+)
+def test_tampering_is_found_and_blocks_the_next_entry(book: Ledger, change: object, line: int, what: str) -> None:
+    lines = change(book.path.read_text().splitlines())  # type: ignore[operator]
+    book.path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BadRecord, match=what) as error:
+        book.entries()
+    assert f"ledger.jsonl:{line}" in str(error.value)
+    with pytest.raises(BadRecord):
+        book.append(action="promote", model="m", before="3", after="4", actor="eve", reason="x", verdict_digest="v" * 64)
+    assert len(book.path.read_text().splitlines()) == len(lines)

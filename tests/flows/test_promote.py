@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.ledger import Ledger
+from flows.promote import Refused, promote, rollback, verify
+from stages.common.errors import FairgateError
+from stages.common.records import Verdict
+from stages.register.evidence import BrokenBinding
+from stages.register.register import register
+from stages.register.registry import Registry
+from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
+from tests.project import make_project, write_verdict
+
+pytestmark = pytest.mark.usefixtures("own_tracking")
+NAME = "fairgate-tiny"
+PARAMS = Path("params.yaml")
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:  # noqa: F811
+    """Two approved versions by `author`: the second verdict differs in one input."""
+    root = seed(make_project(tmp_path_factory.mktemp("registered")), migrated)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LOGNAME", "author")
+    for content in (b"first", b"second"):
+        os.environ["MLFLOW_TRACKING_URI"] = ""
+        (root / "data/evaluation/base/items.parquet").write_bytes(content)
+        write_verdict(root, Verdict.approve)
+        register(root, PARAMS)
+    os.environ["MLFLOW_TRACKING_URI"] = ""
+    patch.undo()
+    return root
+
+
+@pytest.fixture
+def root(registered: Path, tmp_path: Path) -> Path:
+    """The registry as registered; the artifacts are shared, the database and the ledger are this test's own."""
+    shutil.copy(registered / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copy(registered / "params.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def aliases(root: Path) -> dict[str, str]:
+    return {alias: version for alias, version in Registry(root).aliases(NAME).items() if alias != "candidate"}
+
+
+def test_promote_rollback_and_verify_keep_aliases_and_ledger_together(root: Path) -> None:
+    book = root / "ledger.jsonl"
+    promote(root, book, version="1", approver="second", reason="measured")
+    assert aliases(root) == {"champion": "1"} == verify(root, book)
+    promote(root, book, version="2", approver="second", reason="better")
+    assert aliases(root) == {"champion": "2", "previous": "1"} == verify(root, book)
+    assert Registry(root).version(NAME, "2").tags["approved_by"] == "second"
+    rollback(root, book, actor="third", reason="complaints")
+    assert aliases(root) == {"champion": "1", "previous": "2"} == verify(root, book)
+    assert [(e.action, e.before, e.after, e.actor) for e in Ledger(book).entries()] == [
+        ("promote", None, "1", "second"),
+        ("promote", "1", "2", "second"),
+        ("rollback", "2", "1", "third"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "approver", "reason", "what"),
+    [
+        ("1", "Author", "fine", "cannot approve it"),
+        ("1", " ", "fine", "approver is empty"),
+        ("1", "second", "", "reason is empty"),
+        ("7", "second", "fine", "no version 7"),
+    ],
+)
+def test_promotion_against_the_rules_moves_nothing(root: Path, version: str, approver: str, reason: str, what: str) -> None:
+    with pytest.raises(FairgateError, match=what):
+        promote(root, root / "ledger.jsonl", version=version, approver=approver, reason=reason)
+    assert aliases(root) == {} and Ledger(root / "ledger.jsonl").entries() == []
+
+
+@pytest.mark.parametrize("file", ["data/reports/fair_gptq/verdict.json", "data/evaluation/base/items.parquet", "params.yaml", "weights"])
+def test_recorded_artifact_that_changed_is_refused(root: Path, file: str) -> None:
+    registry = Registry(root)
+    version = registry.version(NAME, "1")
+    run = Path(str(registry.run(version.run_id).info.artifact_uri).removeprefix("file://"))  # type: ignore[arg-type,union-attr]
+    path = run / "evidence" / file
+    if file == "weights":
+        model = registry.client.get_model_version_download_uri(NAME, "1")
+        path = Path(model.removeprefix("file://")) / "artifacts/checkpoint/model.safetensors"
+    before = path.read_bytes()
+    # A space at the end keeps JSON and YAML readable; in params.yaml the policy itself has to change.
+    path.write_bytes(before.replace(b"draws: 100", b"draws: 101") if file == "params.yaml" else before + b" ")
+    try:
+        with pytest.raises((Refused, BrokenBinding)):
+            promote(root, root / "ledger.jsonl", version="1", approver="second", reason="fine")
+    finally:
+        path.write_bytes(before)
+    assert aliases(root) == {}
+
+
+def test_forged_tag_is_refused(root: Path) -> None:
+    Registry(root).tag_version(NAME, "1", {"model.sha": "0" * 64})
+    with pytest.raises(Refused, match=r"tag 'model\.sha'"):
+        promote(root, root / "ledger.jsonl", version="1", approver="second", reason="fine")
+
+
+def test_alias_moved_past_the_ledger_is_reported_and_blocks_promotion(root: Path) -> None:
+    book = root / "ledger.jsonl"
+    promote(root, book, version="1", approver="second", reason="measured")
+    Registry(root).move_alias(NAME, "champion", "2")
+    with pytest.raises(Refused, match="moved past the ledger"):
+        verify(root, book)
+    with pytest.raises(Refused, match="moved past the ledger"):
+        promote(root, book, version="2", approver="second", reason="better")
+
+
+def test_entry_that_cannot_be_written_leaves_the_aliases_as_they_were(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promote(root, root / "ledger.jsonl", version="1", approver="second", reason="measured")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flows.ledger.os.fsync", full)
+    with pytest.raises(OSError):
+        promote(root, root / "ledger.jsonl", version="2", approver="second", reason="better")
+    assert aliases(root) == {"champion": "1"} == verify(root, root / "ledger.jsonl")
+
+
+def test_no_former_champion_means_no_rollback(root: Path) -> None:
+    with pytest.raises(Refused, match="no former champion"):
+        rollback(root, root / "ledger.jsonl", actor="third", reason="complaints")

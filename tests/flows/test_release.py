@@ -1,0 +1,160 @@
+"""The release flow over a real DVC project, a real registry and a real Prefect server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.dvc_runner import StageResult
+from flows.release import lost, set_model, summary
+from stages.common.records import Registration, Verdict, read_record
+from stages.register.registry import Registry
+from tests.flows.test_dvc_runner import is_gone, wait_for
+from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
+from tests.pipeline import SLOW, environment, make_pipeline, receipt_path
+from tests.project import CANDIDATE, write_verdict
+
+pytestmark = pytest.mark.usefixtures("own_tracking")
+
+
+@pytest.fixture
+def project(tmp_path: Path, migrated: Path) -> Path:  # noqa: F811
+    return seed(make_pipeline(tmp_path / "project"), migrated)
+
+
+def outcome(state: object) -> dict[str, bool]:
+    return {result["stage"]: result["changed"] for result in state.result()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_release_runs_reuses_and_registers_again_what_was_lost(
+    project: Path,
+    migrated: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.deployments import release
+
+    first = release(str(project), return_state=True)
+    assert outcome(first) == {"first": True, "second@a": True, "second@b": True, "register": True}
+    said = capsys.readouterr().out
+    assert "Verdict on fair_gptq: approve" in said and "Registered: fairgate-tiny version 1, alias candidate" in said
+    assert str(project / "data/reports/index.html") in said
+    again = release(str(project), return_state=True)
+    assert set(outcome(again).values()) == {False}
+    receipt = read_record(Registration, receipt_path(project))
+
+    seed(project, migrated)
+    recovered = release(str(project), return_state=True)
+    assert "registering again" in capsys.readouterr().out
+    assert outcome(recovered)["register"] is True and len(recovered.result()) == 5
+    assert lost(project) == [] and read_record(Registration, receipt_path(project)).run_id != receipt.run_id
+
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs()
+        assert {run.name for run in runs} == {"first", "second@a", "second@b", "register"}
+        assert {artifact.key for artifact in client.read_artifacts()} == {"verdict", "stages"}
+
+    (project / "first.py").write_text("import sys\nsys.exit('fairgate: error: no such recipe')")
+    failed = release(str(project), return_state=True)
+    assert failed.is_failed() and failed.message == "first: no such recipe"
+    assert (project / ".fairgate/release.lock").read_text() == ""
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_red_gate_is_a_result(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from flows.deployments import release
+
+    write_verdict(project, Verdict.reject)
+    state = release(str(project), return_state=True)
+    assert state.is_completed()
+    said = capsys.readouterr().out
+    assert "Verdict on fair_gptq: reject" in said and "religion: harm 5.0" in said
+    assert "no version, because the gate said reject" in said
+    assert Registry(project).aliases("fairgate-tiny") == {}
+
+
+def test_receipt_that_is_missing_or_of_another_verdict_is_a_loss(project: Path) -> None:
+    assert lost(project) == ["the receipt"]
+    from stages.register.register import register
+
+    register(project, Path("params.yaml"))
+    os.environ["MLFLOW_TRACKING_URI"] = ""
+    assert lost(project) == []
+    assert "version 1" in summary(project, [StageResult("register", True, 1.0)])
+    write_verdict(project, Verdict.reject)
+    assert lost(project) == ["a receipt of this verdict"]
+
+
+def test_model_is_written_to_the_parameters_and_comments_stay(tmp_path: Path) -> None:
+    source = Path(__file__).resolve().parents[2] / "params.yaml"
+    shutil.copy(source, tmp_path / "params.yaml")
+    set_model(tmp_path, "owner/name@" + "a" * 40)
+    text = (tmp_path / "params.yaml").read_text()
+    assert yaml.safe_load(text)["model"] == "owner/name@" + "a" * 40
+    assert {line.strip() for line in source.read_text().splitlines() if line.startswith("#")} <= {
+        line.strip() for line in text.splitlines()
+    }
+    before = yaml.safe_load(source.read_text())
+    assert {**yaml.safe_load(text), "model": before["model"]} == before
+
+
+def command(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    clean = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.release", *arguments],
+        cwd=project,
+        env=clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+
+
+@pytest.mark.services
+def test_ctrl_c_ends_everything_and_the_next_release_goes_on(project: Path) -> None:
+    working = (project / "second.py").read_text()
+    (project / "second.py").write_text(SLOW)
+    release = command(project)
+    child = wait_for(project / "pids.txt")
+
+    started = time.monotonic()
+    second = command(project)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 2 and f"another release is running: process {release.pid} on" in said
+    assert time.monotonic() - started < 15
+
+    os.killpg(release.pid, signal.SIGINT)  # what a terminal does: every process in the foreground gets it
+    said, _ = release.communicate(timeout=60)
+    assert release.returncode == 130 and "Traceback" not in said, said
+    assert is_gone(child)
+
+    (project / "second.py").write_text(working)
+    third = command(project, "--model", "other")
+    said, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, said
+    assert "Registered: fairgate-other version 1" in said
+    assert (project / f"data/reports/{CANDIDATE}/registered.json").is_file()
+
+
+@pytest.mark.services
+def test_release_is_served_on_a_schedule(project: Path) -> None:
+    serving = command(project, "--cron", "* * * * *")
+    try:
+        wait = time.monotonic() + 180
+        while not receipt_path(project).exists():
+            assert time.monotonic() < wait and serving.poll() is None
+            time.sleep(1)
+    finally:
+        os.killpg(serving.pid, signal.SIGINT)
+        serving.communicate(timeout=60)
