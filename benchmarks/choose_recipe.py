@@ -21,6 +21,7 @@ import yaml
 
 from stages.common.params import load, parse
 from stages.common.records import Role
+from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.run import evaluate
 from stages.evaluate.settings import Evaluate
 from stages.quantize.settings import METHODS, Run
@@ -60,9 +61,8 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
                 folder,
             )
         quantized = time.monotonic()
-        split = data / "calibration" / "split.json"
-        out = Path(scratch) / "evaluation"
-        metrics = evaluate(name, folder, out, settings, role=Role.development, split=split, raw=data / "raw")
+        catalogue = Catalogue(data / "raw", data / "calibration" / "split.json")
+        metrics = evaluate(name, folder, Path(scratch) / "evaluation", settings, catalogue, role=Role.development)
     seconds = {"quantize_s": round(quantized - started, 1), "evaluate_s": round(time.monotonic() - quantized, 1)}
     return {"recipe": name, "settings": recipe, "distance": distance(metrics), "metrics": metrics, **seconds}
 

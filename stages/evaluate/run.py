@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def evaluate(
         scores = score(model, encoded, batch_tokens=settings.batch_tokens, done=progress.update)
         progress.finish()
         rows += [_row(recipe, benchmark, e, loglik) for e, loglik in zip(encoded, scores, strict=True)]
-    difference = kernel_difference(model, folder) if model.packed else None
+    # A bare GPU machine may have no packed kernel to compare with; the environment record then says null.
+    difference = kernel_difference(model, folder) if model.packed and find_spec("gptqmodel") else None
     table = derive(pa.Table.from_pylist(rows, schema=ITEMS))
     metrics = metrics_of(table)
     with atomic_folder(out) as temporary:
