@@ -40,6 +40,10 @@ class Registry:
     def errors(self) -> Iterator[None]:
         try:
             yield
+        except ImportError as error:  # the URI's scheme names the driver: postgresql+psycopg2://
+            raise FairgateError(
+                f"no driver for this database ({error})", where=without_credentials(self.uri), remedy="pip install 'fairgate[distributed]'"
+            ) from error
         except (MlflowException, SQLAlchemyError) as error:
             first = str(error).strip().splitlines()[0].replace(self.uri, without_credentials(self.uri))
             remedy = "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"

@@ -108,12 +108,13 @@ def test_model_is_written_to_the_parameters_and_comments_stay(tmp_path: Path) ->
     assert {**yaml.safe_load(text), "model": before["model"]} == before
 
 
-def command(project: Path, *arguments: str) -> subprocess.Popen[str]:
+def command(project: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    """`python -m flows.release` as a user starts it: nothing of the test suite's own server in its environment."""
     clean = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
     return subprocess.Popen(
         [sys.executable, "-m", "flows.release", *arguments],
         cwd=project,
-        env=clean,
+        env={**clean, **extra},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
