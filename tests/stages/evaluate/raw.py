@@ -99,7 +99,7 @@ RECORDS = {
 
 def split(**changes: Any) -> Split:
     roles = dict.fromkeys(("stereoset_test", "crows_pairs", "piqa", "openbookqa", "boolq_dev", "boolq_test"), Role.gate)
-    roles |= dict.fromkeys(("stereoset_dev", "redditbias_valid", "winobias_dev"), Role.development) | {
+    roles |= dict.fromkeys(("stereoset_dev", "redditbias_valid", "winobias_dev", "boolq_combined.development"), Role.development) | {
         "stereoset_dev.calibration": Role.calibration
     }
     values: dict[str, Any] = {
@@ -110,6 +110,8 @@ def split(**changes: Any) -> Split:
 
 
 def write_split(path: Path, **changes: Any) -> Path:
+    """The split file, and beside it the text held out for development."""
+    _lines(path.parent / "development.jsonl", [{"schema": 1, "text_id": str(n), "text": text} for n, text in enumerate(PASSAGES)])
     write_record(path, split(**changes))
     return path
 

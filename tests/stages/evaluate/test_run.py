@@ -64,7 +64,7 @@ def test_two_models_are_judged_on_the_same_items(work: Path, catalogue: Catalogu
 def test_development_takes_its_own_tasks_and_terms(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path) -> None:
     evaluate("base", work / "llama", tmp_path / "out", settings(tasks=GATE), catalogue, role=Role.development)
     rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
-    assert {row["benchmark"] for row in rows} == {"stereoset_dev", "redditbias_valid", "winobias_dev"}
+    assert {row["benchmark"] for row in rows} == {"stereoset_dev", "redditbias_valid", "winobias_dev", "perplexity_dev"}
     assert {row["cluster"] for row in rows if row["benchmark"] == "stereoset_dev"} == {"gardener"}
     # Two of eight comments a group also stand in the test files.
     assert len([row for row in rows if row["benchmark"] == "redditbias_valid"]) == 24
