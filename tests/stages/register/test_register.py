@@ -14,6 +14,8 @@ import yaml
 
 from stages.common.errors import FairgateError
 from stages.common.records import Registration, Verdict, read_record
+from stages.quantize.settings import Rtn, Run
+from stages.quantize.stage import quantize
 from stages.register.environment import without_credentials
 from stages.register.evidence import BrokenBinding
 from stages.register.register import model_name, register, requirements
@@ -31,6 +33,15 @@ NAME = "fairgate-tiny"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def packed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model in 4 bits, by the stage that makes candidates."""
+    out = tmp_path_factory.mktemp("packed") / "model"
+    recipe = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
+    quantize("rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), checkpoint, tmp_path_factory.mktemp("none"), out)
+    return out
 
 
 @pytest.fixture
@@ -54,7 +65,13 @@ def count(root: Path) -> tuple[int, int]:
     return len(runs), len(client.search_model_versions(f"name = '{NAME}'"))
 
 
-def test_approved_candidate_generates_from_an_empty_folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_approved_candidate_generates_from_an_empty_folder(
+    tmp_path: Path,
+    packed: Path,
+    migrated: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    project = seed(make_project(tmp_path, checkpoint=packed), migrated)
     receipt = run_register(project)
     assert (receipt.model_name, receipt.model_version) == (NAME, "1")
     # Neither the project's data nor its code is within reach: what MLflow stored must be enough.
