@@ -2,7 +2,8 @@
 
     python -m benchmarks.choose_recipe            # after `dvc repro calibrate`; a GPU makes it minutes
 
-Writes benchmarks/results/choose_recipe.json: every recipe with its development metrics, and the choice.
+Writes benchmarks/results/choose_recipe.json: every recipe with its development metrics, and the choice. Run again, it goes on
+where it stopped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 import yaml
 
+from stages.common.files import write_json
 from stages.common.params import load, parse
 from stages.common.records import Role
 from stages.evaluate.benchmark import Catalogue
@@ -46,7 +48,9 @@ def eligible(metrics: dict[str, float], reference: dict[str, float], rule: dict[
 def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
     """Quantize by one recipe (none: the base) and evaluate it on the development sets."""
     run = load(Run, "quantize").model_copy(update={"device": device})
-    settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}})
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    batch = {"batch_tokens": 32768} if on_gpu else {}
+    settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}, **batch})
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = data / "base"
@@ -77,10 +81,12 @@ def main() -> None:
     grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
     recipes = {**grid["references"]}
     recipes |= {name: {**grid["defaults"], **changes} for part in ("candidates", "others") for name, changes in grid[part].items()}
-    rows = []
-    for name, recipe in recipes.items():
-        row = measure(name, recipe, arguments.data, arguments.device)
+    done = json.loads(arguments.out.read_text(encoding="utf-8"))["rows"] if arguments.out.exists() else []
+    rows = [row for row in done if recipes.get(row["recipe"]) == row["settings"]]
+    for name in [name for name in recipes if name not in {row["recipe"] for row in rows}]:
+        row = measure(name, recipes[name], arguments.data, arguments.device)
         rows.append(row)
+        _write(arguments.out, rows, {})
         shown = "  ".join(f"{key.split('.')[0][:9]}.{key.split('.')[1][:6]} {row['metrics'][key]:8.3f}" for key in SHOWN)
         print(f"{name:<16} distance {row['distance']:6.2f}  {shown}  {row['quantize_s']:.0f}+{row['evaluate_s']:.0f} s", flush=True)
     by_name = {row["recipe"]: row for row in rows}
@@ -88,17 +94,19 @@ def main() -> None:
     allowed = [name for name in grid["candidates"] if eligible(by_name[name]["metrics"], reference, grid["rule"])]
     chosen = min(allowed, key=lambda name: by_name[name]["distance"], default=None)
     print(f"eligible: {', '.join(allowed) or 'none'}; chosen: {chosen}")
+    _write(arguments.out, rows, {"rule": grid["rule"], "eligible": allowed, "chosen": chosen})
+
+
+def _write(path: Path, rows: list[dict[str, Any]], outcome: dict[str, Any]) -> None:
     record = {
         "command": "python -m benchmarks.choose_recipe",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "rule": grid["rule"],
-        "eligible": allowed,
-        "chosen": chosen,
         "rows": rows,
+        **outcome,
     }
-    arguments.out.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(path, record)
 
 
 if __name__ == "__main__":
