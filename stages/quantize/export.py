@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ from torch import Tensor
 from stages.common.gptq_format import pack
 from stages.quantize.columns import Rounded
 from stages.quantize.settings import Gptq, Rtn
+
+
+def version_of(package: str) -> str:
+    """Installed version; a bare GPU machine runs this folder without installing fairgate."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def packed(rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
@@ -73,7 +81,7 @@ def _quantization_config(recipe: Rtn) -> dict[str, Any]:
         "static_groups": False,
         "checkpoint_format": "gptq",
         "pack_dtype": "int32",
-        "meta": {"quantizer": [f"fairgate:{version('fairgate')}"]},
+        "meta": {"quantizer": [f"fairgate:{version_of('fairgate')}"]},
     }
 
 

@@ -6,7 +6,6 @@ import fcntl
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from stages.common.digests import sha256_file, sha256_folder, weight_digest
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.architectures import Architecture
-from stages.quantize.export import packed, write_checkpoint
+from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.methods import Calibration, QuantizedModule, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
@@ -103,11 +102,7 @@ def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calib
 def _versions(device: torch.device) -> dict[str, str]:
     """What the numbers depend on besides data and settings."""
     found = {"python": platform.python_version(), "torch": torch.__version__, "device": device.type}
-    for package in ("fairgate", "transformers", "safetensors"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
+    found |= {package: version_of(package) for package in ("fairgate", "transformers", "safetensors")}
     if device.type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda)}
     return found
