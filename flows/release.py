@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flows import cli
 from flows.dvc_runner import TOKEN, StageResult
 from flows.lock import hold
+from flows.server import scheduling_server
 from stages.common.digests import sha256_file
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.params import pick, read_params
@@ -27,9 +28,10 @@ def main(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.serve or arguments.cron:
         if arguments.model:
             set_model(root, arguments.model)
-        from flows.deployments import release
+        with scheduling_server(root):
+            from flows.deployments import release
 
-        release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
+            release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
         return
     with hold(root) as token:
         if arguments.model:
