@@ -21,6 +21,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skip", default="", help="markers whose tests must run: a skip of theirs is a failure (services,browser)")
 
