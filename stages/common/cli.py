@@ -30,9 +30,7 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     """
     parser.add_argument("--params", default="params.yaml", help="parameter file")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("httpx", "httpx2", "urllib3", "filelock", "datasets", "huggingface_hub", "torchao", "torch.utils._pytree"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    _quiet()
     # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
     signal.signal(signal.SIGTERM, _interrupt)
     _offline()
@@ -47,6 +45,14 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
         return 130
     _record(name.format(**vars(arguments)), time.monotonic() - started)
     return 0
+
+
+def _quiet() -> None:
+    """Our own progress and the libraries' warnings, without the remarks of optional parts that are not installed."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    log.setLevel(logging.INFO)
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -333,4 +333,5 @@ def _validate(kind: type[Kind], data: Any, where: str) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "record"
-        raise BadRecord(f"field {field!r}: {first['msg']}", where=where, remedy=f"run `dvc repro {kind.written_by}` to write it again") from None
+        remedy = f"run `dvc repro {kind.written_by}` to write it again"
+        raise BadRecord(f"field {field!r}: {first['msg']}", where=where, remedy=remedy) from None

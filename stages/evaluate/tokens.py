@@ -69,7 +69,7 @@ class Encoder:
         """The text of a perplexity task in windows; each token is predicted once, the first of a window from the token before it."""
         assert benchmark.window is not None
         (whole,) = benchmark.items
-        ids = self.tokenizer.encode(whole.prompts[0][1])
+        ids = self.tokenizer.encode(whole.prompts[0][1], verbose=False)  # longer than the context on purpose
         rolling = get_rolling_token_windows(
             token_list=ids, prefix_token=self.start, max_seq_len=min(benchmark.window, self.context), context_len=1
         )

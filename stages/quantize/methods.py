@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,7 +51,7 @@ class Debias:
 def rtn(model: nn.Module, architecture: Architecture, recipe: Rtn) -> Iterator[QuantizedModule]:
     """Round every linear module of every block to nearest."""
     blocks = _blocks(model, architecture)
-    for index, block in enumerate(tqdm(blocks, desc="rtn", unit="block")):
+    for index, block in enumerate(_progress(blocks, "rtn")):
         for name in architecture.modules:
             W = linear(block, name).weight.detach().float()
             rounded = round_nearest(W, recipe.grid)
@@ -66,7 +67,7 @@ def gptq(
     blocks = _blocks(model, architecture)
     debias = _debias(model, architecture, recipe, calibration, device)
     activations = embed(model, blocks, calibration.batches, device)
-    for index, block in enumerate(tqdm(blocks, desc=recipe.method, unit="block")):
+    for index, block in enumerate(_progress(blocks, recipe.method)):
         done: list[QuantizedModule] = []
         with resident(block, device):
             solve_group = _solver(architecture, recipe, debias, done)
@@ -83,6 +84,11 @@ def gptq(
         for activation, hidden in zip(activations, outputs, strict=True):
             activation.hidden = hidden
         yield from done
+
+
+def _progress(blocks: nn.ModuleList, name: str) -> Iterable[nn.Module]:
+    """The blocks behind a bar with the time left; in a log file it moves a few times a minute."""
+    return tqdm(blocks, desc=name, unit="block", mininterval=0.5 if sys.stderr.isatty() else 15)
 
 
 def _blocks(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
