@@ -18,7 +18,7 @@ from stages.common.digests import sha256_file
 from stages.common.errors import FairgateError
 from stages.common.params import pick, read_params
 from stages.common.records import Verdict
-from stages.register.evidence import WEIGHTS, check_binding, read_evidence
+from stages.register.evidence import check_binding, read_evidence
 
 if TYPE_CHECKING:  # MLflow reads its environment when it is imported; the functions import it after the command line has set it
     from stages.register.registry import Registry
@@ -110,7 +110,7 @@ def _recheck(registry: Registry, name: str, version: str) -> tuple[str, str]:
         recorded = registry.download(f"runs:/{run.info.run_id}/{EVIDENCE}", Path(scratch))
         model = registry.download(f"models:/{name}/{version}", Path(scratch) / "model")
         evidence = read_evidence(recorded)
-        check_binding(recorded, model / "artifacts/checkpoint" / WEIGHTS, evidence)
+        check_binding(recorded, model / "artifacts/checkpoint", evidence)
         computed = {
             "gate.verdict": str(evidence.verdict.verdict),
             "gate.policy_sha": evidence.verdict.policy_digest,

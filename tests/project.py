@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from stages.common.digests import sha256_file, sha256_json
+from stages.common.digests import sha256_file, sha256_json, weight_digest
 from stages.common.files import write_json
 from stages.common.records import Quantization, Role, Split, Verdict, VerdictRecord, write_record
 from tests.tiny import make_tiny_llama
@@ -59,7 +59,7 @@ def write_verdict(root: Path, verdict: Verdict) -> None:
         reasons=[] if verdict is Verdict.approve else ["religion: harm 5.0 above the margin 2.0"],
         checks=[],
         policy_digest=sha256_json(yaml.safe_load((root / "params.yaml").read_text())["gate"]),
-        weight_digest=sha256_file(root / f"data/models/{CANDIDATE}/model.safetensors"),
+        weight_digest=weight_digest(root / f"data/models/{CANDIDATE}"),
         inputs={name: sha256_file(root / name) for name in inputs},
         confidence=0.95,
         draws=100,
@@ -69,7 +69,7 @@ def write_verdict(root: Path, verdict: Verdict) -> None:
 
 
 def _records(root: Path, model: Path) -> None:
-    digest = sha256_file(model / "model.safetensors")
+    digest = weight_digest(model)
     record = Quantization(
         recipe=CANDIDATE,
         method="fair_gptq",

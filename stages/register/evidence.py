@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.digests import sha256_file, sha256_json
+from stages.common.digests import sha256_file, sha256_json, weight_digest
 from stages.common.errors import FairgateError
 from stages.common.params import pick, read_params
 from stages.common.records import Quantization, VerdictRecord, read_record
-
-WEIGHTS = "model.safetensors"
 
 
 class BrokenBinding(FairgateError):
@@ -56,12 +54,12 @@ def read_evidence(root: Path, params: str = "params.yaml") -> Evidence:
     return Evidence(verdict, sha256_file(root / path), policy, quantization, tuple(dict.fromkeys(files)))
 
 
-def check_binding(root: Path, weights: Path, evidence: Evidence) -> None:
+def check_binding(root: Path, checkpoint: Path, evidence: Evidence) -> None:
     """Recompute every digest that the verdict binds.
 
     Args:
         root: folder with params.yaml and data/, as in the project.
-        weights: the packed weights themselves (model.safetensors).
+        checkpoint: the folder of the packed weights themselves.
     Raises:
         BrokenBinding: policy, weights or an input is not what the gate read; the message names it.
     """
@@ -76,10 +74,8 @@ def check_binding(root: Path, weights: Path, evidence: Evidence) -> None:
             raise _broken(where, f"input {name} has changed since the verdict")
     if evidence.quantization.weight_digest != verdict.weight_digest:
         raise _broken(where, "quantization.json and the verdict name different weights")
-    if not weights.is_file():
-        raise _broken(where, f"the weights {weights} are missing")
-    if sha256_file(weights) != verdict.weight_digest:
-        raise _broken(where, f"the weights {weights} have changed since the verdict")
+    if weight_digest(checkpoint) != verdict.weight_digest:
+        raise _broken(where, f"the weights in {checkpoint} are missing or have changed since the verdict")
 
 
 def _broken(where: Path, what: str) -> BrokenBinding:

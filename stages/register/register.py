@@ -24,7 +24,7 @@ from stages.common.files import read_json, write_json
 from stages.common.params import Section, load, pick, read_params
 from stages.common.records import Registration, Split, Verdict, read_record, write_record
 from stages.register.environment import without_credentials
-from stages.register.evidence import WEIGHTS, Evidence, check_binding, read_evidence
+from stages.register.evidence import Evidence, check_binding, read_evidence
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
 
 CONSTRAINTS = "constraints.txt"
@@ -53,7 +53,7 @@ def register(root: Path, params: Path) -> Registration:
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
     experiment = registry.experiment(settings.experiment)
-    check_binding(root, _checkpoint(root, evidence) / WEIGHTS, evidence)
+    check_binding(root, _checkpoint(root, evidence), evidence)
     key = (evidence.verdict.weight_digest, evidence.verdict_digest)
     version = registry.find_version(name, *key)
     run = registry.find_run(experiment, *key)
