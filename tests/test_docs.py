@@ -1,0 +1,44 @@
+"""The documentation is true where that can be checked: examples run, links and paths lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.project import REPOSITORY
+
+DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
+EXAMPLES = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in DOCS
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
+    if "assert" in block
+]
+
+
+def test_there_are_pages_and_an_example() -> None:
+    assert {page.stem for page in DOCS} >= {"architecture", "footguns", "methods", "operations"}
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("block", EXAMPLES)
+def test_example(block: str) -> None:
+    exec(compile(block, "example", "exec"), {})
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_links_and_paths_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in _anchors(file), f"{target}#{anchor}"
+    for path in re.findall(r"`((?:stages|flows|tests|benchmarks|docs)/[\w./-]*)`", text):
+        assert (REPOSITORY / path).exists(), path
+
+
+def _anchors(page: Path) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
