@@ -65,6 +65,8 @@ def _offline() -> None:
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # gptqmodel reads it on import; its default of one worker on two cores is one too few for its own pools.
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
 
 
 def _record(name: str, seconds: float) -> None:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.gptq_format import NAMES, unpack
@@ -69,6 +70,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         del config.quantization_config
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise FairgateError(f"{config.model_type!r} is no causal language model", where=str(folder), remedy="supported: Llama family, OPT")
+    transformers_logging.disable_progress_bar()
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     network, report = kind.from_pretrained(
         None if state else folder, config=config, state_dict=state, dtype=getattr(torch, dtype), output_loading_info=True
