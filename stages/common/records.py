@@ -110,6 +110,17 @@ class Status(StrEnum):
     fallback_rtn = "fallback_rtn"  # rounded to nearest because no factorization succeeded
 
 
+class Penalty(Record):
+    """tr (. C .^T) / P of one module, for the weight, the shifted target and the quantized weight.
+
+    `weight - target` is what the shift bought, `quantized - target` what rounding gave back.
+    """
+
+    weight: float
+    target: float
+    quantized: float
+
+
 class ModuleRow(Record):
     """One row of `quantization.json`: one quantized linear module."""
 
@@ -127,6 +138,7 @@ class ModuleRow(Record):
     shift: float
     weight_change: float
     dead_columns: int
+    penalty: Penalty | None = None  # of debiased modules
 
 
 class Quantization(Record):

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.common.errors import FairgateError
-from stages.common.records import ModuleRow, Status
+from stages.common.records import ModuleRow, Penalty, Status
 from stages.quantize.architectures import Architecture, debiased_blocks, debiased_modules
 from stages.quantize.collect import Statistics, Strength, Sums
 from stages.quantize.columns import Rounded, round_nearest
+from stages.quantize.contributions import by_output
 from stages.quantize.objective import Mode, Solved, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.tokens import Alignment, Batch
@@ -181,11 +182,20 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
                 status = _status(solved, recipe.damping)
                 part = slice(start, stop)
                 row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, matrix is not None, ratio)
+                if matrix is not None:
+                    row = row.model_copy(update={"penalty": _penalty(W[part], solved.W1[part], rounded.Q, statistics)})
                 done.append(QuantizedModule(_cpu(rounded), row))
                 module.weight.data = rounded.Q
                 start = stop
 
     return solve_group
+
+
+def _penalty(W: Tensor, W1: Tensor, Q: Tensor, statistics: Statistics) -> Penalty:
+    C = statistics.C
+    assert C is not None
+    weight, target, quantized = (float(by_output(part, C).sum()) / statistics.pairs for part in (W, W1, Q))
+    return Penalty(weight=weight, target=target, quantized=quantized)
 
 
 def _status(solved: Solved, damping: float) -> Status:

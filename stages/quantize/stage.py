@@ -58,6 +58,11 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         write_record(folder / "quantization.json", record)
     fallbacks = sum(module.row.status is Status.fallback_rtn for module in modules)
     log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(modules), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
+    if penalties := [module.row.penalty for module in modules if module.row.penalty]:
+        target, quantized = (
+            sum(getattr(p, part) for p in penalties) / sum(p.weight for p in penalties) for part in ("target", "quantized")
+        )
+        log.info("penalty on the pairs: %.2f of the unquantized model's after the shift, %.2f after rounding", target, quantized)
     return record
 
 

@@ -80,6 +80,7 @@ def test_record_names_everything_the_weights_depend_on(llama: Path, calibration:
     assert record.tokens > 0
     assert len(record.modules) == 14
     assert all(row.debiased and row.bias_ratio is not None and row.shift > 0 for row in record.modules)
+    assert all(row.penalty and row.penalty.target < row.penalty.weight for row in record.modules)
     assert any("start token" in note for note in record.notes)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["quantization_config"]["bits"] == 4
