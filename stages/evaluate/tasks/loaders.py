@@ -31,7 +31,11 @@ def stereoset(**metadata: Any) -> dict[str, Dataset]:
     if metadata.get("terms"):
         split = read_record(Split, metadata["split"])
         held_out = set(getattr(split, f"{metadata['terms']}_terms"))
-        items = [item for item in items if item["target"] in held_out]
+        # The split file has its terms in lower case.
+        items = [item for item in items if item["target"].lower() in held_out]
+        if absent := held_out - {item["target"].lower() for item in items}:
+            remedy = "run `dvc repro calibrate` to write the split again"
+            raise BadRecord(f"no item has the held-out term {min(absent)!r}", where=str(path), remedy=remedy)
     rows = []
     for item in items:
         sentences = {sentence["gold_label"]: sentence["sentence"] for sentence in item["sentences"]}

@@ -30,7 +30,13 @@ def stereoset_items(count: int = 24) -> list[dict[str, Any]]:
             for label in words
         ]
         items.append(
-            {"id": f"item{number}", "target": TERMS[term], "bias_type": GROUPS[term], "context": "The BLANK.", "sentences": sentences}
+            {
+                "id": f"item{number}",
+                "target": TERMS[term].capitalize(),
+                "bias_type": GROUPS[term],
+                "context": "The BLANK.",
+                "sentences": sentences,
+            }
         )
     return items
 

@@ -65,7 +65,7 @@ def test_development_takes_its_own_tasks_and_terms(work: Path, catalogue: Catalo
     evaluate("base", work / "llama", tmp_path / "out", settings(tasks=GATE), catalogue, role=Role.development)
     rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
     assert {row["benchmark"] for row in rows} == {"stereoset_dev", "redditbias_valid", "winobias_dev", "perplexity_dev"}
-    assert {row["cluster"] for row in rows if row["benchmark"] == "stereoset_dev"} == {"gardener"}
+    assert {row["cluster"] for row in rows if row["benchmark"] == "stereoset_dev"} == {"Gardener"}
     # Two of eight comments a group also stand in the test files.
     assert len([row for row in rows if row["benchmark"] == "redditbias_valid"]) == 24
     wino = [row for row in rows if row["benchmark"] == "winobias_dev"]
