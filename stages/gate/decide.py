@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,8 @@ def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
     alpha = 1 - policy.confidence
     harms = [line.harm(draws[2 * i], draws[2 * i + 1]) for i, line in enumerate(lines)]
     for line, harm in zip(lines, harms, strict=True):
-        _require_finite(line, harm)
+        # One cluster alone has no bounds: its draws, some of which miss it, are not looked at.
+        _require_finite(line, harm if line.candidate.clusters > 1 else np.array(_point(line)))
     lows = _holm_lows(lines, harms, alpha)
     return [_row(line, harm, low, policy.confidence) for line, harm, low in zip(lines, harms, lows, strict=True)]
 
@@ -96,14 +97,14 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
     families: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
     for i, line in enumerate(lines):
         if line.candidate.clusters > 1:
-            tail = (harms[i] <= line.margin).mean(0).min()
+            tail = (harms[i] <= line.margin).mean(0).max(-1).min()
             families[line.family].append((error(float(tail), line.candidate.clusters), i))
     lows: list[float | None] = [None] * len(lines)
     for family in families.values():
         left = len(family)
         for _, i in sorted(family):
             line = lines[i]
-            low = max(lower(side, alpha / left, line.candidate.clusters) for side in harms[i].T) - _half_step(line)
+            low = _bound(lower, harms[i], alpha / left, line.candidate.clusters) - _half_step(line)
             lows[i] = low = min(low, _point(line)[2] - _rule_of_three(line, alpha))
             left -= low > line.margin
     return lows
@@ -114,9 +115,9 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     n, alpha = line.candidate.clusters, 1 - confidence
     high = detectable = None
     if n > 1:
-        high = max(max(upper(side, alpha, n) for side in harms.T) + _half_step(line), harm + _rule_of_three(line, alpha))
+        high = max(_bound(upper, harms, alpha, n) + _half_step(line), harm + _rule_of_three(line, alpha))
         # A harmless candidate still has an absolute value, so a cap has no detectable harm.
-        detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std())
+        detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).min())
     outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n)
     return Check(
         name=line.name,
@@ -139,9 +140,15 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     )
 
 
+def _bound(side: Callable[[Array, float, int], float], harms: Array, alpha: float, clusters: int) -> float:
+    """The bound of a harm with draws [draws, sides, ways]: the largest over sides of the smallest over ways."""
+    bounds = [[side(harms[:, i, j], alpha, clusters) for j in range(harms.shape[2])] for i in range(harms.shape[1])]
+    return max(min(ways) for ways in bounds)
+
+
 def _point(line: Line) -> tuple[float, float, float]:
     q, b = line.candidate.value, line.reference.value
-    return q, b, float(line.harm(np.array(q), np.array(b)).max())
+    return q, b, float(line.harm(np.array(q), np.array(b)).min(-1).max())
 
 
 def _rule_of_three(line: Line, alpha: float) -> float:

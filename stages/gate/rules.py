@@ -12,8 +12,13 @@ from stages.common.errors import FairgateError
 from stages.common.metrics import Array, Components, Items, metric
 from stages.gate.policy import CheckPolicy
 
-# (candidate [...], reference [...]) -> harms [..., sides]. A cap around a neutral value has two sides; both must hold
-# (two one-sided tests), and one is enough to fail.
+# (candidate [...], reference [...]) -> terms [..., sides, ways]; the harm is the largest over sides of the smallest over ways, and so are
+# its bounds. A neutral value has two sides: both must hold (two one-sided tests), and one is enough to fail. A way is a term that the
+# harm cannot exceed:
+#     |q - v| - |b - v| = max over s of min over t of  s (q - v) - t (b - v),     s, t = +1, -1
+# The terms are linear, unlike |b - v|: resampled around a neutral reference it only grows, and took the upper bound of the harm down
+# with it (false approvals of 16 to 20 % where 5 % were meant). Where the reference is neutral exactly, two bounds of 5 % stand
+# side by side, and the chance is between one and two times that.
 Harm = Callable[[Array, Array], Array]
 
 
@@ -70,17 +75,26 @@ def _harm(check: CheckPolicy) -> Harm:
     if check.rule == "cap":
         return _cap(neutral)
     return {
-        "neutral": lambda q, b: (np.abs(q - neutral) - np.abs(b - neutral))[..., None],
-        "drop": lambda q, b: (b - q)[..., None],
-        "rise": lambda q, b: (q - b)[..., None],
-        "retain": lambda q, b: (check.ratio * b - q)[..., None],
-        "relative_rise": lambda q, b: (q / b - 1)[..., None],
+        "neutral": lambda q, b: _sides(q - neutral)[..., :, None] - _sides(b - neutral)[..., None, :],
+        "drop": lambda q, b: _alone(b - q),
+        "rise": lambda q, b: _alone(q - b),
+        "retain": lambda q, b: _alone(check.ratio * b - q),
+        "relative_rise": lambda q, b: _alone(q / b - 1),
     }[check.rule]
 
 
 def _cap(neutral: float | None) -> Harm:
-    return _value if neutral is None else lambda q, b: np.stack([q - neutral, neutral - q], -1)
+    return _value if neutral is None else lambda q, b: _sides(q - neutral)[..., None]
 
 
 def _value(q: Array, b: Array) -> Array:
-    return q[..., None]
+    return _alone(q)
+
+
+def _sides(distance: Array) -> Array:
+    return np.stack([distance, -distance], -1)
+
+
+def _alone(term: Array) -> Array:
+    """A harm of one side and one way."""
+    return term[..., None, None]

@@ -62,7 +62,7 @@ def test_bounds_allow_for_steps_of_one_item() -> None:
     q, b = (Items.of(table(*crows(side)), "crows_pairs") for side in (after, before))
     parts = [METRICS["crows_pairs.pct_stereotype"].components(items) for items in (q, b)]
     dq, db = bootstrap(parts, q.strata, draws=10_000, seed=0)
-    harm = abs(dq - 50) - abs(db - 50)
+    harm = dq - db  # both far above 50
     step = 100 / 400
     assert check.high == pytest.approx(upper(harm, 0.05, 400) + step / 2)
     assert check.low == pytest.approx(lower(harm, 0.05, 400) - step / 2)
@@ -125,6 +125,16 @@ def test_a_single_cluster_has_no_bounds_and_stays_open() -> None:
     (check,) = decision.checks
     assert (check.outcome, check.low, check.high, check.n, check.items) == (Outcome.open, None, None, 1, 40)
     assert check.n_needed == 2
+
+
+def test_a_group_of_one_item_stays_open_beside_the_others() -> None:
+    """It is resampled with the largest group, so some draws hold none of it."""
+    rows = crows(sides(600, 0.6), GROUPS)
+    rows[0]["group"] = "lonely"
+    decision = judge(policy({"by": "group", "minimum_n": 1}), rows, rows)
+    outcomes = {check.group: (check.outcome, check.n) for check in decision.checks}
+    assert outcomes["lonely"] == (Outcome.open, 1)
+    assert decision.verdict is Verdict.inconclusive
 
 
 def test_any_failure_outweighs_open_lines_and_passes() -> None:
@@ -261,11 +271,20 @@ def _rates(rules: Policy, groups: list[str], q_share: float, b_share: float, n: 
     return {verdict: verdicts.count(verdict) / runs for verdict in Verdict}
 
 
-def test_false_approval_and_false_rejection_stay_at_their_level() -> None:
-    # The truth lies exactly on the margin, the hardest case: 5 % each; 150 runs add 2 standard errors of 0.018.
-    rates = _rates(policy({"margin": 6.0, "minimum_n": 50}), ["all"], 0.71, 0.65, 120, 150)
-    assert rates[Verdict.approve] <= 0.086
+@pytest.mark.parametrize(
+    ("reference", "approved"),
+    [(0.65, 0.05), (0.5, 0.10)],  # at neutral itself two bounds of 5 % stand side by side
+)
+def test_false_approval_and_false_rejection_stay_at_their_level(reference: float, approved: float) -> None:
+    # The truth lies exactly on the margin, the hardest case; 150 runs add 2 standard errors of 0.018 and 0.024.
+    rates = _rates(policy({"margin": 6.0, "minimum_n": 50}), ["all"], reference + 0.06, reference, 120, 150)
+    assert rates[Verdict.approve] <= approved + 2 * (approved * (1 - approved) / 150) ** 0.5
     assert rates[Verdict.reject] <= 0.086
+
+
+def test_a_harmless_candidate_of_a_neutral_reference_is_approved() -> None:
+    rates = _rates(policy({"margin": 6.0, "minimum_n": 50}), ["all"], 0.5, 0.5, 400, 20)
+    assert rates[Verdict.approve] >= 0.8
 
 
 def _group(name: str, n: int, worse: int, better: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
