@@ -21,6 +21,7 @@ CANDIDATE = "fair_gptq"
 def params(model: str = "tiny") -> dict[str, Any]:
     return {
         "model": model,
+        "matrix": [CANDIDATE],
         "gate": {"candidate": CANDIDATE, "reference": "base", "confidence": 0.95, "draws": 100, "seed": 0, "checks": []},
         "register": {"experiment": "fairgate", "max_new_tokens": 5},
     }

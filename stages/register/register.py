@@ -49,7 +49,8 @@ def register(root: Path, params: Path) -> Registration:
     belong to the files beside it.
     """
     settings = load(RegisterParams, "register", root / params)
-    name = model_name(pick(read_params(root / params), "model"))
+    values = read_params(root / params)
+    name = model_name(pick(values, "model"))
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
     experiment = registry.experiment(settings.experiment)
@@ -64,7 +65,7 @@ def register(root: Path, params: Path) -> Registration:
         run_id = run.info.run_id
     else:
         with registry.errors():
-            run_id, version = _record(root, registry, experiment, name, evidence, settings)
+            run_id, version = _record(root, registry, experiment, name, evidence, settings, pick(values, "matrix"))
     number = str(version.version) if version else None
     if number and registry.aliases(name).get(CANDIDATE) != number:
         registry.move_alias(name, CANDIDATE, number)
@@ -73,7 +74,7 @@ def register(root: Path, params: Path) -> Registration:
 
 def model_name(model: str) -> str:
     """Registered name of a base model, given as manifest name, folder or `owner/name@commit`."""
-    base = Path(model.partition("@")[0]).name
+    base = Path(re.sub(r"@[0-9a-f]{40}$", "", model)).name
     return "fairgate-" + re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-").lower()
 
 
@@ -107,7 +108,7 @@ def _number(value: float | None) -> str:
 
 
 def _record(
-    root: Path, registry: Registry, experiment: str, name: str, evidence: Evidence, settings: RegisterParams
+    root: Path, registry: Registry, experiment: str, name: str, evidence: Evidence, settings: RegisterParams, matrix: list[str]
 ) -> tuple[str, ModelVersion | None]:
     """One run with everything the verdict rests on; the version comes last, so that one which exists is complete."""
     verdict = evidence.verdict
@@ -116,7 +117,10 @@ def _record(
     for needed in (report / "index.html", card):
         if not needed.is_file():
             raise MissingFile("no such file", where=str(needed), remedy="run `dvc repro report` to write it again")
-    metrics = _metrics(root, verdict.candidate)
+    # Not what lies in data/evaluation: a recipe that left the matrix leaves its table of another run behind.
+    measured = sorted({"base", verdict.candidate, verdict.reference, *matrix})
+    files = {recipe: f"data/evaluation/{recipe}/metrics.json" for recipe in measured}
+    metrics = _metrics(root, files, verdict.candidate)
     pins = requirements(root / CONSTRAINTS)
     tags = _tags(root, evidence)
     mlflow.set_tracking_uri(registry.uri)
@@ -124,7 +128,7 @@ def _record(
     with mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags, description=describe(evidence)) as run:
         mlflow.log_params(_parameters(root, evidence))
         registry.client.log_inputs(run.info.run_id, datasets=_datasets(root, evidence))
-        others = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *(str(p.relative_to(root)) for p in _metric_files(root)))
+        others = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *files.values())
         for file in dict.fromkeys((*evidence.files, *others)):
             if (root / file).is_file():
                 mlflow.log_artifact(str(root / file), f"{EVIDENCE}/{Path(file).parent}".removesuffix("/."))
@@ -172,16 +176,12 @@ def _checkpoint(root: Path, evidence: Evidence) -> Path:
     return root / "data/models" / evidence.verdict.candidate
 
 
-def _metric_files(root: Path) -> list[Path]:
-    return sorted((root / "data/evaluation").glob("*/metrics.json"))
-
-
-def _metrics(root: Path, candidate: str) -> dict[str, float]:
-    """Flat metrics of every evaluated model; those of the candidate without a prefix."""
+def _metrics(root: Path, files: dict[str, str], candidate: str) -> dict[str, float]:
+    """Flat metrics of every measured recipe; those of the candidate without a prefix."""
     flat: dict[str, float] = {}
-    for path in _metric_files(root):
-        prefix = "" if path.parent.name == candidate else f"{path.parent.name}/"
-        for key, value in _leaves(read_json(path, written_by="evaluate")):
+    for recipe, path in files.items():
+        prefix = "" if recipe == candidate else f"{recipe}/"
+        for key, value in _leaves(read_json(root / path, written_by="evaluate")):
             if isinstance(value, int | float) and not isinstance(value, bool):
                 flat[prefix + re.sub(r"[^\w\-. /:]", "_", key)] = float(value)
     return flat

@@ -111,6 +111,15 @@ def test_run_records_what_the_verdict_rests_on(project: Path) -> None:
     assert (model / "artifacts/checkpoint/README.md").read_text() == "# A tiny model\n"
 
 
+def test_a_recipe_that_left_the_matrix_is_not_recorded(project: Path) -> None:
+    stale = project / "data/evaluation/former"
+    stale.mkdir()
+    (stale / "metrics.json").write_text('{"stereoset.ss": 1.0}')
+    run = Registry(project).run(run_register(project).run_id)
+    assert run is not None
+    assert "base/stereoset.ss" in run.data.metrics and not [key for key in run.data.metrics if key.startswith("former")]
+
+
 @pytest.mark.parametrize("verdict", [Verdict.reject, Verdict.inconclusive])
 def test_anything_but_approve_is_a_run_with_reasons_and_no_version(project: Path, verdict: Verdict) -> None:
     write_verdict(project, verdict)
@@ -211,6 +220,7 @@ def test_credentials_never_reach_the_receipt() -> None:
         ("smollm2-135m-instruct", "fairgate-smollm2-135m-instruct"),
         ("/models/My Model/", "fairgate-my-model"),
         ("owner/Llama-3.2-1B@" + "a" * 40, "fairgate-llama-3-2-1b"),
+        ("/home/me@work/models/Tiny", "fairgate-tiny"),
     ],
 )
 def test_model_name_is_that_of_the_base(model: str, name: str) -> None:
