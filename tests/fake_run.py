@@ -13,6 +13,7 @@ from stages.common import records
 from stages.common.digests import sha256_json
 from stages.common.files import write_json
 from stages.common.metrics import derive, metrics_of
+from tests.items import environment
 
 RECIPES: dict[str, dict[str, Any]] = {
     "base": {"method": "none"},
@@ -41,6 +42,7 @@ def make_run(folder: Path, verdict: str = "inconclusive", *, recipes: dict[str, 
     candidate = list(recipes)[-1]
     parameters = {
         "model": "tiny",
+        "matrix": [recipe for recipe in recipes if recipe != "base"],
         "recipes": recipes,
         "evaluate": {
             "tasks": {"stereoset": items, "crows_pairs": items, "piqa": items, "openbookqa": items, "boolq": items, "perplexity": 8}
@@ -184,10 +186,7 @@ def _evaluation(folder: Path, recipe: str, rows: list[dict[str, Any]]) -> None:
     table = derive(records.read_items(folder / "items.parquet"))
     records.write_items(folder / "items.parquet", table.to_pylist())
     write_json(folder / "metrics.json", metrics_of(table))
-    write_json(
-        folder / "environment.json",
-        {"schema": 1, "versions": {"torch": "2.13.0", "lm_eval": "0.4.13"}, "dtype": "float32", "device": "cpu"},
-    )
+    records.write_record(folder / "environment.json", environment())
 
 
 def _sources(data: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.common.records import ITEMS, ModuleRow, Quantization, Status
+from stages.common.records import ITEMS, Environment, ModuleRow, Quantization, Role, Status
 
 
 def row(benchmark: str, item: int | str, loglik: list[float], **columns: Any) -> dict[str, Any]:
@@ -80,3 +80,13 @@ def quantization(recipe: str, *statuses: Status) -> Quantization:
         "weight_digest": "w" * 64, "pairs_digest": None, "text_digest": None, "pairs": 1, "texts": 1, "tokens": 1, "versions": {},
         "seed": 0, "bytes_base": 1, "bytes_packed": 1, "notes": [], "modules": rows,
     })  # fmt: skip
+
+
+def environment(**changes: Any) -> Environment:
+    """How the items were measured; the weights are those of `quantization`."""
+    values: dict[str, Any] = {
+        "role": Role.gate, "weight_digest": "w" * 64, "versions": {"torch": "2.13.0", "lm-eval": "0.4.13"}, "dtype": "float32",
+        "device": "cpu", "threads": 1, "batch_tokens": 512, "seed": 0, "start_token": {"text": "<s>"}, "context": 64,
+        "prompts_beyond_context": 0, "packed_kernel": None, "tasks": {},
+    }  # fmt: skip
+    return Environment(**(values | changes))

@@ -167,6 +167,32 @@ class Quantization(Record):
     model_config = ConfigDict(populate_by_name=True)
 
 
+class Environment(Record):
+    """`environment.json`: what an evaluation judged (`weight_digest`), in which role, and what its numbers depend on.
+
+    packed_kernel: difference of the packed kernel's logits and the tolerance; None for plain weights or where no kernel is installed.
+    tasks: version, data set and item counts of each task.
+    """
+
+    written_by: ClassVar[str] = "evaluate"
+    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    role: Role
+    weight_digest: str
+    versions: dict[str, str]
+    dtype: str
+    device: str
+    threads: int
+    batch_tokens: int
+    seed: int
+    start_token: dict[str, str]
+    context: int
+    prompts_beyond_context: int
+    packed_kernel: dict[str, float] | None
+    tasks: dict[str, dict[str, Any]]
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
 class Verdict(StrEnum):
     approve = "approve"
     reject = "reject"

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from stages.common.digests import weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder, write_json
 from stages.common.metrics import derive, metrics_of
-from stages.common.records import ITEMS, SCHEMA, Role, write_items
+from stages.common.records import ITEMS, SCHEMA, Environment, Role, write_items, write_record
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.score import score
@@ -59,7 +60,8 @@ def evaluate(
     with atomic_folder(out) as temporary:
         write_items(temporary / "items.parquet", table.to_pylist())
         write_json(temporary / "metrics.json", metrics)
-        write_json(temporary / "environment.json", _environment(settings, model, encoder, role, records, difference))
+        environment = _environment(settings, model, encoder, role, weight_digest(folder), records, difference)
+        write_record(temporary / "environment.json", environment)
     return metrics
 
 
@@ -113,26 +115,26 @@ def _record(benchmark: Benchmark, encoded: list[Encoded], total: int, model: Mod
 
 
 def _environment(
-    settings: Evaluate, model: Model, encoder: Encoder, role: Role, tasks: dict[str, Any], difference: float | None
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "role": role,
-        "versions": {name: version(name) for name in ("torch", "transformers", "lm-eval")},
-        "dtype": settings.dtype,
-        "device": model.device.type if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
-        "threads": torch.get_num_threads(),
-        "batch_tokens": settings.batch_tokens,
-        "seed": settings.seed,
-        "start_token": {
+    settings: Evaluate, model: Model, encoder: Encoder, role: Role, weights: str, tasks: dict[str, Any], difference: float | None
+) -> Environment:
+    return Environment(
+        role=role,
+        weight_digest=weights,
+        versions={name: version(name) for name in ("torch", "transformers", "lm-eval")},
+        dtype=settings.dtype,
+        device=model.device.type if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
+        threads=torch.get_num_threads(),
+        batch_tokens=settings.batch_tokens,
+        seed=settings.seed,
+        start_token={
             "text": model.tokenizer.convert_ids_to_tokens(encoder.start),
             "rule": "BOS, else EOS, in front of an empty context; other contexts as the tokenizer encodes them",
         },
-        "context": model.context,
-        "prompts_beyond_context": 0,  # one is an error
-        "packed_kernel": None if difference is None else {"difference": round(difference, 6), "tolerance": KERNEL_TOLERANCE},
-        "tasks": tasks,
-    }
+        context=model.context,
+        prompts_beyond_context=0,  # one is an error
+        packed_kernel=None if difference is None else {"difference": round(difference, 6), "tolerance": KERNEL_TOLERANCE},
+        tasks=tasks,
+    )
 
 
 @dataclass

@@ -13,7 +13,7 @@ from stages.common.cli import run
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.errors import BadRecord, MissingFile
 from stages.common.params import pick, read_params
-from stages.common.records import Quantization, VerdictRecord, read_items, read_record, write_record
+from stages.common.records import Environment, Quantization, Role, VerdictRecord, read_items, read_record, write_record
 from stages.gate.decide import decide
 from stages.gate.policy import read_policy
 from stages.gate.table import render
@@ -36,6 +36,8 @@ def main(arguments: argparse.Namespace) -> None:
     if quantization.recipe != policy.candidate:
         what = f"holds recipe {quantization.recipe!r} instead of {policy.candidate!r}"
         raise BadRecord(what, where=str(records), remedy="run `dvc repro quantize`")
+    measured, compared = (read_record(Environment, folder / "environment.json") for folder in (q, b))
+    _require_one_measurement(measured, compared, quantization)
     decision = decide(policy, _items(q, policy.candidate), _items(b, policy.reference), quantization)
     record = VerdictRecord(
         verdict=decision.verdict,
@@ -61,6 +63,23 @@ def _items(folder: Path, model: str) -> pa.Table:
     if others != [model]:
         raise BadRecord(f"holds items of {others} instead of {model!r}", where=str(path), remedy="run `dvc repro evaluate`")
     return table
+
+
+def _require_one_measurement(candidate: Environment, reference: Environment, quantization: Quantization) -> None:
+    """Raise BadRecord unless both tables were measured alike, for the gate, and the candidate's on the weights to be judged.
+
+    Device and threads may differ: they move a log-likelihood in its last digits.
+    """
+    remedy = "run `dvc repro evaluate`"
+    if candidate.weight_digest != quantization.weight_digest:
+        what = f"the items are of weights {candidate.weight_digest[:12]}, quantization.json names {quantization.weight_digest[:12]}"
+        raise BadRecord(what, where=f"environment.json of {quantization.recipe}", remedy=remedy)
+    for field in ("role", "versions", "dtype", "start_token", "context", "seed"):
+        one, other = getattr(candidate, field), getattr(reference, field)
+        if one != other:
+            raise BadRecord(f"{field} differs: candidate {one}, reference {other}", where="environment.json", remedy=remedy)
+    if candidate.role is not Role.gate:
+        raise BadRecord(f"the items were measured for {candidate.role}, not for the gate", where="environment.json", remedy=remedy)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from stages.common.compare import require_same_items
 from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
 from stages.common.params import pick, read_params
-from stages.common.records import Quantization, Split, VerdictRecord, read_items, read_record
+from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_items, read_record
 from stages.report.measures import Cell, Flip, Power, all_flips, cells, power
 
 
@@ -24,7 +24,7 @@ class Recipe:
     method: str
     settings: Mapping[str, Any]
     metrics: Mapping[str, float]
-    environment: Mapping[str, Any]
+    environment: Environment
     quantization: Quantization | None
 
 
@@ -90,7 +90,10 @@ def gather(root: Path, params_path: Path) -> Report:
         if name not in recipes:
             raise UnknownName.of("recipe", str(name), recipes, where=f"{params_path}:gate.{key}")
     data = root / "data"
-    present = [name for name in recipes if name in (candidate, reference) or (data / "evaluation" / name).exists()]
+    # A recipe that left the matrix leaves its table of another run behind.
+    current = ("base", *pick(params, "matrix", where=str(params_path)))
+    evaluated = {path.name for path in (data / "evaluation").glob("*")}
+    present = [name for name in recipes if name in (candidate, reference) or (name in current and name in evaluated)]
     tables = {name: read_items(data / "evaluation" / name / "items.parquet") for name in present}
     for name in present:
         require_same_items(tables[name], tables[reference])
@@ -132,7 +135,7 @@ def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
         method=method,
         settings=dict(quantization.settings if quantization else settings),
         metrics=_numbers(folder / "metrics.json"),
-        environment=_mapping(folder / "environment.json", "evaluate"),
+        environment=read_record(Environment, folder / "environment.json"),
         quantization=quantization,
     )
 

@@ -62,7 +62,7 @@ def render(report: Report) -> str:
             dropped=[(where, count(len(ids), "item")) for where, ids in sorted(report.split.dropped.items()) if ids],
             limits=limits(report),
             power=report.power,
-            environment=_flat(candidate.environment),
+            environment=_flat(candidate.environment.model_dump(mode="json", exclude={"schema_"})),
         )
     )
 

@@ -17,7 +17,7 @@ from stages.common.digests import sha256_file, sha256_json
 from stages.common.files import write_json
 from stages.common.records import Verdict, VerdictRecord, read_record, write_items, write_record
 from stages.gate.__main__ import main
-from tests.items import crows, quantization
+from tests.items import crows, environment, quantization
 
 CHECK = {
     "name": "bias",
@@ -38,9 +38,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE}))
     rows = crows(np.arange(600) % 5 < 3)
-    for model in ("base", "fair"):
+    for model, digest in (("base", "b" * 64), ("fair", "w" * 64)):
         _write(model, rows)
-        write_json(f"data/evaluation/{model}/environment.json", {"torch": "2", "model": model})
+        _measured(model, weight_digest=digest)
     write_record("data/models/fair/quantization.json", quantization("fair"))
     write_json(VERDICT, {"verdict": "approve", "from": "an earlier run"})
     return tmp_path
@@ -48,6 +48,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _write(model: str, rows: list[dict[str, Any]]) -> None:
     write_items(f"data/evaluation/{model}/items.parquet", [row | {"model": model} for row in rows])
+
+
+def _measured(model: str, **changes: Any) -> None:
+    write_record(f"data/evaluation/{model}/environment.json", environment(**changes))
 
 
 def gate() -> int:
@@ -101,6 +105,15 @@ def _damage(name: str) -> None:
         Path("data/evaluation/base/items.parquet").write_bytes(Path("data/evaluation/fair/items.parquet").read_bytes())
     elif name == "records of another recipe":
         write_record("data/models/fair/quantization.json", quantization("rtn"))
+    elif name == "items of other weights":
+        _measured("fair", weight_digest="v" * 64)
+    elif name == "another precision":
+        _measured("fair", dtype="bfloat16")
+    elif name == "another start token":
+        _measured("base", start_token={"text": "</s>"})
+    elif name == "a development run":
+        _measured("base", role="development")
+        _measured("fair", role="development")
     elif name == "broken records":
         Path("data/models/fair/quantization.json").write_text('{"schema": 1}')
     elif name == "broken table":
@@ -126,6 +139,10 @@ def _damage(name: str) -> None:
         ("not a number", "log-likelihood is not finite"),
         ("items of another model", "holds items of ['fair'] instead of 'base'"),
         ("records of another recipe", "holds recipe 'rtn' instead of 'fair'"),
+        ("items of other weights", "the items are of weights vvvvvvvvvvvv, quantization.json names wwwwwwwwwwww"),
+        ("another precision", "dtype differs: candidate bfloat16, reference float32"),
+        ("another start token", "start_token differs"),
+        ("a development run", "measured for development, not for the gate"),
         ("broken records", "field 'recipe'"),
         ("broken table", "not a readable item table"),
         ("empty policy", "no checks"),

@@ -9,12 +9,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages.common import records
 from stages.common.digests import sha256_folder
 from stages.common.errors import BadRecord, FairgateError
 from stages.common.files import read_json, write_json
 from stages.report.__main__ import write
+from stages.report.data import gather
 from stages.report.page import figure_text, timing_script
 from tests.fake_run import CROWS_GROUPS, KINDS, RECIPES, STEREOSET_GROUPS, make_run
 
@@ -159,6 +161,15 @@ def test_missing_input_names_the_stage_to_run(tmp_path: Path, path: str, stage: 
         write(folder, folder / "params.yaml")
     assert path in caught.value.where and f"dvc repro {stage}" in caught.value.remedy
     assert not (folder / "data/reports/index.html").exists()
+
+
+def test_a_recipe_that_left_the_matrix_is_not_shown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, items=8)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["matrix"].remove("rtn")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "data/evaluation/rtn/items.parquet").write_bytes(b"of another run")
+    assert gather(folder, folder / "params.yaml").names == ("base", "gptq", "fair_gptq")
 
 
 def test_command_writes_everything_or_exits_with_2(tmp_path: Path) -> None:
