@@ -62,7 +62,13 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     """
     if not (folder / "config.json").is_file():
         raise MissingFile("no model (config.json) in this folder", where=str(folder), remedy="run `dvc repro` for the stage that makes it")
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:  # a model type that transformers does not know, or one that comes with code of its own
+        what = f"no architecture that can be read ({str(error).splitlines()[0]})"
+        raise FairgateError(
+            what, where=str(folder / "config.json"), remedy="supported: Llama family, OPT; code of a model is never run"
+        ) from None
     target = torch.device(_device(device))
     state = None
     if quantization := getattr(config, "quantization_config", None):
@@ -79,7 +85,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), packed=state is not None)
     _check_split(model, folder)
     return model
@@ -91,7 +97,7 @@ def kernel_difference(model: Model, folder: Path) -> float:
     Raises:
         FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
     """
-    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16).eval().to(model.device)
+    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False).eval().to(model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
         theirs, ours = (_centred(network(input_ids=ids).logits) for network in (packed, model.network))

@@ -24,9 +24,9 @@ class ServedModel(PythonModel):
         folder = context.artifacts["checkpoint"]
         gpu = torch.cuda.is_available()
         self.max_new_tokens = int(context.model_config["max_new_tokens"])
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu"
+            folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu", trust_remote_code=False
         ).eval()
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:

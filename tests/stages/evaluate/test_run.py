@@ -89,6 +89,15 @@ def test_data_of_another_role_are_refused(work: Path, settings: Any, tmp_path: P
     assert "is a gate task, asked for as development" in refused(work, settings, split, "stereoset", Role.development)
 
 
+@pytest.mark.parametrize("code", [{}, {"auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}])
+def test_foreign_architecture_is_an_error_and_its_code_never_runs(tmp_path: Path, code: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", **code}))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(FairgateError, match="no architecture that can be read"):
+        load(tmp_path, dtype="float32", device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_unknown_task_and_missing_files(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'stereoset'"):
         evaluate("base", work / "llama", tmp_path / "out", settings(), catalogue, role=Role.gate, tasks=["steroset"])
