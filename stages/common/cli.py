@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import platform
@@ -39,6 +40,11 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
         main(arguments)
     except FairgateError as error:
         print(f"fairgate: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"fairgate: error: no disk space ({error}); nothing half-written was kept\nRemedy: free some, run again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fairgate: interrupted; nothing half-written was kept, finished stages are reused", file=sys.stderr)

@@ -1,0 +1,29 @@
+"""What a stage's command line does with errors."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+from pathlib import Path
+
+import pytest
+
+from stages.common.cli import run
+
+
+def test_a_full_disk_is_an_error_to_read_and_other_failures_keep_their_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def fail(number: int) -> int:
+        def main(arguments: argparse.Namespace) -> None:
+            raise OSError(number, "on purpose", "data/x")
+
+        return run("x", main, argparse.ArgumentParser(), [])
+
+    assert fail(errno.ENOSPC) == 2
+    assert "no disk space" in (printed := capsys.readouterr().err) and "data/x" in printed and "Remedy" in printed
+    with pytest.raises(PermissionError):
+        fail(errno.EACCES)
+    assert not Path("data/timing").exists()
