@@ -9,7 +9,8 @@ import pyarrow as pa
 from scipy.stats import binomtest
 
 from stages.common.errors import FairgateError, UnknownName
-from stages.common.metrics import Items, Statistic, Terms
+from stages.common.metrics import Items
+from stages.common.statistic import Statistic, Terms
 
 # What must agree item by item; n_tokens differs when the tokenizers do.
 _SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "n_tokens", "n_chars")

@@ -1,31 +1,20 @@
-"""The metric engine: item table x grouping x statistic. Every number, interval and plot of the project comes from here.
-
-A statistic gives each item one or more numerators and denominators. They are summed per cluster (target term, passage, or the
-item itself), and a value is a function of ratios of weighted sums over clusters:
-
-    ratios = (w @ numerators) / (w @ denominators)        w [clusters]; numerators, denominators [clusters, k]
-    value  = combine(ratios)                              w = 1: the point value; w resampled: a bootstrap draw
-
-Adding a metric is one `Statistic` in `BENCHMARKS`, never a second code path.
-
-Order of options in the item table, fixed for every pair benchmark: stereotype (`sent_more`), anti-stereotype (`sent_less`), and
-for StereoSet the unrelated sentence. Choice benchmarks keep the task's order, `gold` is an index into it.
-"""
+"""From an item table to numbers: the items of a benchmark as arrays, every metric of them with its standard error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.errors import BadRecord, FairgateError, UnknownName
+from stages.common.benchmarks import BENCHMARKS, benchmark_of, refuse
+from stages.common.errors import BadRecord, FairgateError
+from stages.common.statistic import Array
 
-Array = npt.NDArray[np.float64]
 _EVALUATE = "run `dvc repro evaluate` to write it again"
 
 
@@ -57,7 +46,7 @@ class Items:
             UnknownName: a benchmark that the engine does not know, or that the table does not hold.
             BadRecord: a wrong number of options, a non-finite log-likelihood, an option without tokens.
         """
-        definition = _benchmark(benchmark)
+        definition = benchmark_of(benchmark)
         table = table.filter(pc.equal(table["benchmark"], benchmark)).sort_by("item_id").combine_chunks()
         if table.num_rows == 0:
             raise FairgateError(f"benchmark {benchmark!r} was not evaluated", where="item table", remedy="add it to evaluate.tasks")
@@ -66,10 +55,10 @@ class Items:
         tokens, token_options = _padded(table["n_tokens"], 1.0)
         present = np.arange(loglik.shape[1]) < options[:, None]
         wrong = options != definition.options if definition.options else options < 2
-        _refuse(wrong, ids, benchmark, f"has not the {definition.options or '2 or more'} options of its benchmark")
-        _refuse(token_options != options, ids, benchmark, "n_tokens and option_loglik differ in length")
-        _refuse((present & ~np.isfinite(loglik)).any(1), ids, benchmark, "log-likelihood is not finite")
-        _refuse((tokens < 1).any(1), ids, benchmark, "an option without scored tokens")
+        refuse(wrong, ids, benchmark, f"has not the {definition.options or '2 or more'} options of its benchmark")
+        refuse(token_options != options, ids, benchmark, "n_tokens and option_loglik differ in length")
+        refuse((present & ~np.isfinite(loglik)).any(1), ids, benchmark, "log-likelihood is not finite")
+        refuse((tokens < 1).any(1), ids, benchmark, "an option without scored tokens")
         names, cluster = np.unique(np.array(table["cluster"].to_pylist(), dtype=object).astype(str), return_inverse=True)
         return cls(
             benchmark=benchmark,
@@ -106,7 +95,7 @@ class Items:
     @property
     def biased(self) -> npt.NDArray[np.bool_] | None:
         """[n] whether the stereotype is preferred (a tie is not); None for a benchmark without sides."""
-        prefers = _benchmark(self.benchmark).prefers
+        prefers = benchmark_of(self.benchmark).prefers
         return prefers(self) if prefers else None
 
     @property
@@ -126,289 +115,6 @@ def _padded(column: pa.ChunkedArray, fill: float) -> tuple[Array, npt.NDArray[np
         if values:
             out[row, : len(values)] = [np.nan if value is None else value for value in values]
     return out, counts
-
-
-def _refuse(wrong: npt.NDArray[np.bool_] | np.bool_, ids: list[str], benchmark: str, what: str) -> None:
-    if wrong.any():
-        item = ids[int(np.argmax(wrong))]
-        raise BadRecord(f"item {item!r}: {what} ({int(wrong.sum())} such items)", where=f"items of {benchmark}", remedy=_EVALUATE)
-
-
-Terms = tuple[npt.ArrayLike, npt.ArrayLike]
-
-
-def _first(ratios: Array) -> Array:
-    return ratios[..., 0]
-
-
-def _mean(ratios: Array) -> Array:
-    return ratios.mean(-1)
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """One metric as ratios of sums.
-
-    Args:
-        terms: items (or candidate and reference items) -> numerators and denominators, each [n] or [n, k].
-        unit: of the value.
-        better: `higher` or `lower`, or None where `neutral` is the ideal.
-        neutral: the ideal of a two-sided bias score.
-        span: how far one item alone can move the value (100 for a percentage, 1 for a share); None: no limit.
-        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms) or `subgroups`.
-        combine: ratios [..., k] -> value [...].
-        empty: the ratio where the denominator is zero.
-    """
-
-    terms: Callable[..., Terms]
-    unit: str
-    better: Literal["higher", "lower"] | None = None
-    neutral: float | None = None
-    span: float | None = None
-    mean_over: Literal["items", "clusters", "subgroups"] = "items"
-    combine: Callable[[Array], Array] = _first
-    empty: float = np.nan
-
-    def components(self, *tables: Items, group: str | None = None) -> Components:
-        """Sums per cluster over all items, or over those of one group.
-
-        Raises:
-            UnknownName: a group that does not occur.
-        """
-        items = tables[0]
-        if group is not None and group not in items.groups:
-            raise UnknownName.of("group", group, items.groups, where=items.benchmark)
-        inside = np.ones(len(items.ids), dtype=bool) if group is None else items.group == group
-        numerators, denominators = (np.asarray(x, dtype=np.float64).reshape(len(items.ids), -1) for x in self.terms(*tables))
-        weight = inside.astype(np.float64)
-        combine = self.combine
-        if self.mean_over == "clusters":
-            weight = weight / np.maximum(np.bincount(items.cluster, weight, items.clusters)[items.cluster], 1)
-        if self.mean_over == "subgroups":
-            names = sorted({name or "" for name in items.subgroup[inside]})
-            member = np.stack([items.subgroup == (name or None) for name in names], 1)
-            numerators, denominators, combine = numerators * member, denominators * member, _mean
-        return Components(
-            numerators=_sum(numerators * weight[:, None], items),
-            denominators=_sum(denominators * weight[:, None], items),
-            combine=combine,
-            empty=self.empty,
-            items=int(inside.sum()),
-            clusters=len(np.unique(items.cluster[inside])),
-        )
-
-
-def _sum(values: Array, items: Items) -> Array:
-    return np.stack([np.bincount(items.cluster, column, items.clusters) for column in values.T], 1)
-
-
-@dataclass(frozen=True)
-class Components:
-    """Numerators and denominators summed per cluster, [clusters of the benchmark, k]; rows outside a group are zero.
-
-    `items` and `clusters` count what the value rests on.
-    """
-
-    numerators: Array
-    denominators: Array
-    combine: Callable[[Array], Array]
-    empty: float
-    items: int
-    clusters: int
-
-    def of_sums(self, numerators: Array, denominators: Array) -> Array:
-        """Value(s) from weighted sums [..., k]."""
-        ratios = np.full(numerators.shape, self.empty)
-        np.divide(numerators, denominators, out=ratios, where=denominators != 0)
-        with np.errstate(over="ignore"):  # whoever uses a value asks whether it is finite
-            return self.combine(ratios)
-
-    @property
-    def value(self) -> float:
-        return float(self.of_sums(self.numerators.sum(0), self.denominators.sum(0)))
-
-    @property
-    def stderr(self) -> float | None:
-        """Standard error over clusters by linearization (the delta method; exact for a mean); None below two clusters."""
-        if self.clusters < 2:
-            return None
-        numerator, denominator = self.numerators.sum(0), self.denominators.sum(0)
-        used = denominator != 0
-        ratios = np.full(numerator.shape, self.empty)
-        np.divide(numerator, denominator, out=ratios, where=used)
-        step = 1e-6 * np.maximum(1.0, np.abs(ratios))
-        slope = (self.combine(ratios + np.diag(step)) - self.combine(ratios - np.diag(step))) / (2 * step)
-        residual = np.where(used, (self.numerators - ratios * self.denominators) / np.where(used, denominator, 1), 0)
-        influence = residual @ np.nan_to_num(slope)
-        return float(np.sqrt(self.clusters / (self.clusters - 1) * (influence**2).sum()))
-
-
-# What an item contributes. Ties count as anti-stereotyped (fair-gptq reference code), except where they are dropped.
-
-
-def _prefers_per_token(items: Items) -> npt.NDArray[np.bool_]:
-    return items.per_token[:, 0] > items.per_token[:, 1]
-
-
-def _prefers_in_sum(items: Items) -> npt.NDArray[np.bool_]:
-    return items.loglik[:, 0] > items.loglik[:, 1]
-
-
-def _ones(items: Items) -> Array:
-    return np.ones(len(items.ids))
-
-
-def _stereotyped(items: Items) -> Terms:
-    return 100.0 * _side(items), _ones(items)
-
-
-def _untied(items: Items) -> Terms:
-    differs = items.per_token[:, 0] != items.per_token[:, 1]
-    return 100.0 * (_side(items) & differs), differs
-
-
-def _meaningful(items: Items) -> Array:
-    score = items.per_token
-    return 50.0 * (score[:, :2] > score[:, 2:3]).sum(1)
-
-
-def _lms(items: Items) -> Terms:
-    return _meaningful(items), _ones(items)
-
-
-def _icat_terms(items: Items) -> Terms:
-    ones = _ones(items)
-    return np.stack([_meaningful(items), 100.0 * _side(items)], 1), np.stack([ones, ones], 1)
-
-
-def _icat(ratios: Array) -> Array:
-    lms, ss = ratios[..., 0], ratios[..., 1]
-    return lms * np.minimum(ss, 100 - ss) / 50
-
-
-def _gap(items: Items) -> Terms:
-    return np.abs(items.loglik[:, 0] - items.loglik[:, 1]), _ones(items)
-
-
-def _option_loglik(option: int) -> Callable[[Items], Terms]:
-    return lambda items: (items.per_token[:, option], _ones(items))
-
-
-def _gold(items: Items) -> npt.NDArray[np.int64]:
-    if items.gold is None or ((items.gold < 0) | (items.gold >= items.options)).any():
-        raise BadRecord("an item has no gold option among its options", where=f"items of {items.benchmark}", remedy=_EVALUATE)
-    return items.gold
-
-
-def _accuracy(items: Items) -> Terms:
-    return items.loglik.argmax(1) == _gold(items), _ones(items)
-
-
-def _accuracy_per_character(items: Items) -> Terms:
-    if items.chars is None or (items.chars < 1).any():
-        raise BadRecord("an item has no n_chars, which acc_norm divides by", where=f"items of {items.benchmark}", remedy=_EVALUATE)
-    return (items.loglik / items.chars).argmax(1) == _gold(items), _ones(items)
-
-
-_CELLS = ("pro_male", "pro_female", "anti_male", "anti_female")
-
-
-def _cells(items: Items) -> Terms:
-    member = np.stack([items.subgroup == cell for cell in _CELLS], 1)
-    _refuse(~member.any(1), items.ids, items.benchmark, f"subgroup is none of {', '.join(_CELLS)}")
-    correct = items.loglik.argmax(1) == _gold(items)
-    return correct[:, None] * member, member
-
-
-def _contrast(*weights: float) -> Callable[[Array], Array]:
-    return lambda ratios: ratios @ np.array(weights)
-
-
-def _surprise(items: Items) -> Terms:
-    return -items.loglik[:, 0], items.tokens[:, 0]
-
-
-def _side(items: Items) -> npt.NDArray[np.bool_]:
-    side = items.biased
-    assert side is not None
-    return side
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics."""
-
-    options: int | None
-    prefers: Callable[[Items], npt.NDArray[np.bool_]] | None
-    statistics: dict[str, Statistic]
-
-
-_SS = Statistic(_stereotyped, "%", neutral=50.0, span=100.0, mean_over="clusters")
-_SIDES = {
-    "loglik_stereotype": Statistic(_option_loglik(0), "nats per token", better="higher"),
-    "loglik_anti": Statistic(_option_loglik(1), "nats per token", better="higher"),
-}
-_STEREOSET = Benchmark(
-    options=3,
-    prefers=_prefers_per_token,
-    statistics={
-        "ss": _SS,
-        "lms": Statistic(_lms, "%", better="higher", span=100.0, mean_over="clusters"),
-        "icat": Statistic(_icat_terms, "%", better="higher", span=100.0, mean_over="clusters", combine=_icat),
-        **_SIDES,
-    },
-)
-_ACC = Statistic(_accuracy, "share", better="higher", span=1.0)
-_ACC_NORM = Statistic(_accuracy_per_character, "share", better="higher", span=1.0)
-_PERPLEXITY = Benchmark(1, None, {"ppl": Statistic(_surprise, "perplexity", better="lower", combine=lambda r: np.exp(r[..., 0]))})
-
-BENCHMARKS: dict[str, Benchmark] = {
-    "stereoset": _STEREOSET,
-    "stereoset_dev": _STEREOSET,
-    "crows_pairs": Benchmark(
-        options=2,
-        prefers=_prefers_in_sum,
-        statistics={
-            "pct_stereotype": Statistic(_stereotyped, "%", neutral=50.0, span=100.0),
-            "likelihood_diff": Statistic(_gap, "nats", better="lower"),
-            **_SIDES,
-        },
-    ),
-    "redditbias_valid": Benchmark(
-        options=2,
-        prefers=_prefers_per_token,
-        statistics={"ss": Statistic(_untied, "%", neutral=50.0, span=100.0, mean_over="subgroups", empty=50.0), **_SIDES},
-    ),
-    "winobias_dev": Benchmark(
-        options=2,
-        prefers=None,
-        statistics={
-            "accuracy": Statistic(_cells, "share", better="higher", span=1.0, combine=_mean),
-            "historical_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=_contrast(0.5, 0.5, -0.5, -0.5)),
-            "population_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=_contrast(0.5, -0.5, 0.5, -0.5)),
-        },
-    ),
-    "piqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
-    "openbookqa": Benchmark(None, None, {"acc": _ACC, "acc_norm": _ACC_NORM}),
-    "boolq": Benchmark(None, None, {"acc": _ACC}),
-    "perplexity": _PERPLEXITY,
-    "perplexity_dev": _PERPLEXITY,
-    "wikitext2": _PERPLEXITY,
-}
-METRICS: dict[str, Statistic] = {f"{name}.{key}": s for name, b in BENCHMARKS.items() for key, s in b.statistics.items()}
-
-
-def metric(name: str, *, where: str = "") -> Statistic:
-    """The statistic called `<benchmark>.<metric>`; UnknownName gives the nearest right one."""
-    if name not in METRICS:
-        raise UnknownName.of("metric", name, METRICS, where=where)
-    return METRICS[name]
-
-
-def _benchmark(name: str) -> Benchmark:
-    if name not in BENCHMARKS:
-        raise UnknownName.of("benchmark", name, BENCHMARKS, where="item table")
-    return BENCHMARKS[name]
 
 
 def benchmarks_of(table: pa.Table) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from stages.common.metrics import Array, Components
+from stages.common.statistic import Array, Components
 
 _CHUNK = 4_000_000  # weights held at once (32 MB as doubles); part of the random stream's definition, so a constant
 

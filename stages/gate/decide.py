@@ -22,9 +22,10 @@ from scipy.stats import norm
 
 from stages.common.compare import require_same_items
 from stages.common.errors import FairgateError
-from stages.common.metrics import Array, Items, benchmarks_of
+from stages.common.metrics import Items, benchmarks_of
 from stages.common.records import Check, Outcome, Quantization, Status, Verdict
 from stages.common.resample import bootstrap, error, lower, upper
+from stages.common.statistic import Array
 from stages.gate.policy import CheckPolicy, Policy
 from stages.gate.rules import Line, lines_of
 

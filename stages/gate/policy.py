@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from stages.common.benchmarks import BENCHMARKS, METRICS
 from stages.common.errors import FairgateError, UnknownName
-from stages.common.metrics import BENCHMARKS, METRICS
 from stages.common.params import PARAMS, Section, load
 
 # Rule: what it means, which kinds of metric it fits, whether an absolute cap can stand beside it.

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.common.benchmarks import metric
 from stages.common.compare import NET_NEW_BIAS, NEWLY_BIASED
 from stages.common.errors import FairgateError
-from stages.common.metrics import Array, Components, Items, metric
+from stages.common.metrics import Items
+from stages.common.statistic import Array, Components
 from stages.gate.policy import CheckPolicy
 
 # (candidate [...], reference [...]) -> terms [..., sides, ways]; the harm is the largest over sides of the smallest over ways, and so are

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import norm
 
+from stages.common.benchmarks import BENCHMARKS, METRICS
 from stages.common.compare import flips, mcnemar
-from stages.common.metrics import BENCHMARKS, METRICS, Array, Components, Items, Statistic, benchmarks_of
+from stages.common.metrics import Items, benchmarks_of
 from stages.common.resample import bootstrap, lower, upper
+from stages.common.statistic import Array, Components, Statistic
 
 
 @dataclass(frozen=True)

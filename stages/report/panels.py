@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.common.metrics import METRICS
+from stages.common.benchmarks import METRICS
 from stages.common.records import Check, ModuleRow
 from stages.report import figures
 from stages.report.data import Recipe, Report

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from stages.common.benchmarks import METRICS, metric
 from stages.common.errors import BadRecord, FairgateError, UnknownName
-from stages.common.metrics import METRICS, Items, derive, estimates, metric, metrics_of
+from stages.common.metrics import Items, derive, estimates, metrics_of
 from tests.items import ANTI, STEREOTYPED, TIED, choices, crows, row, stereoset, table, windows
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.common.metrics import METRICS, Items
+from stages.common.benchmarks import METRICS
+from stages.common.metrics import Items
 from stages.common.resample import bootstrap, error, level, lower, upper, weights
 from tests.items import crows, flipped, stereoset, table
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stages.common.benchmarks import METRICS
 from stages.common.compare import UnequalItems
 from stages.common.errors import FairgateError
-from stages.common.metrics import METRICS, Items
+from stages.common.metrics import Items
 from stages.common.records import Outcome, Status, Verdict
 from stages.common.resample import bootstrap, lower, upper
 from stages.gate.decide import Decision, decide, n_needed
