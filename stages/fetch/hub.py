@@ -126,7 +126,7 @@ def _reachable(repository: Repository) -> Iterator[None]:
     except OfflineModeIsEnabled:
         raise Unavailable("the hub is switched off", where=str(repository), remedy="unset HF_HUB_OFFLINE") from None
     except HfHubHTTPError as error:
-        why = str(error).strip().splitlines()[0]
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Unavailable(why, where=str(repository), remedy="check id and commit; a private or gated one needs HF_TOKEN") from None
     except (HTTPError, OSError) as error:
         why = str(error.__cause__ or error).strip() or type(error).__name__

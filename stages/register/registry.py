@@ -45,7 +45,7 @@ class Registry:
                 f"no driver for this database ({error})", where=without_credentials(self.uri), remedy="pip install 'fairgate[distributed]'"
             ) from error
         except (MlflowException, SQLAlchemyError) as error:
-            first = str(error).strip().splitlines()[0].replace(self.uri, without_credentials(self.uri))
+            first = (str(error).strip() or type(error).__name__).splitlines()[0].replace(self.uri, without_credentials(self.uri))
             remedy = "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"
             raise FairgateError(f"MLflow failed: {first}", where=without_credentials(self.uri), remedy=remedy) from error
 
