@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,14 +98,15 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
     families: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
     for i, line in enumerate(lines):
         if line.candidate.clusters > 1:
-            tail = (harms[i] <= line.margin).mean(0).max(-1).min()
+            tail = (_worst(harms[i]) <= line.margin).mean()
             families[line.family].append((error(float(tail), line.candidate.clusters), i))
     lows: list[float | None] = [None] * len(lines)
     for family in families.values():
         left = len(family)
         for _, i in sorted(family):
             line = lines[i]
-            low = _bound(lower, harms[i], alpha / left, line.candidate.clusters) - _half_step(line)
+            # The harm itself, draw by draw: what resampling takes off it only makes a failure harder to claim.
+            low = lower(_worst(harms[i]), alpha / left, line.candidate.clusters) - _half_step(line)
             lows[i] = low = min(low, _point(line)[2] - _rule_of_three(line, alpha))
             left -= low > line.margin
     return lows
@@ -116,7 +117,7 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     n, alpha = line.candidate.clusters, 1 - confidence
     high = detectable = None
     if n > 1:
-        high = max(_bound(upper, harms, alpha, n) + _half_step(line), harm + _rule_of_three(line, alpha))
+        high = max(_upper(harms, alpha, n) + _half_step(line), harm + _rule_of_three(line, alpha))
         # A harmless candidate still has an absolute value, so a cap has no detectable harm.
         detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).min())
     outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n)
@@ -141,15 +142,20 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     )
 
 
-def _bound(side: Callable[[Array, float, int], float], harms: Array, alpha: float, clusters: int) -> float:
-    """The bound of a harm with draws [draws, sides, ways]: the largest over sides of the smallest over ways."""
-    bounds = [[side(harms[:, i, j], alpha, clusters) for j in range(harms.shape[2])] for i in range(harms.shape[1])]
+def _worst(harms: Array) -> Array:
+    """The harm [...] of terms [..., sides, ways]."""
+    return np.asarray(harms.min(-1).max(-1))
+
+
+def _upper(harms: Array, alpha: float, clusters: int) -> float:
+    """Upper bound of a harm with draws [draws, sides, ways]: the largest over sides of the smallest over ways."""
+    bounds = [[upper(way, alpha, clusters) for way in side.T] for side in np.moveaxis(harms, 1, 0)]
     return max(min(ways) for ways in bounds)
 
 
 def _point(line: Line) -> tuple[float, float, float]:
     q, b = line.candidate.value, line.reference.value
-    return q, b, float(line.harm(np.array(q), np.array(b)).min(-1).max())
+    return q, b, float(_worst(line.harm(np.array(q), np.array(b))))
 
 
 def _rule_of_three(line: Line, alpha: float) -> float:

@@ -14,8 +14,8 @@ from stages.common.metrics import Items
 from stages.common.statistic import Array, Components
 from stages.gate.policy import CheckPolicy
 
-# (candidate [...], reference [...]) -> terms [..., sides, ways]; the harm is the largest over sides of the smallest over ways, and so are
-# its bounds. A neutral value has two sides: both must hold (two one-sided tests), and one is enough to fail. A way is a term that the
+# (candidate [...], reference [...]) -> terms [..., sides, ways]; the harm is the largest over sides of the smallest over ways, and so is
+# its upper bound. A neutral value has two sides: both must hold (two one-sided tests), and one is enough to fail. A way is a term that the
 # harm cannot exceed:
 #     |q - v| - |b - v| = max over s of min over t of  s (q - v) - t (b - v),     s, t = +1, -1
 # The terms are linear, unlike |b - v|: resampled around a neutral reference it only grows, and took the upper bound of the harm down
