@@ -78,6 +78,7 @@ def _records(root: Path, model: Path) -> None:
         architecture="llama",
         base_digest="b" * 64,
         weight_digest=digest,
+        files={"config.json": sha256_file(model / "config.json")},
         pairs_digest="c" * 64,
         text_digest="d" * 64,
         pairs=2,

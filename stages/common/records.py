@@ -152,6 +152,7 @@ class Quantization(Record):
     architecture: str
     base_digest: str
     weight_digest: str
+    files: dict[str, str] = Field(default_factory=dict)  # sha256 of everything beside the weights: configuration, tokenizer
     pairs_digest: str | None
     text_digest: str | None
     pairs: int

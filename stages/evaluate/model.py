@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from transformers.utils import logging as transformers_logging
 
 from stages.common.errors import FairgateError, MissingFile
+from stages.common.files import require_whole_weights
 from stages.common.gptq_format import NAMES, unpack
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
@@ -69,6 +72,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             what, where=str(folder / "config.json"), remedy="supported: Llama family, OPT; code of a model is never run"
         ) from None
+    require_whole_weights(folder, remedy="run `dvc repro` for the stage that makes it")
     target = torch.device(_device(device))
     state = None
     if quantization := getattr(config, "quantization_config", None):
@@ -97,7 +101,8 @@ def kernel_difference(model: Model, folder: Path) -> float:
     Raises:
         FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
     """
-    packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False).eval().to(model.device)
+    with redirect_stdout(io.StringIO()):  # gptqmodel greets at length
+        packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False).eval().to(model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
         theirs, ours = (_centred(network(input_ids=ids).logits) for network in (packed, model.network))

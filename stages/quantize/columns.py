@@ -24,7 +24,8 @@ BLOCK = 128
 class Rounded:
     """A matrix on its grid.
 
-    codes [r, d] uint8; scale, zero [r, groups] float32; loss [r]: tr (Q - W1) T (Q - W1)^T by row (0 for nearest rounding).
+    codes [r, d] uint8; scale, zero [r, groups] float32; loss [r]: tr (Q - W1) A (Q - W1)^T by row,
+    A the matrix behind U (T_d, or H_d in the authors' modes); 0 for nearest rounding.
     """
 
     codes: Tensor
@@ -58,10 +59,10 @@ def round_columns(W1: Tensor, U: Tensor, grid: Grid) -> Rounded:
 
     Args:
         W1: [r, d] float32, the target (already shifted). Not modified.
-        U: [d, d] float32, upper triangular with U^T U = T^-1.
+        U: [d, d] float32, upper triangular with U^T U = A^-1.
         grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights.
     Returns:
-        Rounded; `loss` sums to tr (Q - W1) T (Q - W1)^T exactly.
+        Rounded; `loss` sums to tr (Q - W1) A (Q - W1)^T exactly.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1.
     """

@@ -77,7 +77,7 @@ def _quantization_config(recipe: Rtn) -> dict[str, Any]:
         "sym": recipe.symmetric,
         "lm_head": False,
         "damp_percent": recipe.damping if isinstance(recipe, Gptq) else 0.01,
-        "true_sequential": True,
+        "true_sequential": not isinstance(recipe, Gptq) or recipe.collection == "sequential",
         "static_groups": False,
         "checkpoint_format": "gptq",
         "pack_dtype": "int32",

@@ -57,7 +57,7 @@ def rtn(model: nn.Module, architecture: Architecture, recipe: Rtn) -> Iterator[Q
             W = linear(block, name).weight.detach().float()
             rounded = round_nearest(W, recipe.grid)
             full = f"{architecture.blocks}.{index}.{name}"
-            yield QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, False, None))
+            yield QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, None, None))
 
 
 @torch.no_grad()
@@ -181,9 +181,8 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
                 full = f"{architecture.blocks}.{index}.{name}"
                 status = _status(solved, recipe.damping)
                 part = slice(start, stop)
-                row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, matrix is not None, ratio)
-                if matrix is not None:
-                    row = row.model_copy(update={"penalty": _penalty(W[part], solved.W1[part], rounded.Q, statistics)})
+                penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
+                row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
                 done.append(QuantizedModule(_cpu(rounded), row))
                 module.weight.data = rounded.Q
                 start = stop
@@ -217,8 +216,8 @@ def _row(
     rounded: Rounded,
     status: Status,
     solved: Solved | None,
-    debiased: bool,
     bias_ratio: float | None,
+    penalty: Penalty | None,
 ) -> ModuleRow:
     norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
     return ModuleRow(
@@ -227,7 +226,7 @@ def _row(
         kind=name.rsplit(".", 1)[-1],
         shape=(W.shape[0], W.shape[1]),
         status=status,
-        debiased=debiased,
+        debiased=penalty is not None,
         damping=None if solved is None else solved.damping,
         loss=None if solved is None else float(rounded.loss.sum()),
         bias_ratio=bias_ratio,
@@ -235,6 +234,7 @@ def _row(
         shift=float((W1 - W).norm() / norm),
         weight_change=float((rounded.Q - W).norm() / norm),
         dead_columns=0 if solved is None else solved.dead,
+        penalty=penalty,
     )
 
 

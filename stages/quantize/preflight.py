@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stages.common.errors import FairgateError, MissingFile
-from stages.common.files import require_space
+from stages.common.files import read_json, require_space, require_whole_weights
 from stages.quantize.architectures import Architecture, architecture_of
 from stages.quantize.settings import WIDTHS, Rtn
 from stages.quantize.walk import linear
@@ -23,11 +23,13 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
     """
     if not (base / "config.json").is_file():
         raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
-    config = AutoConfig.from_pretrained(base)
-    if getattr(config, "quantization_config", None) is not None:
+    stored = read_json(base / "config.json", written_by="fetch")
+    if stored.get("quantization_config") is not None:
         remedy = "start from its full-precision version"
         raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
-    architecture = architecture_of(config.model_type)
+    # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
+    architecture = architecture_of(str(stored.get("model_type")))
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     blocks = model.get_submodule(architecture.blocks)
@@ -35,6 +37,7 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
         for name in architecture.modules:
             module = linear(block, name)
             _fits(f"{architecture.blocks}.{index}.{name}", module.out_features, module.in_features, recipe)
+    require_whole_weights(base, remedy="run `dvc repro fetch`")
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     require_space(out, size, what="the packed checkpoint")
     return architecture

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stages.common.errors import UnknownName
+from stages.common.errors import FairgateError, UnknownName
 from stages.common.params import Section, parse, pick, read_params
 from stages.quantize.grid import Grid
 from stages.quantize.objective import Mode
@@ -35,7 +35,7 @@ class Rtn(Section):
     @model_validator(mode="after")
     def _known_width(self) -> Rtn:
         if self.group_size != -1 and self.group_size not in WIDTHS:
-            raise ValueError(f"group_size must be -1 or one of {WIDTHS}")
+            raise ValueError(f"group_size must be -1 or one of {WIDTHS} (got {self.group_size})")
         return self
 
     @property
@@ -84,8 +84,10 @@ METHODS: dict[str, type[Rtn]] = {"rtn": Rtn, "gptq": Gptq, "fair_gptq": FairGptq
 
 def read_recipe(name: str, path: Path | str) -> Rtn:
     """Recipe `name` of the parameter file; unknown recipes, methods and parameters give the nearest right name."""
-    data: dict[str, Any] = pick(read_params(path), f"recipes.{name}", kind="recipe", where=f"{path}:recipes")
+    data: Any = pick(read_params(path), f"recipes.{name}", kind="recipe", where=f"{path}:recipes")
     where = f"{path}:recipes.{name}"
+    if not isinstance(data, dict):
+        raise FairgateError(f"not a mapping of settings (got {data!r})", where=where, remedy="write at least `method:`")
     method = data.get("method")
     if method == "none":
         raise UnknownName("method 'none' is the unquantized base: there is nothing to quantize", where=where, remedy="name another recipe")

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from stages.common.cli import log
 from stages.common.digests import sha256_file, sha256_folder, weight_digest
+from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.architectures import Architecture
@@ -32,7 +33,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     transformers_logging.disable_progress_bar()
     with _device_lock(device):
         data, counts, notes = _calibration(recipe, run, base, calibration)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto").eval()
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=False).eval()
         modules: list[QuantizedModule] = list(_modules(model, architecture, recipe, data, device))
     with atomic_folder(out) as folder:
         tensors = {module.row.name: packed(module.rounded, recipe) for module in modules}
@@ -45,6 +46,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
             architecture=architecture.name,
             base_digest=sha256_folder(base),
             weight_digest=weight_digest(folder),
+            files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.suffix != ".safetensors"},
             pairs_digest=sha256_file(calibration / "pairs.jsonl") if uses_data else None,
             text_digest=sha256_file(calibration / "text.jsonl") if uses_data else None,
             **counts,
@@ -58,16 +60,17 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         write_record(folder / "quantization.json", record)
     fallbacks = sum(module.row.status is Status.fallback_rtn for module in modules)
     log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(modules), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
-    if penalties := [module.row.penalty for module in modules if module.row.penalty]:
-        target, quantized = (
-            sum(getattr(p, part) for p in penalties) / sum(p.weight for p in penalties) for part in ("target", "quantized")
-        )
+    penalties = [module.row.penalty for module in modules if module.row.penalty]
+    if before := sum(penalty.weight for penalty in penalties):
+        target, quantized = (sum(getattr(penalty, part) for penalty in penalties) / before for part in ("target", "quantized"))
         log.info("penalty on the pairs: %.2f of the unquantized model's after the shift, %.2f after rounding", target, quantized)
     return record
 
 
 def pick_device(wanted: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """`auto` is the GPU where there is one; FairgateError where `cuda` is asked for and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise FairgateError("device 'cuda', but torch sees no GPU", where="quantize.device", remedy="use `auto` or `cpu`")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
 
 
@@ -84,7 +87,7 @@ def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calib
     if not isinstance(recipe, Gptq):
         return Calibration([], 0), {"pairs": 0, "texts": 0, "tokens": 0}, []
     pairs, texts = read_records(Pair, folder / "pairs.jsonl"), read_records(Text, folder / "text.jsonl")
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     alignment = recipe.alignment if isinstance(recipe, FairGptq) else Alignment.aligned
     group_by = recipe.group_by if isinstance(recipe, FairGptq) else "bias_type"
     encoded = encode_pairs(pairs, tokenizer, alignment, group_by)

@@ -76,6 +76,9 @@ def check_binding(root: Path, checkpoint: Path, evidence: Evidence) -> None:
         raise _broken(where, "quantization.json and the verdict name different weights")
     if weight_digest(checkpoint) != verdict.weight_digest:
         raise _broken(where, f"the weights in {checkpoint} are missing or have changed since the verdict")
+    for name, digest in evidence.quantization.files.items():
+        if not (checkpoint / name).is_file() or sha256_file(checkpoint / name) != digest:
+            raise _broken(where, f"{checkpoint / name} is missing or has changed since the model was quantized")
 
 
 def _broken(where: Path, what: str) -> BrokenBinding:

@@ -21,7 +21,7 @@ from pydantic import Field
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.errors import BadRecord, MissingFile
 from stages.common.files import read_json, write_json
-from stages.common.params import Section, load, pick, read_params
+from stages.common.params import Section, load, parse, pick, read_params
 from stages.common.records import Registration, Split, Verdict, read_record, write_record
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
@@ -34,6 +34,13 @@ SERVED = ("accelerate", "gptqmodel", "mlflow", "optimum", "safetensors", "torch"
 EXAMPLE = ["The gardener watered the roses because"]
 
 log = logging.getLogger("fairgate")
+
+
+class Names(Section):
+    """What register reads outside its own section."""
+
+    model: str
+    matrix: list[str]
 
 
 class RegisterParams(Section):
@@ -49,8 +56,9 @@ def register(root: Path, params: Path) -> Registration:
     belong to the files beside it.
     """
     settings = load(RegisterParams, "register", root / params)
-    values = read_params(root / params)
-    name = model_name(pick(values, "model"))
+    values, where = read_params(root / params), str(root / params)
+    names = parse(Names, {key: pick(values, key, where=where) for key in Names.model_fields}, where=where)
+    name = model_name(names.model)
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
     experiment = registry.experiment(settings.experiment)
@@ -65,7 +73,7 @@ def register(root: Path, params: Path) -> Registration:
         run_id = run.info.run_id
     else:
         with registry.errors():
-            run_id, version = _record(root, registry, experiment, name, evidence, settings, pick(values, "matrix"))
+            run_id, version = _record(root, registry, experiment, name, evidence, settings, names.matrix)
     number = str(version.version) if version else None
     if number and registry.aliases(name).get(CANDIDATE) != number:
         registry.move_alias(name, CANDIDATE, number)

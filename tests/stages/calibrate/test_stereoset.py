@@ -69,6 +69,13 @@ def test_missing_file_names_the_stage(tmp_path: Path) -> None:
         read_pairs(tmp_path / "dev.json")
 
 
+def test_a_file_cut_short_names_itself_and_the_stage(tmp_path: Path) -> None:
+    whole = write(tmp_path / "dev.json", [item(1)]).read_text()
+    (tmp_path / "dev.json").write_text(whole[:100])
+    with pytest.raises(BadRecord, match=r"dev.json: not valid JSON[\s\S]*dvc repro fetch"):
+        read_pairs(tmp_path / "dev.json")
+
+
 def test_split_is_by_term_seeded_and_complete() -> None:
     terms = [f"t{i}" for i in range(20)]
     first, second = split_terms(terms, 0.2, 0)

@@ -11,7 +11,7 @@ import pytest
 from stages.common.cli import run
 
 
-def test_a_full_disk_is_an_error_to_read_and_other_failures_keep_their_traceback(
+def test_a_full_or_closed_disk_is_an_error_to_read_and_other_failures_keep_their_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -24,6 +24,9 @@ def test_a_full_disk_is_an_error_to_read_and_other_failures_keep_their_traceback
 
     assert fail(errno.ENOSPC) == 2
     assert "no disk space" in (printed := capsys.readouterr().err) and "data/x" in printed and "Remedy" in printed
-    with pytest.raises(PermissionError):
-        fail(errno.EACCES)
+    for number in (errno.EACCES, errno.EROFS):
+        assert fail(number) == 2
+        assert "not permitted" in (printed := capsys.readouterr().err) and "data/x" in printed and "Remedy" in printed
+    with pytest.raises(OSError, match="on purpose"):
+        fail(errno.EIO)
     assert not Path("data/timing").exists()

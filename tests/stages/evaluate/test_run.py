@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.common.gptq_format import pack, unpack
+from stages.common.params import parse
 from stages.common.records import Role, read_items
 from stages.evaluate import model as models
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.run import evaluate, model_folder
+from stages.evaluate.settings import Evaluate
 from tests.stages.evaluate.raw import RECORDS, write_raw, write_split, write_tasks
 
 GATE = {"stereoset": 9, "crows_pairs": 6, "piqa": None, "openbookqa": 3, "boolq": 2, "perplexity": 2}
@@ -211,3 +214,20 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(work: Path, tmp_path: Path)
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(FairgateError, match=r"1 weights are missing or unknown, first 'model.norm.weight'"):
         load(tmp_path / "packed", dtype="float32", device="cpu")
+
+
+def test_a_checkpoint_cut_short_is_refused(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "llama", tmp_path / "cut")
+    file = tmp_path / "cut" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(BadRecord, match=r"model.safetensors: not a whole safetensors file"):
+        load(tmp_path / "cut", dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"device": "gpu"}, r"device: .*\(got 'gpu'\)"), ({"tasks": {"piqa": 0}}, "tasks.piqa"), ({"role": "gte"}, "did you mean 'gate'")],
+)
+def test_a_wrong_value_of_the_section_is_named(settings: Any, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(FairgateError, match=words):
+        parse(Evaluate, settings().model_dump() | change, where="params.yaml:evaluate")

@@ -29,6 +29,7 @@ CHECK = {
     "reason": "r",
 }
 GATE: dict[str, Any] = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [CHECK]}
+RECIPES: dict[str, Any] = {"base": {"method": "none"}, "fair": {"method": "fair_gptq"}}
 VERDICT = Path("data/reports/fair/verdict.json")
 
 
@@ -36,7 +37,7 @@ VERDICT = Path("data/reports/fair/verdict.json")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder in which the candidate equals its base, with an old verdict lying about."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE}))
+    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE, "recipes": RECIPES}))
     rows = crows(np.arange(600) % 5 < 3)
     for model, digest in (("base", "b" * 64), ("fair", "w" * 64)):
         _write(model, rows)
@@ -86,6 +87,12 @@ def test_a_rejection_is_a_result_not_an_error(project: Path, capsys: pytest.Capt
     assert "bias failed" in capsys.readouterr().out
 
 
+def test_a_candidate_that_is_no_recipe_names_the_nearest(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE | {"candidate": "fiar"}, "recipes": RECIPES}))
+    assert gate() == 2
+    assert "unknown recipe 'fiar'" in (printed := capsys.readouterr().err) and "did you mean 'fair'" in printed
+
+
 def _damage(name: str) -> None:
     rows = crows(np.arange(600) % 5 < 3)
     if name.startswith("no "):
@@ -121,7 +128,7 @@ def _damage(name: str) -> None:
     else:
         change = {"empty policy": {"checks": []}, "unknown benchmark": {"checks": [CHECK | {"metric": "stereoset.ss"}]},
                   "unknown metric": {"checks": [CHECK | {"metric": "crows_pairs.pct"}]}}[name]  # fmt: skip
-        Path("params.yaml").write_text(yaml.safe_dump({"gate": {**GATE, **change}}))
+        Path("params.yaml").write_text(yaml.safe_dump({"gate": {**GATE, **change}, "recipes": RECIPES}))
 
 
 @pytest.mark.parametrize(

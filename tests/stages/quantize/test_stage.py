@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.common.digests import sha256_folder
+from stages.common.digests import sha256_file, sha256_folder
 from stages.common.errors import FairgateError, UnknownName
 from stages.common.gptq_format import unpack
 from stages.common.params import parse
 from stages.common.records import Quantization, Status, read_record
 from stages.quantize import objective
-from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run
+from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run, read_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import SENTENCES, make_tiny_llama
 
@@ -79,6 +79,7 @@ def test_record_names_everything_the_weights_depend_on(llama: Path, calibration:
     assert record.pairs == 16
     assert record.tokens > 0
     assert len(record.modules) == 14
+    assert record.files["tokenizer.json"] == sha256_file(tmp_path / "out" / "tokenizer.json")
     assert all(row.debiased and row.bias_ratio is not None and row.shift > 0 for row in record.modules)
     assert all(row.penalty and row.penalty.target < row.penalty.weight for row in record.modules)
     assert any("start token" in note for note in record.notes)
@@ -206,9 +207,10 @@ def test_quantized_model_is_refused(llama: Path, calibration: Path, tmp_path: Pa
 def test_unsupported_architecture_is_named_with_the_supported(llama: Path, calibration: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
-    (base / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    with pytest.raises(FairgateError, match=r"'gpt2'[\s\S]*llama, mistral, opt"):
-        _quantize(base, calibration, tmp_path / "out")
+    for model_type in ("gpt2", "nobody-knows"):
+        (base / "config.json").write_text(json.dumps({"model_type": model_type, "auto_map": {"AutoConfig": "own.Config"}}))
+        with pytest.raises(FairgateError, match=rf"'{model_type}'[\s\S]*llama, mistral, opt"):
+            _quantize(base, calibration, tmp_path / "out")
 
 
 def test_no_disk_space_is_said_before_work_starts(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,17 +223,29 @@ def test_no_disk_space_is_said_before_work_starts(llama: Path, calibration: Path
     ("data", "message"),
     [
         ({**FAIR, "aplha": 1.0}, "did you mean 'alpha'"),
-        ({**FAIR, "mode": "exakt"}, "mode"),
+        ({**FAIR, "mode": "exakt"}, "mode: .*got 'exakt'[\\s\\S]*did you mean 'exact'"),
         ({**FAIR, "rho": 0.1}, "either alpha or rho"),
         ({**FAIR, "alpha": None}, "either alpha or rho"),
         ({**FAIR, "calibration": "text"}, "needs pairs"),
-        ({**FAIR, "group_size": 48}, "group_size"),
+        ({**FAIR, "group_size": 48}, r"recipes.x: group_size must be .*got 48"),
         ({**FAIR, "bits": 5}, "bits"),
     ],
 )
 def test_wrong_recipe_is_explained(data: dict[str, Any], message: str) -> None:
     with pytest.raises(FairgateError, match=message):
         parse(FairGptq, data, where="params.yaml:recipes.x")
+
+
+def test_a_recipe_that_is_no_mapping_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("recipes: {rtn: }\n")
+    with pytest.raises(FairgateError, match=r"recipes.rtn: not a mapping of settings"):
+        read_recipe("rtn", tmp_path / "params.yaml")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(FairgateError, match="torch sees no GPU"):
+        quantize("test", _recipe(), RUN.model_copy(update={"device": "cuda"}), llama, calibration, tmp_path / "out")
 
 
 def test_unknown_module_set_names_the_nearest(llama: Path, calibration: Path, tmp_path: Path) -> None:

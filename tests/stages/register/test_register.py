@@ -170,6 +170,7 @@ def test_deleted_run_of_a_version_is_recorded_again(project: Path) -> None:
     [
         ("policy", "policy"),
         (f"data/models/{RECIPE}/model.safetensors", "weights"),
+        (f"data/models/{RECIPE}/config.json", "config.json"),
         ("data/evaluation/base/items.parquet", "data/evaluation/base/items.parquet has changed"),
         (f"data/models/{RECIPE}/quantization.json", "quantization.json has changed"),
         ("remove", "items.parquet of the verdict is missing"),
@@ -232,3 +233,10 @@ def test_requirements_are_pinned_and_complete(tmp_path: Path) -> None:
     with pytest.raises(FairgateError, match="no pin for accelerate"):
         requirements(tmp_path / "constraints.txt")
     assert "torch==2.13.0" in requirements(Path(__file__).resolve().parents[3] / "constraints.txt")
+
+
+@pytest.mark.parametrize(("key", "value"), [("matrix", None), ("model", ["tiny"])])
+def test_a_wrong_type_outside_its_section_is_named(project: Path, key: str, value: object) -> None:
+    (project / "params.yaml").write_text(yaml.safe_dump(params() | {key: value}))
+    with pytest.raises(FairgateError, match=rf"params.yaml: {key}: Input should be"):
+        register(project, PARAMS)
