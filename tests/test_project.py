@@ -50,8 +50,8 @@ def test_every_parameter_that_a_stage_reads_is_declared(stages: dict[str, dict[s
             if key in sections
         }
         declared = {str(param).split(".")[0] for param in stage.get("params", [])}
-        # The recipe itself tells evaluate only where its model lies, which is a dependency.
-        free = {"recipes"} if _folder(name) == "evaluate" else set()
+        # A recipe tells evaluate only where its model lies, which is a dependency; the gate looks its candidate's name up.
+        free = {"recipes"} if _folder(name) in ("evaluate", "gate") else set()
         assert read - declared - free == set(), f"stage {name} reads {read - declared - free} without declaring it"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.common.errors import BadRecord, MissingFile
+from stages.common.files import read_json
 from stages.common.records import Pair
 
 SIDES = {"stereotype": "stereotype", "anti-stereotype": "anti_stereotype", "unrelated": "unrelated"}
@@ -24,7 +24,7 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[str]]:
     """
     if not path.is_file():
         raise MissingFile("no StereoSet file", where=str(path), remedy="run `dvc repro fetch`")
-    items = json.loads(path.read_text(encoding="utf-8"))["data"]["intrasentence"]
+    items = read_json(path, written_by="fetch")["data"]["intrasentence"]
     pairs: list[Pair] = []
     dropped: list[str] = []
     ids: set[str] = set()

@@ -42,6 +42,9 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
         print(f"fairgate: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            print(f"fairgate: error: not permitted ({error})\nRemedy: make it readable and the data folder writable", file=sys.stderr)
+            return 2
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(f"fairgate: error: no disk space ({error}); nothing half-written was kept\nRemedy: free some, run again", file=sys.stderr)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from stages.common.errors import BadRecord, FairgateError, MissingFile
 
 
@@ -67,6 +69,16 @@ def require_space(folder: Path | str, needed_bytes: int, *, what: str) -> None:
         )
 
 
+def require_whole_weights(folder: Path, *, remedy: str) -> None:
+    """Raise BadRecord if a safetensors file in `folder` is cut short or damaged in its header; no weight is read."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError as error:
+            raise BadRecord(f"not a whole safetensors file ({error})", where=str(path), remedy=remedy) from None
+
+
 def write_json(path: Path | str, data: Any) -> None:
     """Write JSON with sorted keys, two spaces and a final newline; NaN and infinity are refused (ValueError)."""
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -101,7 +113,7 @@ def read_jsonl(path: Path | str, *, written_by: str = "") -> list[Any]:
     if not path.is_file():
         raise MissingFile("no such file", where=str(path), remedy=_run(written_by))
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,8 +31,8 @@ def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
         raise MissingFile("no parameter file", where=str(path), remedy="run from the project's root, or give --params")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise FairgateError(f"not valid YAML: {error}", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FairgateError(f"not valid YAML: {error}", where=str(path), remedy="correct it, or restore it from the repository") from None
     if not isinstance(data, dict):
         raise FairgateError("not a mapping of sections", where=str(path))
     return data
@@ -56,8 +58,19 @@ def parse(model: type[Model], data: Any, *, where: str) -> Model:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UnknownName.of("parameter", str(first["loc"][-1]), _fields(model, first["loc"][:-1]), where=where) from None
-        value = "" if first["type"] == "missing" else f" (got {first['input']!r})"
-        raise FairgateError(f"{key}: {first['msg']}{value}", where=where, remedy=f"correct this key in {where.split(':')[0]}") from None
+        if not first["loc"] and first["type"] == "model_type":
+            raise FairgateError(f"not a mapping of keys (got {data!r})", where=where, remedy=_correct(where)) from None
+        # A rule of the whole section says in its own words which key and value it means.
+        value = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+        what = first["msg"].removeprefix("Value error, ") + value
+        known = re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
+        near = difflib.get_close_matches(str(first["input"]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise FairgateError(f"{key}: {what}" if key else what, where=where, remedy=hint + _correct(where)) from None
+
+
+def _correct(where: str) -> str:
+    return f"correct this key in {where.split(':')[0]}"
 
 
 def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class Evaluate(Section):
 
     role: Literal["gate", "development"]
     seed: int
-    device: str
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: Literal["float32", "bfloat16", "float16"]
     batch_tokens: int = Field(gt=0)
-    tasks: dict[str, int | None]
+    tasks: dict[str, Annotated[int, Field(gt=0)] | None]

@@ -26,6 +26,9 @@ def main(arguments: argparse.Namespace) -> None:
     target = DATA / "reports" / policy.candidate / "verdict.json"
     # A verdict must not outlive the inputs that it judged, whatever goes wrong below.
     target.unlink(missing_ok=True)
+    recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
+    for name in (policy.candidate, policy.reference):
+        pick(recipes, name, kind="recipe", where=f"{arguments.params}:gate")
     q, b = (DATA / "evaluation" / name for name in (policy.candidate, policy.reference))
     records = DATA / "models" / policy.candidate / "quantization.json"
     inputs = [q / "items.parquet", q / "environment.json", b / "items.parquet", b / "environment.json", records]
