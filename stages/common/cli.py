@@ -15,6 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from stages.common.errors import FairgateError
 from stages.common.files import write_json
 
@@ -41,11 +43,13 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     except FairgateError as error:
         print(f"fairgate: error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             print(f"fairgate: error: not permitted ({error})\nRemedy: make it readable and the data folder writable", file=sys.stderr)
             return 2
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        # The safetensors writer has no number for it, only words.
+        if number not in (errno.ENOSPC, errno.EDQUOT) and os.strerror(errno.ENOSPC) not in str(error):
             raise
         print(f"fairgate: error: no disk space ({error}); nothing half-written was kept\nRemedy: free some, run again", file=sys.stderr)
         return 2

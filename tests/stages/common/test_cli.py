@@ -7,6 +7,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from stages.common.cli import run
 
@@ -30,3 +31,12 @@ def test_a_full_or_closed_disk_is_an_error_to_read_and_other_failures_keep_their
     with pytest.raises(OSError, match="on purpose"):
         fail(errno.EIO)
     assert not Path("data/timing").exists()
+
+
+def test_a_disk_that_fills_while_weights_are_written_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(arguments: argparse.Namespace) -> None:
+        # What the safetensors writer says on a full disk, word for word.
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    assert run("x", main, argparse.ArgumentParser(), []) == 2
+    assert "no disk space" in capsys.readouterr().err
