@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flows import cli
 from flows.dvc_runner import TOKEN, StageResult
 from flows.lock import hold
+from flows.preflight import check_params
 from flows.server import scheduling_server
 from stages.common.digests import sha256_file
 from stages.common.errors import FairgateError, MissingFile
@@ -36,6 +37,7 @@ def main(arguments: argparse.Namespace, root: Path) -> None:
     with hold(root) as token:
         if arguments.model:
             set_model(root, arguments.model)
+        check_params(root)
         os.environ[TOKEN] = token  # marks the embedded server too
         # Prefect reads its home and its logging when it is imported.
         from flows.deployments import release, start_server

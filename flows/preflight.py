@@ -1,0 +1,39 @@
+"""What params.yaml can be known to have wrong, said before the first of many minutes."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from stages.common.errors import UnknownName
+from stages.common.params import Section, load, read_params
+
+
+def check_params(root: Path) -> None:
+    """Read every section the way its stage will; one that is absent or empty is left to the stage that needs it.
+
+    Raises:
+        FairgateError: an unknown recipe, method, task, metric or parameter name (with the nearest right one), or a value out of range.
+    """
+    from stages.calibrate.stage import Settings
+    from stages.evaluate.settings import Evaluate
+    from stages.gate.policy import read_policy
+    from stages.quantize.settings import Run, read_recipe
+
+    path = root / "params.yaml"
+    params = read_params(path)
+    sections: dict[str, type[Section]] = {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate}
+    for key in sections.keys() & params.keys():
+        load(sections[key], key, path)
+    recipes = params.get("recipes")
+    for name in params.get("matrix", []) if recipes else []:
+        read_recipe(name, path)
+    tasks = [Path(file.name).stem for file in files("stages.evaluate").joinpath("tasks").iterdir() if file.name.endswith(".yaml")]
+    for name in params.get("evaluate", {}).get("tasks", {}):
+        if name not in tasks:
+            raise UnknownName.of("task", name, tasks, where=f"{path}:evaluate.tasks")
+    if params.get("gate", {}).get("checks"):
+        policy = read_policy(path)
+        for recipe in (policy.candidate, policy.reference):
+            if recipes and recipe not in recipes:
+                raise UnknownName.of("recipe", recipe, recipes, where=f"{path}:gate")

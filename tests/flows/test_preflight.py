@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.preflight import check_params
+from stages.common.errors import FairgateError
+from tests.project import REPOSITORY
+
+
+def test_shipped_parameters_pass(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped()))
+    check_params(tmp_path)
+
+
+def shipped() -> dict[str, Any]:
+    return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p["matrix"].append("fair_gptqq"), "did you mean 'fair_gptq'"),
+        (lambda p: p["recipes"]["gptq"].update(method="gptqq"), "did you mean 'gptq'"),
+        (lambda p: p["evaluate"]["tasks"].update(stereset=5), "did you mean 'stereoset'"),
+        (lambda p: p["gate"]["checks"][0].update(metric="stereoset.sss"), "did you mean 'stereoset.ss'"),
+        (lambda p: p["gate"].update(candidate="fairgptq"), "did you mean 'fair_gptq'"),
+        (lambda p: p["calibrate"].update(text=1), "did you mean 'texts'"),
+        (lambda p: p["quantize"].update(batch_tokens=0), "batch_tokens"),
+    ],
+)
+def test_what_would_fail_a_late_stage_is_said_at_once(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    wrong = shipped()
+    change(wrong)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(FairgateError, match=message):
+        check_params(tmp_path)
