@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from stages.common.errors import UnknownName
+from stages.common.errors import FairgateError, UnknownName
 from stages.common.params import Section, load, read_params
 
 
@@ -19,20 +19,25 @@ def check_params(root: Path) -> None:
     from stages.evaluate.settings import Evaluate
     from stages.gate.policy import read_policy
     from stages.quantize.settings import Run, read_recipe
+    from stages.register.register import RegisterParams
 
     path = root / "params.yaml"
     params = read_params(path)
-    sections: dict[str, type[Section]] = {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate}
+    sections: dict[str, type[Section]] = {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate, "register": RegisterParams}
     for key in sections.keys() & params.keys():
         load(sections[key], key, path)
     recipes = params.get("recipes")
-    for name in params.get("matrix", []) if recipes else []:
+    matrix = params.get("matrix", [])
+    if not isinstance(matrix, list):
+        raise FairgateError(f"not a list of recipe names (got {matrix!r})", where=f"{path}:matrix", remedy="write e.g. [rtn, gptq]")
+    for name in matrix if recipes else []:
         read_recipe(name, path)
     tasks = [Path(file.name).stem for file in files("stages.evaluate").joinpath("tasks").iterdir() if file.name.endswith(".yaml")]
     for name in params.get("evaluate", {}).get("tasks", {}):
         if name not in tasks:
             raise UnknownName.of("task", name, tasks, where=f"{path}:evaluate.tasks")
-    if params.get("gate", {}).get("checks"):
+    gate = params.get("gate", {})
+    if not isinstance(gate, dict) or gate.get("checks"):
         policy = read_policy(path)
         for recipe in (policy.candidate, policy.reference):
             if recipes and recipe not in recipes:

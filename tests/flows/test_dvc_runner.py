@@ -67,6 +67,12 @@ def test_failure_carries_the_words_of_the_stage(pipeline: Path) -> None:
     assert str(error.value) == "first: group size 7 does not divide 64\nRemedy: 32"
 
 
+def test_a_stage_that_was_killed_is_said_with_its_signal(pipeline: Path) -> None:
+    (pipeline / "first.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    with pytest.raises(StageFailed, match=r"first: the stage was killed by SIGKILL[\s\S]*out of memory"):
+        run_stage(pipeline, "first")
+
+
 def test_timeout_ends_the_stage_and_its_children(pipeline: Path) -> None:
     (pipeline / "first.py").write_text(SLOW)
     with pytest.raises(StageFailed, match="limit of 4 s"):

@@ -30,6 +30,9 @@ def shipped() -> dict[str, Any]:
         (lambda p: p["gate"]["checks"][0].update(metric="stereoset.sss"), "did you mean 'stereoset.ss'"),
         (lambda p: p["gate"].update(candidate="fairgptq"), "did you mean 'fair_gptq'"),
         (lambda p: p["calibrate"].update(text=1), "did you mean 'texts'"),
+        (lambda p: p["register"].update(experimnt="x"), "did you mean 'experiment'"),
+        (lambda p: p.update(gate=[]), "gate: not a mapping of keys"),
+        (lambda p: p.update(matrix=None), "matrix: not a list of recipe names"),
         (lambda p: p["quantize"].update(batch_tokens=0), "batch_tokens"),
     ],
 )
