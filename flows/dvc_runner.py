@@ -14,7 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from stages.common.errors import FairgateError
+from stages.common.files import atomic_path
 
 TIMEOUT_S = 24 * 3600.0
 GRACE_S = 20.0
@@ -50,7 +53,10 @@ def stage_names(root: Path) -> list[str]:
         with Repo(str(root)) as repo:
             return [stage.name for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
     except DvcException as error:
-        raise FairgateError(f"DVC cannot read the pipeline: {error}", where=str(root), remedy="run from the project's root") from error
+        remedy = "run from the project's root"
+        if "dvc.lock" in str(error):
+            remedy = "delete dvc.lock, or restore it from git; what is in .dvc/cache is taken from there and not run again"
+        raise FairgateError(f"DVC cannot read the pipeline: {error}", where=str(root), remedy=remedy) from error
 
 
 def run_stage(
@@ -67,6 +73,8 @@ def run_stage(
         LockBusy: worth another try.  StageFailed: exit code, signal or timeout, with the stage's own words.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
+    lock = root / "dvc.lock"
+    before = lock.read_bytes() if lock.is_file() else b""
     started = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -86,7 +94,10 @@ def run_stage(
         ) from None
     finally:
         if process.returncode != 0:
-            _stop(process, output, grace_s)
+            try:
+                _stop(process, output, grace_s)
+            finally:
+                _mend(lock, before)
     output.join(grace_s)
     text = output.text()
     if process.returncode != 0:
@@ -154,6 +165,28 @@ def _stop(process: subprocess.Popen[bytes], output: _Output, grace_s: float) -> 
     finally:  # also when a second Ctrl-C cuts the grace short
         _send(os.killpg, process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _mend(lock: Path, before: bytes) -> None:
+    """Put dvc.lock back where DVC was ended while it rewrote it: DVC empties the file first, and would forget every finished stage."""
+    if not lock.is_file():
+        return
+    recorded, now = _recorded(before) or set(), _recorded(lock.read_bytes())
+    if now is not None and recorded <= now:
+        return
+    if not before:
+        lock.unlink()
+        return
+    with atomic_path(lock) as temporary:
+        temporary.write_bytes(before)
+
+
+def _recorded(content: bytes) -> set[str] | None:
+    """Stages in the content of a dvc.lock; None where it is not whole."""
+    try:
+        return set(yaml.safe_load(content)["stages"])
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        return None
 
 
 def _send(kill: Callable[[int, int], None], pid: int, number: signal.Signals) -> None:

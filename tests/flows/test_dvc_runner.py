@@ -73,6 +73,25 @@ def test_a_stage_that_was_killed_is_said_with_its_signal(pipeline: Path) -> None
         run_stage(pipeline, "first")
 
 
+def test_a_dvc_that_is_ended_while_it_writes_its_lock_forgets_nothing(pipeline: Path) -> None:
+    run_stage(pipeline, "first")
+    whole = (pipeline / "dvc.lock").read_bytes()
+    # As DVC leaves it when it is ended there: emptied, and not yet written.
+    (pipeline / "second.py").write_text(
+        "from pathlib import Path\nimport os\nPath('dvc.lock').write_bytes(b'')\nos.kill(os.getppid(), 9)\n"
+    )
+    with pytest.raises(StageFailed):
+        run_stage(pipeline, "second@a", grace_s=1)
+    assert (pipeline / "dvc.lock").read_bytes() == whole
+    assert not run_stage(pipeline, "first").changed
+
+
+def test_a_damaged_lock_file_is_named_with_what_to_do(pipeline: Path) -> None:
+    (pipeline / "dvc.lock").write_bytes(b"")
+    with pytest.raises(FairgateError, match=r"dvc\.lock[\s\S]*delete dvc\.lock"):
+        stage_names(pipeline)
+
+
 def test_timeout_ends_the_stage_and_its_children(pipeline: Path) -> None:
     (pipeline / "first.py").write_text(SLOW)
     with pytest.raises(StageFailed, match="limit of 4 s"):
