@@ -41,7 +41,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_nothing_to_do(clone: Path) -> None:
-    first = _release(clone, "--model", str(clone.parent / "tiny"))
+    first = _release(clone, f"MODEL={clone.parent / 'tiny'}")
     assert "Verdict on fair_gptq: " in first
     assert "no version, because the gate said" in first
     page = clone / "data/reports/index.html"
@@ -68,7 +68,7 @@ def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_ex
         params["evaluate"]["tasks"] = WHOLE
 
     _params(clone, good)
-    printed = _release(clone, "--model", str(clone.parent / "tiny"))
+    printed = _release(clone, f"MODEL={clone.parent / 'tiny'}")
     assert "Verdict on fair_gptq: approve" in printed
     assert "version 1, alias candidate" in printed
     receipt = json.loads((clone / "data/reports/fair_gptq/registration.json").read_text())
@@ -87,14 +87,17 @@ def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_ex
 
 
 def _release(root: Path, *arguments: str) -> str:
-    return _run([sys.executable, "-m", "flows.release", *arguments], root)
+    """`make release`, in the environment of this test instead of one of its own."""
+    (root / ".venv").mkdir(exist_ok=True)
+    (root / ".venv/installed").touch()
+    return _run(["make", "release", f"BIN={Path(sys.executable).parent}", *arguments], root)
 
 
 def _run(command: list[str], root: Path) -> str:
     # This checkout's stages must not shadow the clone's.
     env = {**environment(), "PYTHONPATH": str(root), "PREFECT_HOME": str(root / ".prefect")}
     env.setdefault("FAIRGATE_CACHE", str(REPOSITORY / ".fairgate"))
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "MAKEFLAGS", "MAKELEVEL"):
         env.pop(name, None)
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
