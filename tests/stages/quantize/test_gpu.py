@@ -1,0 +1,45 @@
+"""The same stage on a GPU: run with `pytest -m gpu` where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.common.gptq_format import unpack
+from stages.common.params import parse
+from stages.common.records import Quantization
+from stages.quantize.settings import METHODS, Run
+from stages.quantize.stage import quantize
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+RECIPE = parse(METHODS["fair_gptq"], {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}, where="test")
+
+
+def _quantize(device: str, base: Path, calibration: Path, out: Path) -> Quantization:
+    run = Run.model_validate({"device": device, "seed": 0, "batch_tokens": 256})
+    return quantize("test", RECIPE, run, base, calibration, out)
+
+
+def _weight(folder: Path, module: str) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    return unpack({part: tensors[f"{module}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx")}, 4)
+
+
+def test_gpu_repeats_itself_and_agrees_with_the_cpu(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    first = _quantize("cuda", llama, calibration, tmp_path / "first")
+    second = _quantize("cuda", llama, calibration, tmp_path / "second")
+    assert first.weight_digest == second.weight_digest
+    assert first.versions["gpu"]
+
+    cpu = _quantize("cpu", llama, calibration, tmp_path / "cpu")
+    for ours, theirs in zip(cpu.modules, first.modules, strict=True):
+        # Sums run in another order, and a weight on a rounding boundary may fall either way; later blocks see the consequences.
+        assert theirs.loss == pytest.approx(ours.loss, rel=0.05)
+    name = cpu.modules[0].name
+    same = (_weight(tmp_path / "cpu", name) - _weight(tmp_path / "first", name)).abs() < 1e-4
+    assert same.float().mean() > 0.98
