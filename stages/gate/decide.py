@@ -86,9 +86,8 @@ def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
     draws = bootstrap(parts, items.strata, draws=policy.draws, seed=policy.seed)
     alpha = 1 - policy.confidence
     harms = [line.harm(draws[2 * i], draws[2 * i + 1]) for i, line in enumerate(lines)]
-    for line, harm in zip(lines, harms, strict=True):
-        # One cluster alone has no bounds: its draws, some of which miss it, are not looked at.
-        _require_finite(line, harm if line.candidate.clusters > 1 else np.array(_point(line)))
+    for line in lines:
+        _require_finite(line, np.array(_point(line)))
     lows = _holm_lows(lines, harms, alpha)
     return [_row(line, harm, low, policy.confidence) for line, harm, low in zip(lines, harms, lows, strict=True)]
 
@@ -97,7 +96,7 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
     """Lower bounds, Holm-adjusted within each family: the clearest line at alpha/m, and after each failure one line fewer."""
     families: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
     for i, line in enumerate(lines):
-        if line.candidate.clusters > 1:
+        if _bounded(line, harms[i]):
             tail = (_worst(harms[i]) <= line.margin).mean()
             families[line.family].append((error(float(tail), line.candidate.clusters), i))
     lows: list[float | None] = [None] * len(lines)
@@ -116,7 +115,7 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
     q, b, harm = _point(line)
     n, alpha = line.candidate.clusters, 1 - confidence
     high = detectable = None
-    if n > 1:
+    if low is not None:
         high = max(_upper(harms, alpha, n) + _half_step(line), harm + _rule_of_three(line, alpha))
         # A harmless candidate still has an absolute value, so a cap has no detectable harm.
         detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).min())
@@ -140,6 +139,14 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
         items=line.candidate.items,
         detectable=detectable,
     )
+
+
+def _bounded(line: Line, harms: Array) -> bool:
+    """Whether resampling bounds the harm: not for a single cluster, nor where some draws miss all of a small group's clusters.
+
+    (A target term may carry items of two groups; it is drawn with one of them.) Such a line stays open, so it never approves.
+    """
+    return line.candidate.clusters > 1 and bool(np.isfinite(harms).all())
 
 
 def _worst(harms: Array) -> Array:
