@@ -140,10 +140,8 @@ def test_a_group_of_one_item_stays_open_beside_the_others() -> None:
 def test_a_small_group_that_shares_its_clusters_with_another_stays_open() -> None:
     """A target term with items of two groups is drawn with one of them; some draws hold none of the other's few terms."""
     rows = stereoset(sides(400, 0.5), per_term=10)
-    for row in rows:
-        row["group"] = "race"
-    for row in (rows[0], rows[10]):
-        row["group"] = "gender"
+    for number, item in enumerate(rows):
+        item["group"] = "gender" if number in (0, 10) else "race"
     decision = judge(policy({"metric": "stereoset.ss", "by": "group", "minimum_n": 1}), rows, rows)
     checks = {check.group: check for check in decision.checks}
     assert (checks["gender"].outcome, checks["gender"].n, checks["gender"].low) == (Outcome.open, 2, None)
