@@ -199,10 +199,13 @@ def _error(stage: str, code: int, text: str) -> FairgateError:
         return LockBusy("another DVC process holds the lock", where=stage, remedy="wait for it; `dvc repro` may be running in a terminal")
     if code < 0:
         return StageFailed(f"dvc was killed by {signal.Signals(-code).name}", where=stage, remedy="run again; finished stages are reused")
-    if killed := re.search(r"^ERROR: failed to reproduce .*exited with -(\d+)$", text, flags=re.MULTILINE):
-        name = signal.Signals(int(killed[1])).name
-        remedy = "run again; finished stages are reused. SIGKILL that nobody sent is the kernel out of memory: lower batch_tokens"
-        return StageFailed(f"the stage was killed by {name}", where=stage, remedy=remedy)
+    # A shell that stays between DVC and the stage says 128 + the signal's number; one that gives way to it, the number below zero.
+    if killed := re.search(r"^ERROR: failed to reproduce .*exited with (-?\d+)$", text, flags=re.MULTILINE):
+        exit_code = int(killed[1])
+        number = -exit_code if exit_code < 0 else exit_code - 128
+        if number in set(signal.Signals):
+            remedy = "run again; finished stages are reused. SIGKILL that nobody sent is the kernel out of memory: lower batch_tokens"
+            return StageFailed(f"the stage was killed by {signal.Signals(number).name}", where=stage, remedy=remedy)
     words = text.rpartition("fairgate: error: ")[2] if "fairgate: error: " in text else "\n".join(text.strip().splitlines()[-8:])
     words = re.split(r"^ERROR: failed to reproduce", words, flags=re.MULTILINE)[0].strip()
     return StageFailed(words or f"dvc ended with exit code {code}", where=stage)
