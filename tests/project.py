@@ -42,9 +42,10 @@ def make_project(root: Path, verdict: Verdict = Verdict.approve, checkpoint: Pat
         write_json(root / f"data/evaluation/{recipe}/metrics.json", {"stereoset.ss": 50.5, "piqa": {"acc": 0.6}})
         (root / f"data/evaluation/{recipe}/items.parquet").write_bytes(recipe.encode())
     report = root / "data/reports"
-    (report / CANDIDATE).mkdir(parents=True)
+    report.mkdir(parents=True)
     (report / "index.html").write_text("<h1>report</h1>")
-    (report / CANDIDATE / "README.md").write_text("# A tiny model\n")
+    shutil.copytree(model, report / CANDIDATE / "checkpoint")
+    (report / CANDIDATE / "checkpoint/README.md").write_text("# A tiny model\n")
     write_verdict(root, verdict)
     return root
 

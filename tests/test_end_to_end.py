@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import modify_yaml
 
+from tests.hub import Hub, serving
 from tests.pipeline import environment
 from tests.project import REPOSITORY
 from tests.tiny import make_tiny_llama
@@ -47,6 +48,7 @@ def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_not
     page = clone / "data/reports/index.html"
     assert f"Report: {page.resolve()}" in first
     assert (clone / "data/models/fair_gptq/model.safetensors").is_file()
+    assert "# " in (clone / "data/reports/fair_gptq/checkpoint/README.md").read_text()
     verdict = json.loads((clone / "data/reports/fair_gptq/verdict.json").read_text())
     assert verdict["verdict"] in ("reject", "inconclusive")
     assert verdict["reasons"]
@@ -60,7 +62,7 @@ def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_not
 
 
 def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_exists(clone: Path, tmp_path: Path) -> None:
-    """Known good: 8 bits of a model barely differ from it. The policy is the shipped one, on whole benchmarks."""
+    """Known good: 8 bits of a model barely differ from it. The policy is the shipped one, on whole benchmarks; the model is from a hub."""
 
     def good(params: dict[str, Any]) -> None:
         params["recipes"]["fair_gptq"].update(bits=8, group_size=32, alpha=0.001)
@@ -68,7 +70,11 @@ def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_ex
         params["evaluate"]["tasks"] = WHOLE
 
     _params(clone, good)
-    printed = _release(clone, f"MODEL={clone.parent / 'tiny'}")
+    files = {path.name: path.read_bytes() for path in (clone.parent / "tiny").iterdir()}
+    with serving(Hub(files, name="acme/tiny")) as hub:
+        printed = _release(clone, f"MODEL=acme/tiny@{hub.revision}", HF_ENDPOINT=hub.endpoint)
+    source = json.loads((clone / "data/base/SOURCE.json").read_text())
+    assert "acme/tiny" in json.dumps(source)
     assert "Verdict on fair_gptq: approve" in printed
     assert "version 1, alias candidate" in printed
     receipt = json.loads((clone / "data/reports/fair_gptq/registration.json").read_text())
@@ -86,16 +92,16 @@ def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_ex
     assert "version 1, alias candidate" in _release(clone)  # nothing is registered twice
 
 
-def _release(root: Path, *arguments: str) -> str:
+def _release(root: Path, *arguments: str, **variables: str) -> str:
     """`make release`, in the environment of this test instead of one of its own."""
     (root / ".venv").mkdir(exist_ok=True)
     (root / ".venv/installed").touch()
-    return _run(["make", "release", f"BIN={Path(sys.executable).parent}", *arguments], root)
+    return _run(["make", "release", f"BIN={Path(sys.executable).parent}", *arguments], root, **variables)
 
 
-def _run(command: list[str], root: Path) -> str:
+def _run(command: list[str], root: Path, **variables: str) -> str:
     # This checkout's stages must not shadow the clone's.
-    env = {**environment(), "PYTHONPATH": str(root), "PREFECT_HOME": str(root / ".prefect")}
+    env = {**environment(), "PYTHONPATH": str(root), "PREFECT_HOME": str(root / ".prefect"), **variables}
     env.setdefault("FAIRGATE_CACHE", str(REPOSITORY / ".fairgate"))
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "MAKEFLAGS", "MAKELEVEL"):
         env.pop(name, None)

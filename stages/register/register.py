@@ -121,7 +121,7 @@ def _record(
     """One run with everything the verdict rests on; the version comes last, so that one which exists is complete."""
     verdict = evidence.verdict
     report = root / "data/reports"
-    card = report / verdict.candidate / "README.md"
+    card = _checkpoint(root, evidence) / "README.md"
     for needed in (report / "index.html", card):
         if not needed.is_file():
             raise MissingFile("no such file", where=str(needed), remedy="run `dvc repro report` to write it again")
@@ -145,7 +145,7 @@ def _record(
         if verdict.verdict is not Verdict.approve:
             mlflow.log_metrics(metrics)
             return run.info.run_id, None
-        with _with_card(root, _checkpoint(root, evidence), card) as folder:
+        with _linked(root, _checkpoint(root, evidence)) as folder:
             model = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("served_model.py")),
@@ -162,17 +162,14 @@ def _record(
 
 
 @contextmanager
-def _with_card(root: Path, checkpoint: Path, card: Path) -> Iterator[Path]:
-    """The checkpoint with its model card in it, as on the hub, in hard links: DVC's output stays as it is, nothing is copied.
-
-    Not symbolic links: MLflow refuses those that lead out of the folder it stores, as DVC's own may.
-    """
+def _linked(root: Path, checkpoint: Path) -> Iterator[Path]:
+    """The checkpoint in hard links: MLflow refuses symbolic ones that lead out of the folder it stores, as DVC's own may."""
     scratch = root / ".fairgate"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as temporary:
         folder = Path(temporary) / "checkpoint"
         folder.mkdir()
-        for source in (*checkpoint.iterdir(), card):
+        for source in checkpoint.iterdir():
             try:
                 (folder / source.name).hardlink_to(source.resolve())
             except OSError:  # another file system
@@ -181,7 +178,8 @@ def _with_card(root: Path, checkpoint: Path, card: Path) -> Iterator[Path]:
 
 
 def _checkpoint(root: Path, evidence: Evidence) -> Path:
-    return root / "data/models" / evidence.verdict.candidate
+    """The candidate with its model card, as the report stage put it together."""
+    return root / "data/reports" / evidence.verdict.candidate / "checkpoint"
 
 
 def _metrics(root: Path, files: dict[str, str], candidate: str) -> dict[str, float]:

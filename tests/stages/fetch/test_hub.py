@@ -6,7 +6,7 @@ import pytest
 
 from stages.fetch import hub as origin
 from stages.fetch.errors import HashMismatch, Unavailable
-from tests.stages.fetch.conftest import REVISION, Hub
+from tests.hub import REVISION, Hub
 
 WEIGHTS = "model.safetensors"
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.stages.fetch.conftest import Hub, make_model
+from tests.hub import Hub
+from tests.stages.fetch.conftest import make_model
 
 ROOT = Path(__file__).resolve().parents[3]
 

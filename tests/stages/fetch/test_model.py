@@ -14,7 +14,8 @@ from stages.fetch import fetch_base, read_manifest
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import Manifest, ModelEntry, PathOrigin
 from stages.fetch.origins import Origins
-from tests.stages.fetch.conftest import REVISION, Hub, make_model
+from tests.hub import REVISION, Hub
+from tests.stages.fetch.conftest import make_model
 from tests.stages.fetch.test_gguf_model import llama, write_gguf
 
 

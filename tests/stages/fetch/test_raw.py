@@ -12,7 +12,8 @@ from stages.fetch import fetch_raw
 from stages.fetch.errors import CountMismatch, HashMismatch, Unavailable
 from stages.fetch.manifest import Manifest
 from stages.fetch.origins import Origins
-from tests.stages.fetch.conftest import Hub, make_wheel, sha256
+from tests.hub import Hub, sha256
+from tests.stages.fetch.conftest import make_wheel
 
 TEXT = b"one\ntwo\n"
 

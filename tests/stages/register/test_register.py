@@ -169,8 +169,8 @@ def test_deleted_run_of_a_version_is_recorded_again(project: Path) -> None:
     ("change", "named"),
     [
         ("policy", "policy"),
-        (f"data/models/{RECIPE}/model.safetensors", "weights"),
-        (f"data/models/{RECIPE}/config.json", "config.json"),
+        (f"data/reports/{RECIPE}/checkpoint/model.safetensors", "weights"),
+        (f"data/reports/{RECIPE}/checkpoint/config.json", "config.json"),
         ("data/evaluation/base/items.parquet", "data/evaluation/base/items.parquet has changed"),
         (f"data/models/{RECIPE}/quantization.json", "quantization.json has changed"),
         ("remove", "items.parquet of the verdict is missing"),

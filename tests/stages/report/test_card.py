@@ -12,7 +12,7 @@ from tests.fake_run import make_run
 
 
 def test_front_matter_holds_the_numbers_of_metrics_json(run: Path) -> None:
-    text = (run / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8")
+    text = (run / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
     metrics = read_json(run / "data/evaluation/fair_gptq/metrics.json")
     assert front["base_model"] == "example/Tiny-1M" and front["license"] == "apache-2.0" and front["library_name"] == "transformers"
@@ -29,7 +29,7 @@ def test_front_matter_holds_the_numbers_of_metrics_json(run: Path) -> None:
 
 
 def test_the_hub_reads_the_card_back(run: Path) -> None:
-    card = ModelCard((run / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8"))
+    card = ModelCard((run / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8"))
     assert card.data.model_name == "Tiny-1M-fair_gptq" and len(card.data.eval_results) == 8
 
 
@@ -37,7 +37,7 @@ def test_the_hub_reads_the_card_back(run: Path) -> None:
 def test_card_states_the_verdict_and_its_limits(tmp_path: Path, verdict: str, word: str) -> None:
     folder = make_run(tmp_path, verdict, items=8)
     write(folder, folder / "params.yaml")
-    text = (folder / "data/reports/fair_gptq/README.md").read_text(encoding="utf-8")
+    text = (folder / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
     assert f"**Verdict: {word}.**" in text and f"fairgate-{verdict}" in front["tags"]
     for heading in ("How it was made", "Bias, accuracy, size", "Intended use", "Limits", "Attribution"):

@@ -111,7 +111,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert [a.get("src") for tag, a in elements.tags if tag == "script"] == ["timing.js"]
     assert not any(tag in ("img", "b", "i") for tag, _ in elements.tags)
     assert hostile in elements.text and "<b>&'\"" in elements.text and "<img src=x>" in elements.text
-    card = (folder / "data" / "reports" / hostile / "README.md").read_text(encoding="utf-8")
+    card = (folder / "data" / "reports" / hostile / "checkpoint" / "README.md").read_text(encoding="utf-8")
     assert "<script>" not in card.split("---", 2)[2]
 
 
