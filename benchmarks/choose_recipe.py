@@ -63,6 +63,7 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
                 data / "base",
                 data / "calibration",
                 folder,
+                Path(scratch) / "work",
             )
         quantized = time.monotonic()
         catalogue = Catalogue(data / "raw", data / "calibration" / "split.json")

@@ -35,9 +35,14 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it becomes `path` (an older one is replaced), else it is removed."""
+    """Yield an empty folder beside `path`; on success it becomes `path` (an older one is replaced), else it is removed.
+
+    One writer at a time: what a killed one left beside `path` is removed first.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.????????"):
+        shutil.rmtree(leftover, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield temporary

@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments.recipe, arguments.params)
     settings = load(Run, "quantize", arguments.params)
     out = arguments.out or Path("data/models") / arguments.recipe
-    quantize(arguments.recipe, recipe, settings, arguments.base, arguments.calibration, out)
+    quantize(arguments.recipe, recipe, settings, arguments.base, arguments.calibration, out, Path(".fairgate/quantize") / arguments.recipe)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors import safe_open
 from torch import Tensor
 
 from stages.common.gptq_format import pack
 from stages.quantize.columns import Rounded
 from stages.quantize.settings import Gptq, Rtn
+
+Named = Iterable[tuple[str, Tensor]]
 
 
 def version_of(package: str) -> str:
@@ -32,21 +33,19 @@ def packed(rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
     return pack(rounded.codes, rounded.scale, rounded.zero.to(torch.int32), recipe.bits, recipe.group_size)
 
 
-def write_checkpoint(base: Path, out: Path, modules: dict[str, dict[str, Tensor]], recipe: Rtn) -> tuple[int, int]:
+def write_checkpoint(base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn) -> tuple[int, int]:
     """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
 
     Args:
-        modules: packed tensors by module name. A bias stays as it is.
+        weights: the base's tensors by name. packed_weights: the packed ones of every module in `modules`. A bias stays as it is.
     """
     state: dict[str, Tensor] = {}
     size = 0
-    for name, tensor in _tensors(base):
+    for name, tensor in weights:
         size += tensor.nbytes
-        module = name.removesuffix(".weight")
-        if module not in modules:
+        if name.removesuffix(".weight") not in modules:
             state[name] = tensor
-    for module, tensors in modules.items():
-        state |= {f"{module}.{part}": tensor for part, tensor in tensors.items()}
+    state |= dict(packed_weights)
     save_torch_state_dict(state, out, max_shard_size="5GB")
     for file in out.iterdir():
         file.chmod(0o644)  # the safetensors writer makes files private to the user
@@ -58,13 +57,6 @@ def write_checkpoint(base: Path, out: Path, modules: dict[str, dict[str, Tensor]
     _dump(out / "config.json", {**config, "quantization_config": quantization})
     _dump(out / "quantize_config.json", quantization)
     return size, sum(tensor.nbytes for tensor in state.values())
-
-
-def _tensors(base: Path) -> Iterator[tuple[str, Tensor]]:
-    for file in sorted(base.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (safe_open is no dict)
-                yield name, tensors.get_tensor(name)
 
 
 def _quantization_config(recipe: Rtn) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.contributions import by_output
 from stages.quantize.objective import Mode, Solved, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
+from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
-from stages.quantize.walk import SolveGroup, embed, linear, resident, run_block
+from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_block
 
 
 @dataclass(frozen=True)
@@ -49,28 +50,50 @@ class Debias:
     group_mean: bool
 
 
-def rtn(model: nn.Module, architecture: Architecture, recipe: Rtn) -> Iterator[QuantizedModule]:
-    """Round every linear module of every block to nearest."""
-    blocks = _blocks(model, architecture)
-    for index, block in enumerate(_progress(blocks, "rtn")):
-        for name in architecture.modules:
-            W = linear(block, name).weight.detach().float()
-            rounded = round_nearest(W, recipe.grid)
-            full = f"{architecture.blocks}.{index}.{name}"
-            yield QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, None, None))
+@dataclass(frozen=True)
+class Block:
+    """A quantized block: its number, its modules, and every batch's hidden state after it (none where no data are used)."""
+
+    index: int
+    modules: list[QuantizedModule]
+    hidden: list[Tensor]
+
+
+def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
+    """Round every linear module of every block, from block `start`, to nearest."""
+    architecture = source.architecture
+    for index in _progress(source, "rtn", start):
+        done = []
+        with source.resident(index, torch.device("cpu")) as block:
+            for name in architecture.modules:
+                W = linear(block, name).weight.detach()
+                rounded = round_nearest(W, recipe.grid)
+                full = f"{architecture.blocks}.{index}.{name}"
+                done.append(QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, None, None)))
+        yield Block(index, done, [])
 
 
 @torch.no_grad()
 def gptq(
-    model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device
-) -> Iterator[QuantizedModule]:
-    """GPTQ, or Fair-GPTQ if the recipe says so, block by block."""
-    blocks = _blocks(model, architecture)
-    debias = _debias(model, architecture, recipe, calibration, device)
-    activations = embed(model, blocks, calibration.batches, device)
-    for index, block in enumerate(_progress(blocks, recipe.method)):
+    source: Streamed,
+    recipe: Gptq,
+    calibration: Calibration,
+    device: torch.device,
+    start: int = 0,
+    hidden: Sequence[Tensor] | None = None,
+) -> Iterator[Block]:
+    """GPTQ, or Fair-GPTQ if the recipe says so, block by block.
+
+    Args:
+        start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
+    """
+    architecture = source.architecture
+    debias = _debias(source, recipe, calibration, device)
+    activations = embed(source, calibration.batches, device)
+    _advance(activations, hidden or [])
+    for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        with resident(block, device):
+        with source.resident(index, device) as block:
             solve_group = _solver(architecture, recipe, debias, done)
             outputs = run_block(
                 block,
@@ -82,43 +105,43 @@ def gptq(
                 solve_group,
                 sequential=recipe.collection == "sequential",
             )
-        for activation, hidden in zip(activations, outputs, strict=True):
-            activation.hidden = hidden
-        yield from done
+        _advance(activations, outputs)
+        yield Block(index, done, outputs)
 
 
-def _progress(blocks: nn.ModuleList, name: str) -> Iterable[nn.Module]:
-    """The blocks behind a bar with the time left; in a log file it moves a few times a minute."""
-    return tqdm(blocks, desc=name, unit="block", mininterval=0.5 if sys.stderr.isatty() else 15)
+def _advance(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
+    """Put the hidden states in front of the next block; none at all leaves the first block's."""
+    for activation, state in zip(activations, hidden, strict=bool(hidden)):
+        activation.hidden = state.to(activation.hidden.device)
 
 
-def _blocks(model: nn.Module, architecture: Architecture) -> nn.ModuleList:
-    blocks = model.get_submodule(architecture.blocks)
-    assert isinstance(blocks, nn.ModuleList)
-    return blocks
+def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
+    """The numbers of the blocks behind a bar with the time left; in a log file it moves a few times a minute."""
+    count = len(source.blocks)
+    interval = 0.5 if sys.stderr.isatty() else 15
+    return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)
 
 
-def _debias(model: nn.Module, architecture: Architecture, recipe: Gptq, calibration: Calibration, device: torch.device) -> Debias | None:
+def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: torch.device) -> Debias | None:
     """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
     if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
         return None
-    blocks = _blocks(model, architecture)
     debias = Debias(
-        debiased_modules(architecture, recipe.modules),
-        debiased_blocks(len(blocks), recipe.blocks),
+        debiased_modules(source.architecture, recipe.modules),
+        debiased_blocks(len(source.blocks), recipe.blocks),
         Strength(alpha=recipe.alpha, rho=recipe.rho),
         recipe.mode,
         recipe.alignment is Alignment.group_mean,
     )
     if recipe.rho is None or recipe.rho_scope == "module":
         return debias
-    traces = trace_sums(model, architecture, debias, calibration, device, recipe.text_share)
+    traces = trace_sums(source, debias, calibration, device, recipe.text_share)
     return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
 
 
 @torch.no_grad()
 def trace_sums(
-    model: nn.Module, architecture: Architecture, debias: Debias, calibration: Calibration, device: torch.device, text_share: float | None
+    source: Streamed, debias: Debias, calibration: Calibration, device: torch.device, text_share: float | None
 ) -> tuple[float, float]:
     """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
     totals = [0.0, 0.0]
@@ -129,17 +152,12 @@ def trace_sums(
             totals[0] += count * float(statistics.H.trace())
             totals[1] += count * float(statistics.C.trace())
 
-    blocks = _blocks(model, architecture)
-    activations = embed(model, blocks, calibration.batches, device)
-    for index, block in enumerate(blocks):
-        kept = {name: parameter.data for name, parameter in block.named_parameters()}
-        with resident(block, device):
+    activations = embed(source, calibration.batches, device)
+    for index in range(len(source.blocks)):
+        with source.resident(index, device) as block:
             sums = _sums(debias, calibration, index, device)
-            outputs = run_block(block, index, architecture.groups, activations, sums, text_share, add, sequential=False)
-        for name, parameter in block.named_parameters():
-            parameter.data = kept[name]
-        for activation, hidden in zip(activations, outputs, strict=True):
-            activation.hidden = hidden
+            outputs = run_block(block, index, source.architecture.groups, activations, sums, text_share, add, sequential=False)
+        _advance(activations, outputs)
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
     return totals[0], totals[1]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.files import read_json, require_space, require_whole_weights
 from stages.quantize.architectures import Architecture, architecture_of
 from stages.quantize.settings import WIDTHS, Rtn
+from stages.quantize.streamed import skeleton
 from stages.quantize.walk import linear
 
 
@@ -29,10 +27,7 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
         raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
     # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
     architecture = architecture_of(str(stored.get("model_type")))
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    blocks = model.get_submodule(architecture.blocks)
+    blocks = skeleton(base).get_submodule(architecture.blocks)
     for index, block in enumerate(blocks.children()):
         for name in architecture.modules:
             module = linear(block, name)

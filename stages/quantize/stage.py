@@ -9,58 +9,70 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from torch import Tensor
+from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
 from stages.common.cli import log
-from stages.common.digests import sha256_file, sha256_folder, weight_digest
+from stages.common.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
-from stages.quantize.architectures import Architecture
 from stages.quantize.export import packed, version_of, write_checkpoint
-from stages.quantize.methods import Calibration, QuantizedModule, gptq, rtn, select
+from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
+from stages.quantize.resume import progress
 from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
+from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
 
 
-def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, out: Path) -> Quantization:
-    """Quantize the model in `base` by `recipe` into the folder `out`, atomically; returns the record written beside the weights."""
+def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, out: Path, work: Path) -> Quantization:
+    """Quantize the model in `base` by `recipe` into the folder `out`, atomically; returns the record written beside the weights.
+
+    `work` holds finished blocks until the whole is written: a run that was killed goes on there and ends with the same weights.
+    """
     architecture = preflight(base, out, recipe)
     device = pick_device(run.device)
     set_seed(run.seed)
     transformers_logging.disable_progress_bar()
-    with _device_lock(device):
-        data, counts, notes = _calibration(recipe, run, base, calibration)
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=False).eval()
-        modules: list[QuantizedModule] = list(_modules(model, architecture, recipe, data, device))
-    with atomic_folder(out) as folder:
-        tensors = {module.row.name: packed(module.rounded, recipe) for module in modules}
-        bytes_base, bytes_packed = write_checkpoint(base, folder, tensors, recipe)
-        uses_data = isinstance(recipe, Gptq)
+    data, counts, notes = _calibration(recipe, run, base, calibration)
+    inputs = _inputs(recipe, base, calibration)
+    versions = _versions(device)
+    settings = recipe.model_dump(mode="json")
+    fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
+    with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
+        source = Streamed(base, architecture)
+        start, hidden = done.resume()
+        for block in _blocks(source, recipe, data, device, start, hidden):
+            tensors = {
+                f"{module.row.name}.{part}": tensor for module in block.modules for part, tensor in packed(module.rounded, recipe).items()
+            }
+            done.add(block.index, tensors, [module.row for module in block.modules], block.hidden)
+        rows = done.rows(len(source.blocks))
+        bytes_base, bytes_packed = write_checkpoint(
+            base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe
+        )
         record = Quantization(
             recipe=name,
             method=recipe.method,
-            settings=recipe.model_dump(mode="json"),
+            settings=settings,
             architecture=architecture.name,
-            base_digest=sha256_folder(base),
             weight_digest=weight_digest(folder),
             files={path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.suffix != ".safetensors"},
-            pairs_digest=sha256_file(calibration / "pairs.jsonl") if uses_data else None,
-            text_digest=sha256_file(calibration / "text.jsonl") if uses_data else None,
+            **inputs,
             **counts,
-            versions=_versions(device),
+            versions=versions,
             seed=run.seed,
             bytes_base=bytes_base,
             bytes_packed=bytes_packed,
             notes=notes,
-            modules=[module.row for module in modules],
+            modules=rows,
         )
         write_record(folder / "quantization.json", record)
-    fallbacks = sum(module.row.status is Status.fallback_rtn for module in modules)
-    log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(modules), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
-    penalties = [module.row.penalty for module in modules if module.row.penalty]
+    fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
+    log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(rows), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
+    penalties = [row.penalty for row in rows if row.penalty]
     if before := sum(penalty.weight for penalty in penalties):
         target, quantized = (sum(getattr(penalty, part) for penalty in penalties) / before for part in ("target", "quantized"))
         log.info("penalty on the pairs: %.2f of the unquantized model's after the shift, %.2f after rounding", target, quantized)
@@ -74,12 +86,27 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
 
 
-def _modules(
-    model: torch.nn.Module, architecture: Architecture, recipe: Rtn, data: Calibration, device: torch.device
-) -> Iterator[QuantizedModule]:
+def _blocks(source: Streamed, recipe: Rtn, data: Calibration, device: torch.device, start: int, hidden: list[Tensor]) -> Iterator[Block]:
     if isinstance(recipe, Gptq):
-        return gptq(model, architecture, recipe, data, device)
-    return rtn(model, architecture, recipe)
+        return gptq(source, recipe, data, device, start, hidden)
+    return rtn(source, recipe, start)
+
+
+def _inputs(recipe: Rtn, base: Path, calibration: Path) -> dict[str, str | None]:
+    """Digests of what is read; None for data that the recipe does not use."""
+    uses_data = isinstance(recipe, Gptq)
+    return {
+        "base_digest": sha256_folder(base),
+        "pairs_digest": sha256_file(calibration / "pairs.jsonl") if uses_data else None,
+        "text_digest": sha256_file(calibration / "text.jsonl") if uses_data else None,
+    }
+
+
+def _code() -> str:
+    """Digest of the code that the weights depend on: an unfinished run is not gone on with by another version of it."""
+    stages = Path(__file__).parents[1]
+    files = [path for part in ("common", "quantize") for path in sorted((stages / part).glob("*.*"))]
+    return sha256_json({str(path.relative_to(stages)): sha256_file(path) for path in files})
 
 
 def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calibration, dict[str, int], list[str]]:

@@ -9,8 +9,7 @@ embed ──> block 0 ──> block 1 ──> ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from stages.quantize.collect import Statistics, Sums
+from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
 
 
@@ -37,12 +37,8 @@ class Activation:
     arguments: dict[str, Any]
 
 
-def embed(model: nn.Module, blocks: nn.ModuleList, batches: Sequence[Batch], device: torch.device) -> list[Activation]:
-    """The first block's input for every batch, in float32 on `device`. Embeddings run (and stay) in float32 on the CPU."""
-    inside = {id(p) for p in blocks.parameters()}
-    for parameter in model.parameters():
-        if id(parameter) not in inside:
-            parameter.data = parameter.data.float()
+def embed(source: Streamed, batches: Sequence[Batch], device: torch.device) -> list[Activation]:
+    """The first block's input for every batch, in float32 on `device`. Embeddings run in float32 on the CPU."""
     found: list[Activation] = []
 
     def catch(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -51,27 +47,17 @@ def embed(model: nn.Module, blocks: nn.ModuleList, batches: Sequence[Batch], dev
         found.append(Activation(batch, hidden.to(device), moved))
         raise _Stop
 
-    handle = blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
+    handle = source.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        for batch in batches:
-            try:
-                model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
-            except _Stop:
-                continue
+        with source.surroundings() as model:
+            for batch in batches:
+                try:
+                    model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
+                except _Stop:
+                    continue
     finally:
         handle.remove()
     return found
-
-
-@contextmanager
-def resident(block: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """The block in float32 on the device; afterwards its weights are dropped, so memory holds one block at a time."""
-    block.to(device=device, dtype=torch.float32)
-    try:
-        yield block
-    finally:
-        for parameter in block.parameters():
-            parameter.data = torch.empty(0)
 
 
 def linear(block: nn.Module, name: str) -> nn.Linear:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.errors import BadRecord, FairgateError
-from stages.common.files import read_jsonl
+from stages.common.files import atomic_folder, read_jsonl
 from stages.common.params import read_params
 
 
@@ -22,3 +22,12 @@ def test_a_broken_parameter_file_is_named(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "params.yaml").write_bytes(content)
     with pytest.raises(FairgateError, match=r"params.yaml: not valid YAML"):
         read_params(tmp_path / "params.yaml")
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".out.a1b2c3d4").mkdir()
+    (tmp_path / ".out.a1b2c3d4" / "half").touch()
+    (tmp_path / ".other.a1b2c3d4").mkdir()
+    with atomic_folder(tmp_path / "out"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.a1b2c3d4", "out"]

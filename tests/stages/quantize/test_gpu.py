@@ -20,7 +20,7 @@ RECIPE = parse(METHODS["fair_gptq"], {"method": "fair_gptq", "bits": 4, "group_s
 
 def _quantize(device: str, base: Path, calibration: Path, out: Path) -> Quantization:
     run = Run.model_validate({"device": device, "seed": 0, "batch_tokens": 256})
-    return quantize("test", RECIPE, run, base, calibration, out)
+    return quantize("test", RECIPE, run, base, calibration, out, out.parent / "work")
 
 
 def _weight(folder: Path, module: str) -> torch.Tensor:

@@ -30,7 +30,7 @@ def _recipe(**changes: Any) -> Rtn:
 
 
 def _quantize(base: Path, data: Path, out: Path, /, **changes: Any) -> Quantization:
-    return quantize("test", _recipe(**changes), RUN, base, data, out)
+    return quantize("test", _recipe(**changes), RUN, base, data, out, out.parent / "work")
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -183,14 +183,20 @@ def test_failed_factorization_is_a_counted_status(llama: Path, calibration: Path
     assert {row.status for row in record.modules} == {Status.fallback_rtn}
 
 
-def test_interrupted_run_leaves_nothing(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_leaves_its_blocks_to_the_next_one(
+    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("stages.quantize.stage.write_record", interrupt)
     with pytest.raises(KeyboardInterrupt):
         _quantize(llama, calibration, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    monkeypatch.undo()
+    monkeypatch.setattr("stages.quantize.methods.run_block", interrupt)
+    _quantize(llama, calibration, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_group_size_that_does_not_fit_names_those_that_do(llama: Path, calibration: Path, tmp_path: Path) -> None:
@@ -245,7 +251,7 @@ def test_a_recipe_that_is_no_mapping_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said(llama: Path, calibration: Path, tmp_path: Path) -> None:
     with pytest.raises(FairgateError, match="torch sees no GPU"):
-        quantize("test", _recipe(), RUN.model_copy(update={"device": "cuda"}), llama, calibration, tmp_path / "out")
+        quantize("test", _recipe(), RUN.model_copy(update={"device": "cuda"}), llama, calibration, tmp_path / "out", tmp_path / "work")
 
 
 def test_unknown_module_set_names_the_nearest(llama: Path, calibration: Path, tmp_path: Path) -> None:

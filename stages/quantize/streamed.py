@@ -1,0 +1,101 @@
+"""A model on disk whose weights come into memory one block at a time; what stands in memory otherwise is a skeleton without data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import init_empty_weights
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from stages.common.errors import BadRecord
+from stages.quantize.architectures import Architecture
+
+
+def skeleton(base: Path) -> PreTrainedModel:
+    """The model in `base` with parameters that have a shape and no data. Buffers are computed, not stored, so they are real."""
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config).eval())
+
+
+class Streamed:
+    """The model in the folder `base`. `model` and `blocks` are skeletons outside `resident` and `surroundings`.
+
+    Raises: BadRecord where the checkpoint lacks a tensor that is needed, when it is needed.
+    """
+
+    def __init__(self, base: Path, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.model = skeleton(base)
+        blocks = self.model.get_submodule(architecture.blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        self.blocks = blocks
+        self._base = base
+        self._stored = self._names(base)
+
+    @contextmanager
+    def resident(self, index: int, device: torch.device) -> Iterator[nn.Module]:
+        """Block `index` in float32 on the device; afterwards its weights are dropped."""
+        block = self.blocks[index]
+        with self._filled(block, f"{self.architecture.blocks}.{index}.", [name for name, _ in block.named_parameters()], device):
+            yield block
+
+    @contextmanager
+    def surroundings(self) -> Iterator[nn.Module]:
+        """The model with what runs before its blocks in float32 on the CPU: all but the blocks and the output embeddings."""
+        inside = {id(parameter) for parameter in self.blocks.parameters()}
+        head: Any = self.model.get_output_embeddings()
+        inputs: Any = self.model.get_input_embeddings()
+        if head is not None and head.weight is not inputs.weight:
+            inside |= {id(parameter) for parameter in head.parameters()}
+        names = [name for name, parameter in self.model.named_parameters() if id(parameter) not in inside]
+        with self._filled(self.model, "", names, torch.device("cpu")):
+            yield self.model
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every stored tensor in its stored type, under the model's own names."""
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in {path for path, _ in self._stored.values()}}
+            for name, (path, stored) in self._stored.items():
+                yield name, files[path].get_tensor(stored)
+
+    def _names(self, base: Path) -> dict[str, tuple[Path, str]]:
+        """Model's name -> (file, stored name). A checkpoint may leave out, or carry, the prefix of the model without its head."""
+        own = set(self.model.state_dict())
+        prefix = f"{getattr(self.model, 'base_model_prefix', '')}."
+        found = {}
+        for path in sorted(base.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                for stored in file.keys():  # noqa: SIM118  (safe_open is no dict)
+                    candidates = (stored, prefix + stored, stored.removeprefix(prefix))
+                    found[next((name for name in candidates if name in own), stored)] = (path, stored)
+        return found
+
+    @contextmanager
+    def _filled(self, module: nn.Module, prefix: str, names: Iterable[str], device: torch.device) -> Iterator[None]:
+        names = list(names)
+        module.load_state_dict(dict(self._read(prefix, names, device)), strict=False, assign=True)
+        for buffer in module.buffers():
+            buffer.data = buffer.data.to(device)
+        try:
+            yield
+        finally:
+            empty = {name: module.get_parameter(name).to("meta") for name in names}
+            module.load_state_dict(empty, strict=False, assign=True)
+
+    def _read(self, prefix: str, names: list[str], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        with ExitStack() as stack:
+            files = {}
+            for name in names:
+                if prefix + name not in self._stored:
+                    raise BadRecord(f"no tensor {prefix + name}", where=str(self._base), remedy="fetch the whole model again")
+                path, stored = self._stored[prefix + name]
+                if path not in files:
+                    files[path] = stack.enter_context(safe_open(path, framework="pt"))
+                yield name, files[path].get_tensor(stored).to(device=device, dtype=torch.float32, copy=True)

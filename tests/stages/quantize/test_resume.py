@@ -1,0 +1,156 @@
+"""Kill -9 at any point loses at most one block, and what is made after it equals what an undisturbed run makes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stages.common.digests import sha256_folder
+from stages.common.errors import FairgateError
+from stages.common.params import parse
+from stages.common.records import Quantization
+from stages.quantize import methods, resume
+from stages.quantize.resume import progress
+from stages.quantize.settings import METHODS, FairGptq, Run
+from stages.quantize.stage import quantize
+from tests.tiny import make_tiny_llama
+
+LAYERS = 3
+RECIPE = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}
+
+
+def run(base: Path, calibration: Path, folder: Path, **changes: Any) -> Quantization:
+    recipe = parse(FairGptq, {**RECIPE, **changes}, where="test")
+    return quantize("test", recipe, Run(device="cpu", seed=0, batch_tokens=256), base, calibration, folder / "out", folder / "work")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_llama(tmp_path_factory.mktemp("base"), layers=LAYERS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(base, calibration, folder)
+    return sha256_folder(folder / "out")
+
+
+@pytest.fixture
+def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The blocks that are walked through, in order."""
+    found: list[int] = []
+    own = methods.run_block
+
+    def note(block: Any, index: int, *rest: Any, **more: Any) -> Any:
+        found.append(index)
+        return own(block, index, *rest, **more)
+
+    monkeypatch.setattr(methods, "run_block", note)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("save", "when", "left"),
+    [
+        (0, "before", [0, 1, 2]),  # block 0 is done, nothing of it is on the disk
+        (1, "before", [0, 1, 2]),  # its tensors are, its hidden states are not
+        (3, "middle", [1, 2]),  # half of the second hidden states is written
+        (3, "after", [2]),
+        (5, "after", []),  # every block is done, no checkpoint is
+    ],
+)
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    save: int, when: str, left: list[int], base: Path, calibration: Path, tmp_path: Path, undisturbed: str, walked: list[int]
+) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.stages.quantize.test_resume import kill_at, run\n"
+        f"kill_at({save}, {when!r})\n"
+        f"run(Path({str(base)!r}), Path({str(calibration)!r}), Path({str(tmp_path)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "out").exists()
+    run(base, calibration, tmp_path)
+    assert walked == left
+    assert sha256_folder(tmp_path / "out") == undisturbed
+    assert not (tmp_path / "work").exists()
+
+
+def kill_at(number: int, when: str) -> None:
+    """End this process by SIGKILL before, in the middle of, or after its `number`-th write of tensors."""
+    own, calls = resume._save, iter(range(100))
+
+    def save(tensors: dict[str, torch.Tensor], path: Path, **metadata: int) -> None:
+        if next(calls) != number:
+            own(tensors, path, **metadata)
+            return
+        if when == "middle":
+            path.with_name(f".{path.name}.half").write_bytes(b"{}" * 100)
+        if when == "after":
+            own(tensors, path, **metadata)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    resume._save = save
+
+
+@pytest.fixture
+def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with one finished block."""
+
+    def interrupt(*arguments: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    own = methods.run_block
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "run_block", lambda block, index, *rest, **more: (interrupt if index else own)(block, index, *rest, **more))
+        with pytest.raises(KeyboardInterrupt):
+            run(base, calibration, tmp_path)
+    yield tmp_path
+
+
+def test_progress_of_another_recipe_is_not_gone_on_with(
+    half_done: Path, base: Path, calibration: Path, tmp_path: Path, walked: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = run(base, calibration, half_done, alpha=0.1)
+    assert walked == [0, 1, 2]
+    assert "differs in recipe; it is dropped" in caplog.text
+    fresh = run(base, calibration, tmp_path / "fresh", alpha=0.1)
+    assert other.weight_digest == fresh.weight_digest
+
+
+def test_progress_on_other_data_is_not_gone_on_with(
+    half_done: Path, base: Path, calibration: Path, tmp_path: Path, walked: list[int]
+) -> None:
+    changed = shutil.copytree(calibration, tmp_path / "calibration")
+    lines = (changed / "pairs.jsonl").read_text().splitlines()
+    (changed / "pairs.jsonl").write_text("\n".join(lines[:-1]) + "\n")
+    run(base, changed, half_done)
+    assert walked == [0, 1, 2]
+
+
+def test_two_runs_of_one_recipe_do_not_share_a_folder(tmp_path: Path) -> None:
+    with progress(tmp_path / "work", {}), pytest.raises(FairgateError, match="another process quantizes by this recipe"):  # noqa: SIM117
+        with progress(tmp_path / "work", {}):
+            pass
+
+
+def test_nearest_rounding_goes_on_too(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = parse(METHODS["rtn"], {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}, where="test")
+    settings = Run(device="cpu", seed=0, batch_tokens=256)
+    whole = quantize("test", recipe, settings, base, calibration, tmp_path / "whole", tmp_path / "work")
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.quantize.stage.write_checkpoint", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            quantize("test", recipe, settings, base, calibration, tmp_path / "out", tmp_path / "work")
+    assert quantize("test", recipe, settings, base, calibration, tmp_path / "out", tmp_path / "work") == whole
