@@ -21,6 +21,15 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
+class Static:
+    """Scales fixed before the loop: scale, zero [r, groups] float32, and the group [d] (int) that each column of the loop belongs to."""
+
+    scale: Tensor
+    zero: Tensor
+    group: Tensor
+
+
+@dataclass(frozen=True)
 class Rounded:
     """A matrix on its grid.
 
@@ -54,15 +63,16 @@ def round_nearest(W: Tensor, grid: Grid) -> Rounded:
     return Rounded(codes.view(r, d).to(torch.uint8), scale.view(shape), zero.view(shape), W.new_zeros(r))
 
 
-def round_columns(W1: Tensor, U: Tensor, grid: Grid) -> Rounded:
+def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
     """GPTQ: round W1 column by column, spreading each error over the columns not yet rounded.
 
     Args:
         W1: [r, d] float32, the target (already shifted). Not modified.
         U: [d, d] float32, upper triangular with U^T U = A^-1.
-        grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights.
+        grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights,
+            unless `static` gives it; then the columns may come in any order.
     Returns:
-        Rounded; `loss` sums to tr (Q - W1) A (Q - W1)^T exactly.
+        Rounded, with codes in the order of W1's columns and scales by group; `loss` sums to tr (Q - W1) A (Q - W1)^T exactly.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1.
     """
@@ -70,8 +80,9 @@ def round_columns(W1: Tensor, U: Tensor, grid: Grid) -> Rounded:
     width = grid.width(d)
     rest = W1.T.contiguous().clone()  # [d, r]: a column of W is contiguous here
     codes = torch.empty(d, r, dtype=torch.uint8, device=W1.device)
-    scale = W1.new_empty(r, d // width)
-    zero = torch.empty_like(scale)
+    scale = W1.new_empty(d // width, r) if static is None else static.scale.T.contiguous()
+    zero = torch.empty_like(scale) if static is None else static.zero.T.contiguous()
+    groups = [j // width for j in range(d)] if static is None else static.group.tolist()
     loss = W1.new_zeros(r)
     for start in range(0, d, BLOCK):
         stop = min(start + BLOCK, d)
@@ -80,12 +91,11 @@ def round_columns(W1: Tensor, U: Tensor, grid: Grid) -> Rounded:
         u = U[start:stop, start:stop]
         diagonal = u.diagonal().tolist()
         for j in range(stop - start):
-            group, inside = divmod(start + j, width)
-            if inside == 0:
+            group = groups[start + j]
+            if static is None and (start + j) % width == 0:
                 # Groups wider than a block begin at a block's first column, so everything right of it is up to date.
-                scale[:, group], zero[:, group] = grid.fit(rest[start + j : start + j + width].T)
-                s, z = scale[:, group].contiguous(), zero[:, group].contiguous()
-            w = block[j]
+                scale[group], zero[group] = grid.fit(rest[start + j : start + j + width].T)
+            s, z, w = scale[group], zero[group], block[j]
             code = grid.codes(w, s, z)
             codes[start + j] = code.to(torch.uint8)
             error = (w - s * (code - z)) / diagonal[j]
@@ -93,4 +103,4 @@ def round_columns(W1: Tensor, U: Tensor, grid: Grid) -> Rounded:
             block[j + 1 :].addr_(u[j, j + 1 :], error, alpha=-1)
         loss += errors.square().sum(0)
         rest[stop:].addmm_(U[start:stop, stop:].T, errors, alpha=-1)
-    return Rounded(codes.T.contiguous(), scale, zero, loss)
+    return Rounded(codes.T.contiguous(), scale.T.contiguous(), zero.T.contiguous(), loss)

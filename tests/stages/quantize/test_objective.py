@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.quantize.columns import round_columns, round_nearest
+from stages.quantize.columns import Static, round_columns, round_nearest
 from stages.quantize.grid import Grid
 from stages.quantize.objective import Mode, NotFinite, NotPositiveDefinite, factorize, objective, shift, solve, top_eigenvalue
 from tests.stages.quantize import reference
@@ -66,6 +66,16 @@ def test_blocks_wider_than_the_lazy_update_match_the_reference() -> None:
     fast = round_columns(W.float(), factorize(H.float(), 0.01).U, Grid(4, 32, True)).Q.double()
     slow = reference.gptq(W, reference.damp(H, 0.01), Grid(4, 32, True))
     assert (fast - slow).abs().gt(1e-4).float().mean() < 0.02
+
+
+def test_fixed_scales_are_used_as_they_are_by_the_group_of_each_column() -> None:
+    W, H, _ = _problem()
+    W1, U = W.float(), factorize(H.float(), 0.01).U
+    current = round_columns(W1, U, GRID)
+    again = round_columns(W1, U, GRID, Static(current.scale, current.zero, torch.arange(32) // 16))
+    assert torch.equal(again.codes, current.codes)
+    swapped = round_columns(W1, U, GRID, Static(current.scale, current.zero, 1 - torch.arange(32) // 16))
+    assert not torch.equal(swapped.codes, current.codes)
 
 
 def test_loss_is_the_objective_around_the_target() -> None:
