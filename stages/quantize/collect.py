@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import FairgateError
+from stages.quantize.products import add_gram
 from stages.quantize.tokens import Batch
 
 
@@ -52,28 +53,27 @@ class Sums:
 
     def add(self, X: Tensor, batch: Batch) -> None:
         """Add one batch. X: [rows, L, d] (or [rows * L, d]), the layer's input for every token slot of the batch."""
-        X = X.reshape(-1, self.d).float()
-        valid = X[batch.counts.reshape(-1).to(X.device)]
+        X = X.reshape(-1, self.d)
+        valid = X if batch.whole else X[batch.counts.reshape(-1)]
         if batch.M is None:
-            self.G_text = _plus_gram(self.G_text, valid)
+            self.G_text = add_gram(self.G_text, valid)
             self.text_tokens += len(valid)
             return
-        self.G_pair = _plus_gram(self.G_pair, valid)
+        self.G_pair = add_gram(self.G_pair, valid)
         self.pair_tokens += len(valid)
         self.sentences += batch.sentences
         self.pairs += batch.pairs
         if not self.with_C:
             return
-        D = torch.sparse.mm(batch.M.to(X.device), X)
+        D = torch.sparse.mm(batch.M, X.float())
         if self.n_groups == 0:
-            self.C = _plus_gram(self.C, D)
+            self.C = add_gram(self.C, D)
             return
         assert batch.groups is not None
         if self.S is None or self.n_group is None:
-            self.S, self.n_group = X.new_zeros(self.n_groups, self.d), X.new_zeros(self.n_groups)
-        groups = batch.groups.to(X.device)
-        self.S.index_add_(0, groups, D)
-        self.n_group += torch.bincount(groups, minlength=self.n_groups)
+            self.S, self.n_group = D.new_zeros(self.n_groups, self.d), D.new_zeros(self.n_groups)
+        self.S.index_add_(0, batch.groups, D)
+        self.n_group += torch.bincount(batch.groups, minlength=self.n_groups)
 
     def finish(self, text_share: float | None) -> Statistics:
         """H and C.
@@ -102,11 +102,6 @@ class Sums:
             weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]
             C = weighted.T @ weighted
         return Statistics(H, C, self.pairs, w)
-
-
-def _plus_gram(total: Tensor | None, X: Tensor) -> Tensor:
-    """total + X^T X, in place where there is a total."""
-    return X.T @ X if total is None else total.addmm_(X.T, X)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from stages.quantize.products import product
+
 
 def by_input(Q: Tensor, C: Tensor) -> Tensor:
     """f_j = q_j . (Q C)_j, the contribution of input channel j: Q [r, d], C [d, d] -> [d], signed, sums to tr (Q C Q^T)."""
-    return (Q * (Q @ C)).sum(0)
+    return (Q * product(Q, C)).sum(0)
 
 
 def by_output(Q: Tensor, C: Tensor) -> Tensor:
     """g_i = Q_i C Q_i^T, the contribution of output channel i: Q [r, d], C [d, d] -> [r], not negative, sums to tr (Q C Q^T)."""
-    return (Q * (Q @ C)).sum(1)
+    return (Q * product(Q, C)).sum(1)

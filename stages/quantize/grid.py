@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_TINY = 2.0**-24  # the smallest float16; a scale below it would be stored as zero
+TINY = 2.0**-24  # the smallest float16; a scale below it would be stored as zero
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Grid:
             zero = torch.full_like(scale, 2.0 ** (self.bits - 1))
         else:
             scale = (high - low) / self.top
-            zero = torch.round(-low / scale.clamp(min=_TINY)).clamp(1, self.top)
+            zero = torch.round(-low / scale.clamp(min=TINY)).clamp(1, self.top)
             # A group without negative weights got zero = 1 above and has one step less to reach its maximum.
             scale = torch.maximum(scale, torch.where(zero <= 1, high / (self.top - 1), scale))
-        scale = torch.where(scale > 0, scale.clamp(min=_TINY), torch.ones_like(scale))
+        scale = torch.where(scale > 0, scale.clamp(min=TINY), torch.ones_like(scale))
         return scale.half().float(), zero
 
     def codes(self, W: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

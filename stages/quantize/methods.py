@@ -25,7 +25,7 @@ from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_bloc
 
 @dataclass(frozen=True)
 class QuantizedModule:
-    """One quantized linear module, on the CPU, and its row of `quantization.json`."""
+    """One quantized linear module and its row of `quantization.json`."""
 
     rounded: Rounded
     row: ModuleRow
@@ -79,21 +79,23 @@ def gptq(
     recipe: Gptq,
     calibration: Calibration,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     start: int = 0,
     hidden: Sequence[Tensor] | None = None,
 ) -> Iterator[Block]:
     """GPTQ, or Fair-GPTQ if the recipe says so, block by block.
 
     Args:
+        dtype: in which the blocks compute; sums, factors and rounding are float32.
         start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
     """
     architecture = source.architecture
-    debias = _debias(source, recipe, calibration, device)
-    activations = embed(source, calibration.batches, device)
+    debias = _debias(source, recipe, calibration, device, dtype)
+    activations = embed(source, calibration.batches, device, dtype)
     _advance(activations, hidden or [])
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        with source.resident(index, device) as block:
+        with source.resident(index, device, dtype) as block:
             solve_group = _solver(architecture, recipe, debias, done)
             outputs = run_block(
                 block,
@@ -122,7 +124,7 @@ def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
     return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)
 
 
-def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: torch.device) -> Debias | None:
+def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> Debias | None:
     """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
     if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
         return None
@@ -135,13 +137,13 @@ def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: to
     )
     if recipe.rho is None or recipe.rho_scope == "module":
         return debias
-    traces = trace_sums(source, debias, calibration, device, recipe.text_share)
+    traces = trace_sums(source, debias, calibration, device, dtype, recipe.text_share)
     return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
 
 
 @torch.no_grad()
 def trace_sums(
-    source: Streamed, debias: Debias, calibration: Calibration, device: torch.device, text_share: float | None
+    source: Streamed, debias: Debias, calibration: Calibration, device: torch.device, dtype: torch.dtype, text_share: float | None
 ) -> tuple[float, float]:
     """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
     totals = [0.0, 0.0]
@@ -152,9 +154,9 @@ def trace_sums(
             totals[0] += count * float(statistics.H.trace())
             totals[1] += count * float(statistics.C.trace())
 
-    activations = embed(source, calibration.batches, device)
+    activations = embed(source, calibration.batches, device, dtype)
     for index in range(len(source.blocks)):
-        with source.resident(index, device) as block:
+        with source.resident(index, device, dtype) as block:
             sums = _sums(debias, calibration, index, device)
             outputs = run_block(block, index, source.architecture.groups, activations, sums, text_share, add, sequential=False)
         _advance(activations, outputs)
@@ -185,7 +187,7 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
             if not names:
                 continue
             modules = [linear(block, name) for name in names]
-            W = torch.cat([module.weight for module in modules])
+            W = torch.cat([module.weight.float() for module in modules])
             try:
                 solved = solve(W, statistics.H, matrix, recipe.grid, mode, recipe.damping)
             except FairgateError as error:
@@ -201,8 +203,8 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
                 part = slice(start, stop)
                 penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
                 row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
-                done.append(QuantizedModule(_cpu(rounded), row))
-                module.weight.data = rounded.Q
+                done.append(QuantizedModule(rounded, row))
+                module.weight.data = rounded.Q.to(module.weight.dtype)
                 start = stop
 
     return solve_group
@@ -219,10 +221,6 @@ def _status(solved: Solved, damping: float) -> Status:
     if solved.fallback:
         return Status.fallback_rtn
     return Status.damped if solved.damping is not None and solved.damping > damping else Status.ok
-
-
-def _cpu(rounded: Rounded) -> Rounded:
-    return Rounded(rounded.codes.cpu(), rounded.scale.cpu(), rounded.zero.cpu(), rounded.loss.cpu())
 
 
 def _row(

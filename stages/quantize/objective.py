@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import FairgateError
-from stages.quantize.columns import Rounded, round_columns, round_nearest
+from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.grid import Grid
+from stages.quantize.kernels import round_columns
+from stages.quantize.products import product
 
 DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
 DAMPING_STEPS = 40
@@ -99,7 +101,7 @@ def factorize(A: Tensor, damping: float) -> Factor:
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
     """W - W B A^-1 with A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
-    return W - ((W @ B) @ U.T) @ U
+    return W - product(product(product(W, B), U.T), U)
 
 
 def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
@@ -113,9 +115,13 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 20) -> f
     generator = torch.Generator().manual_seed(0)
     V = torch.randn(B.shape[0], min(vectors, B.shape[0]), generator=generator).to(B)
     for _ in range(steps):
-        V = torch.linalg.qr(V)[0]
-        W = U @ (B @ (U.T @ V))
-        V, projected = W, V.T @ W
+        # Nearly orthogonal is enough on the way, and a factor of 8 x 8 costs a GPU far less than a QR of the long matrix.
+        W = V.T @ V
+        W.diagonal().add_((1e-5 * W.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
+        L = torch.linalg.cholesky_ex(W)[0]
+        V = U @ (B @ (U.T @ torch.linalg.solve_triangular(L, V.T, upper=False).T))
+    V = torch.linalg.qr(V)[0]
+    projected = V.T @ (U @ (B @ (U.T @ V)))
     return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
 
 

@@ -22,6 +22,7 @@ class Run(Section):
     device: Literal["auto", "cpu", "cuda"]
     seed: int
     batch_tokens: int = Field(gt=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class Rtn(Section):

@@ -44,7 +44,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         start, hidden = done.resume()
-        for block in _blocks(source, recipe, data, device, start, hidden):
+        for block in _blocks(source, recipe, data, device, pick_dtype(run.dtype, device), start, hidden):
             tensors = {
                 f"{module.row.name}.{part}": tensor for module in block.modules for part, tensor in packed(module.rounded, recipe).items()
             }
@@ -86,9 +86,16 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
 
 
-def _blocks(source: Streamed, recipe: Rtn, data: Calibration, device: torch.device, start: int, hidden: list[Tensor]) -> Iterator[Block]:
+def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU, for its tensor cores, and float32 elsewhere."""
+    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda") else torch.float32
+
+
+def _blocks(
+    source: Streamed, recipe: Rtn, data: Calibration, device: torch.device, dtype: torch.dtype, start: int, hidden: list[Tensor]
+) -> Iterator[Block]:
     if isinstance(recipe, Gptq):
-        return gptq(source, recipe, data, device, start, hidden)
+        return gptq(source, recipe, data, device, dtype, start, hidden)
     return rtn(source, recipe, start)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -38,24 +39,33 @@ class Streamed:
         self.blocks = blocks
         self._base = base
         self._stored = self._names(base)
+        self._reader = ThreadPoolExecutor(1, "weights")
+        self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
 
     @contextmanager
-    def resident(self, index: int, device: torch.device) -> Iterator[nn.Module]:
-        """Block `index` in float32 on the device; afterwards its weights are dropped."""
-        block = self.blocks[index]
-        with self._filled(block, f"{self.architecture.blocks}.{index}.", [name for name, _ in block.named_parameters()], device):
-            yield block
+    def resident(self, index: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
+        """Block `index` on the device; afterwards its weights are dropped. A GPU gets the next block's while it works on this one."""
+        ahead = self._ahead.pop(index, None)
+        tensors = ahead.result() if ahead else self._block(index, device, dtype)
+        if device.type == "cuda":
+            for tensor in tensors.values():
+                tensor.record_stream(torch.cuda.current_stream(device))
+            if index + 1 < len(self.blocks):
+                self._ahead = {index + 1: self._reader.submit(self._block, index + 1, device, dtype)}
+        with _filled(self.blocks[index], tensors, device):
+            del tensors
+            yield self.blocks[index]
 
     @contextmanager
-    def surroundings(self) -> Iterator[nn.Module]:
-        """The model with what runs before its blocks in float32 on the CPU: all but the blocks and the output embeddings."""
+    def surroundings(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
+        """The model with what runs before its blocks on the device: all but the blocks and the output embeddings."""
         inside = {id(parameter) for parameter in self.blocks.parameters()}
         head: Any = self.model.get_output_embeddings()
         inputs: Any = self.model.get_input_embeddings()
         if head is not None and head.weight is not inputs.weight:
             inside |= {id(parameter) for parameter in head.parameters()}
         names = [name for name, parameter in self.model.named_parameters() if id(parameter) not in inside]
-        with self._filled(self.model, "", names, torch.device("cpu")):
+        with _filled(self.model, self._read("", names, device, dtype), device):
             yield self.model
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -77,19 +87,18 @@ class Streamed:
                     found[next((name for name in candidates if name in own), stored)] = (path, stored)
         return found
 
-    @contextmanager
-    def _filled(self, module: nn.Module, prefix: str, names: Iterable[str], device: torch.device) -> Iterator[None]:
-        names = list(names)
-        module.load_state_dict(dict(self._read(prefix, names, device)), strict=False, assign=True)
-        for buffer in module.buffers():
-            buffer.data = buffer.data.to(device)
-        try:
-            yield
-        finally:
-            empty = {name: module.get_parameter(name).to("meta") for name in names}
-            module.load_state_dict(empty, strict=False, assign=True)
+    def _block(self, index: int, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        prefix = f"{self.architecture.blocks}.{index}."
+        names = [name for name, _ in self.blocks[index].named_parameters()]
+        if device.type != "cuda":
+            return self._read(prefix, names, device, dtype)
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            tensors = self._read(prefix, names, device, dtype)
+            torch.cuda.current_stream(device).synchronize()
+        return tensors
 
-    def _read(self, prefix: str, names: list[str], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    def _read(self, prefix: str, names: list[str], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        found = {}
         with ExitStack() as stack:
             files = {}
             for name in names:
@@ -98,4 +107,19 @@ class Streamed:
                 path, stored = self._stored[prefix + name]
                 if path not in files:
                     files[path] = stack.enter_context(safe_open(path, framework="pt"))
-                yield name, files[path].get_tensor(stored).to(device=device, dtype=torch.float32, copy=True)
+                found[name] = files[path].get_tensor(stored).to(device).to(dtype, copy=device.type == "cpu")
+        return found
+
+
+@contextmanager
+def _filled(module: nn.Module, tensors: dict[str, Tensor], device: torch.device) -> Iterator[None]:
+    """The skeleton with data in it, and its buffers on the device; a skeleton again afterwards."""
+    names = list(tensors)
+    module.load_state_dict(tensors, strict=False, assign=True)
+    for buffer in module.buffers():
+        buffer.data = buffer.data.to(device)
+    try:
+        yield
+    finally:
+        empty = {name: module.get_parameter(name).to("meta") for name in names}
+        module.load_state_dict(empty, strict=False, assign=True)

@@ -7,9 +7,10 @@ The alignment is data, not shape: M holds one row per difference over the flatte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,6 +67,16 @@ class Batch:
     M: Tensor | None = None
     groups: Tensor | None = None
     pairs: int = 0
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every token slot enters H."""
+        return bool(self.counts.all())
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on the device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 def start_token(tokenizer: Tokenizer) -> int | None:

@@ -17,7 +17,6 @@ from typing import Any
 import greenlet
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from stages.quantize.collect import Statistics, Sums
 from stages.quantize.streamed import Streamed
@@ -37,20 +36,19 @@ class Activation:
     arguments: dict[str, Any]
 
 
-def embed(source: Streamed, batches: Sequence[Batch], device: torch.device) -> list[Activation]:
-    """The first block's input for every batch, in float32 on `device`. Embeddings run in float32 on the CPU."""
+def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[Activation]:
+    """The first block's input for every batch, on `device`."""
     found: list[Activation] = []
 
     def catch(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs.pop("hidden_states")
-        moved = tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, kwargs)
-        found.append(Activation(batch, hidden.to(device), moved))
+        found.append(Activation(batch, hidden, kwargs))
         raise _Stop
 
     handle = source.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        with source.surroundings() as model:
-            for batch in batches:
+        with source.surroundings(device, dtype) as model:
+            for batch in (batch.to(device) for batch in batches):
                 try:
                     model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
                 except _Stop:

@@ -25,7 +25,7 @@ def resident(source: Streamed) -> list[str]:
 def test_memory_holds_one_block_at_a_time(llama: Path) -> None:
     source = Streamed(llama, LLAMA)
     assert resident(source) == []
-    with source.surroundings():
+    with source.surroundings(CPU):
         assert resident(source) == ["model.embed_tokens.weight", "model.norm.weight"]
     with source.resident(1, CPU) as block:
         assert {name.split(".")[2] for name in resident(source)} == {"1"}
