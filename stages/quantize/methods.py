@@ -51,6 +51,18 @@ class Debias:
 
 
 @dataclass(frozen=True)
+class Compute:
+    """Where and how the blocks run. dtype: of their forward passes; sums, factors and rounding are float32.
+
+    low_memory: hidden states stay on the CPU and each batch runs the block anew for every group, instead of waiting inside it.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    low_memory: bool = False
+
+
+@dataclass(frozen=True)
 class Block:
     """A quantized block: its number, its modules, and every batch's hidden state after it (none where no data are used)."""
 
@@ -75,40 +87,82 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
 
 @torch.no_grad()
 def gptq(
-    source: Streamed,
-    recipe: Gptq,
-    calibration: Calibration,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    start: int = 0,
-    hidden: Sequence[Tensor] | None = None,
+    source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute, start: int = 0, hidden: Sequence[Tensor] | None = None
 ) -> Iterator[Block]:
     """GPTQ, or Fair-GPTQ if the recipe says so, block by block.
 
     Args:
-        dtype: in which the blocks compute; sums, factors and rounding are float32.
         start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
     """
-    architecture = source.architecture
-    debias = _debias(source, recipe, calibration, device, dtype)
-    activations = embed(source, calibration.batches, device, dtype)
+    debias = _debias(source, recipe, calibration, compute)
+    activations = _embed(source, calibration, compute)
     _advance(activations, hidden or [])
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        with source.resident(index, device, dtype) as block:
-            solve_group = _solver(architecture, recipe, debias, done)
-            outputs = run_block(
-                block,
-                index,
-                architecture.groups,
-                activations,
-                _sums(debias, calibration, index, device),
-                recipe.text_share,
-                solve_group,
-                sequential=recipe.collection == "sequential",
-            )
+        solve_group = _solver(source.architecture, recipe, debias, done)
+        sums = _sums([debias], calibration, index, compute.device)
+        outputs = _run(source, index, activations, sums, recipe, solve_group, compute)
         _advance(activations, outputs)
         yield Block(index, done, outputs)
+
+
+@torch.no_grad()
+def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, compute: Compute) -> Iterator[list[Block]]:
+    """Several recipes from one pass over the calibration data: per block, the result of each, equal to that of `gptq` alone.
+
+    They may differ in strength, mode, modules, blocks, damping and grid. Inputs come from the unquantized model, so that they are the same
+    for all. Raises: FairgateError where a recipe collects sequentially, or they differ in what is collected.
+    """
+    collected = {(recipe.collection, recipe.calibration, recipe.text_share, getattr(recipe, "alignment", None)) for recipe in recipes}
+    if len(collected) != 1 or recipes[0].collection != "parallel":
+        remedy = "give all of them `collection: parallel` and the same calibration, text_share and alignment"
+        raise FairgateError("these recipes cannot share one pass over the data", where="recipes", remedy=remedy)
+    debiases = [_debias(source, recipe, calibration, compute) for recipe in recipes]
+    activations = _embed(source, calibration, compute)
+    for index in _progress(source, "sweep", 0):
+        done: list[list[QuantizedModule]] = [[] for _ in recipes]
+        solvers = [_solver(source.architecture, *each) for each in zip(recipes, debiases, done, strict=True)]
+
+        def solve_all(
+            index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
+        ) -> None:
+            for solve_group in solvers:
+                solve_group(index, group, block, statistics)
+
+        outputs = _run(source, index, activations, _sums(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
+        _advance(activations, outputs)
+        yield [Block(index, modules, outputs) for modules in done]
+
+
+def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list[Activation]:
+    activations = embed(source, calibration.batches, compute.device, compute.dtype)
+    if compute.low_memory:
+        for activation in activations:
+            activation.hidden = activation.hidden.cpu()
+    return activations
+
+
+def _run(
+    source: Streamed,
+    index: int,
+    activations: Sequence[Activation],
+    sums: Callable[[list[str], int], Sums],
+    recipe: Gptq,
+    solve_group: SolveGroup,
+    compute: Compute,
+) -> list[Tensor]:
+    with source.resident(index, compute.device, compute.dtype) as block:
+        return run_block(
+            block,
+            index,
+            source.architecture.groups,
+            activations,
+            sums,
+            recipe.text_share,
+            solve_group,
+            sequential=recipe.collection == "sequential",
+            replay=compute.low_memory,
+        )
 
 
 def _advance(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
@@ -124,7 +178,7 @@ def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
     return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)
 
 
-def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> Debias | None:
+def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute) -> Debias | None:
     """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
     if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
         return None
@@ -137,14 +191,12 @@ def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, device: to
     )
     if recipe.rho is None or recipe.rho_scope == "module":
         return debias
-    traces = trace_sums(source, debias, calibration, device, dtype, recipe.text_share)
+    traces = trace_sums(source, debias, calibration, compute, recipe)
     return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
 
 
 @torch.no_grad()
-def trace_sums(
-    source: Streamed, debias: Debias, calibration: Calibration, device: torch.device, dtype: torch.dtype, text_share: float | None
-) -> tuple[float, float]:
+def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compute: Compute, recipe: Gptq) -> tuple[float, float]:
     """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
     totals = [0.0, 0.0]
 
@@ -154,23 +206,25 @@ def trace_sums(
             totals[0] += count * float(statistics.H.trace())
             totals[1] += count * float(statistics.C.trace())
 
-    activations = embed(source, calibration.batches, device, dtype)
+    activations = _embed(source, calibration, compute)
+    unquantized = recipe.model_copy(update={"collection": "parallel"})
     for index in range(len(source.blocks)):
-        with source.resident(index, device, dtype) as block:
-            sums = _sums(debias, calibration, index, device)
-            outputs = run_block(block, index, source.architecture.groups, activations, sums, text_share, add, sequential=False)
-        _advance(activations, outputs)
+        sums = _sums([debias], calibration, index, compute.device)
+        _advance(activations, _run(source, index, activations, sums, unquantized, add, compute))
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
     return totals[0], totals[1]
 
 
-def _sums(debias: Debias | None, calibration: Calibration, index: int, device: torch.device) -> Callable[[list[str], int], Sums]:
+def _sums(
+    debiases: Sequence[Debias | None], calibration: Calibration, index: int, device: torch.device
+) -> Callable[[list[str], int], Sums]:
     """Makes empty sums for a group with d inputs; C is kept only where a debiased module reads it."""
-    n_groups = calibration.n_groups if debias is not None and debias.group_mean else 0
+    active = [debias for debias in debiases if debias is not None]
+    n_groups = calibration.n_groups if any(debias.group_mean for debias in active) else 0
 
     def make(group: list[str], d: int) -> Sums:
-        with_C = debias is not None and index in debias.blocks and not debias.modules.isdisjoint(group)
+        with_C = any(index in debias.blocks and not debias.modules.isdisjoint(group) for debias in active)
         return Sums(d, device, with_C, n_groups)
 
     return make
@@ -204,7 +258,8 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
                 penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
                 row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
                 done.append(QuantizedModule(rounded, row))
-                module.weight.data = rounded.Q.to(module.weight.dtype)
+                if recipe.collection == "sequential":
+                    module.weight.data = rounded.Q.to(module.weight.dtype)
                 start = stop
 
     return solve_group

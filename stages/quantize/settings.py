@@ -22,7 +22,8 @@ class Run(Section):
     device: Literal["auto", "cpu", "cuda"]
     seed: int
     batch_tokens: int = Field(gt=0)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 on a GPU
+    low_memory: bool = False
 
 
 class Rtn(Section):

@@ -19,7 +19,7 @@ from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
-from stages.quantize.methods import Block, Calibration, gptq, rtn, select
+from stages.quantize.methods import Block, Calibration, Compute, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import progress
 from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
@@ -43,8 +43,9 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
+        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory)
         start, hidden = done.resume()
-        for block in _blocks(source, recipe, data, device, pick_dtype(run.dtype, device), start, hidden):
+        for block in _blocks(source, recipe, data, compute, start, hidden):
             tensors = {
                 f"{module.row.name}.{part}": tensor for module in block.modules for part, tensor in packed(module.rounded, recipe).items()
             }
@@ -91,11 +92,9 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda") else torch.float32
 
 
-def _blocks(
-    source: Streamed, recipe: Rtn, data: Calibration, device: torch.device, dtype: torch.dtype, start: int, hidden: list[Tensor]
-) -> Iterator[Block]:
+def _blocks(source: Streamed, recipe: Rtn, data: Calibration, compute: Compute, start: int, hidden: list[Tensor]) -> Iterator[Block]:
     if isinstance(recipe, Gptq):
-        return gptq(source, recipe, data, device, dtype, start, hidden)
+        return gptq(source, recipe, data, compute, start, hidden)
     return rtn(source, recipe, start)
 
 

@@ -9,7 +9,7 @@ embed ──> block 0 ──> block 1 ──> ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,8 +66,8 @@ def linear(block: nn.Module, name: str) -> nn.Linear:
 
 
 def forward(block: nn.Module, activation: Activation) -> Tensor:
-    """The block's output [rows, L, d]."""
-    out = block(activation.hidden, **activation.arguments)
+    """The block's output [rows, L, d], on the batch's device wherever its input is kept."""
+    out = block(activation.hidden.to(activation.batch.ids.device), **activation.arguments)
     return out if isinstance(out, Tensor) else out[0]
 
 
@@ -84,6 +84,7 @@ def run_block(
     solve: SolveGroup,
     *,
     sequential: bool,
+    replay: bool = False,
 ) -> list[Tensor]:
     """Quantize one block in one forward pass over all batches; returns its outputs.
 
@@ -94,28 +95,54 @@ def run_block(
     Args:
         groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
         solve: quantizes a group in place from its Statistics.
+        replay: no batch waits; each runs the block from its start for every group. More passes, the memory of one batch, the same result.
     """
 
     def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         greenlet.getcurrent().parent.switch(args[0])
 
     handles = [linear(block, group[0]).register_forward_pre_hook(pause) for group in groups]
-    runners = [greenlet.greenlet(partial(forward, block, activation)) for activation in activations]
+    reach = _replayed(block, activations) if replay else _staged(block, activations)
     waiting: list[tuple[list[str], Statistics]] = []
     try:
-        for group in groups:
+        for number, group in enumerate(groups):
             total = sums(group, linear(block, group[0]).in_features)
-            for runner, activation in zip(runners, activations, strict=True):
-                total.add(runner.switch(), activation.batch)
+            for X, activation in zip(reach(number), activations, strict=True):
+                total.add(X, activation.batch)
             statistics = total.finish(text_share)
+            del total, X
             if sequential:
                 solve(index, group, block, statistics)
             else:
                 waiting.append((group, statistics))
-        outputs = [runner.switch() for runner in runners]
+        outputs = [out.to(activation.hidden.device) for out, activation in zip(reach(len(groups)), activations, strict=True)]
     finally:
         for handle in handles:
             handle.remove()
     for group, statistics in waiting:
         solve(index, group, block, statistics)
     return outputs
+
+
+Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
+
+
+def _staged(block: nn.Module, activations: Sequence[Activation]) -> Reach:
+    """All batches go on from where they wait."""
+    runners = [greenlet.greenlet(partial(forward, block, activation)) for activation in activations]
+    return lambda number: (runner.switch() for runner in runners)
+
+
+def _replayed(block: nn.Module, activations: Sequence[Activation]) -> Reach:
+    """Every batch alone from the start of the block, and dropped where it was wanted."""
+
+    def reach(number: int) -> Iterator[Tensor]:
+        for activation in activations:
+            runner = greenlet.greenlet(partial(forward, block, activation))
+            for _ in range(number):
+                runner.switch()
+            yield runner.switch()
+            if not runner.dead:
+                runner.throw()
+
+    return reach

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.common.errors import FairgateError
 from stages.common.params import parse
 from stages.common.records import Pair, Text, read_records
 from stages.quantize.architectures import architecture_of
-from stages.quantize.collect import Statistics, Strength, Sums
-from stages.quantize.methods import Calibration, gptq
-from stages.quantize.objective import Mode, solve
+from stages.quantize.collect import Statistics, Sums
+from stages.quantize.methods import Block, Calibration, Compute, gptq, sweep
 from stages.quantize.settings import FairGptq
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, text_batches
@@ -93,27 +93,35 @@ def _inputs(block: nn.Module, name: str, activations: list[Activation]) -> list[
     return found
 
 
-@torch.no_grad()
-def test_sweep_from_one_parallel_pass_equals_separate_parallel_runs(model: Any, source: Streamed, data: Calibration) -> None:
-    stored: dict[tuple[int, str], Statistics] = {}
+PARALLEL = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "collection": "parallel"}
 
-    def keep(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
-        stored[index, group[0]] = statistics
 
-    weights = {(i, name): linear(block, name).weight.clone() for i, block in enumerate(model.model.layers) for name in LLAMA.modules}
-    activations = embed(source, data.batches, CPU)
-    for index, block in enumerate(model.model.layers):
-        outputs = run_block(block, index, LLAMA.groups, activations, _sums, None, keep, sequential=False)
-        for activation, hidden in zip(activations, outputs, strict=True):
-            activation.hidden = hidden
+def _codes(block: Block) -> dict[str, Tensor]:
+    return {module.row.name: module.rounded.codes for module in block.modules}
 
-    settings = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "collection": "parallel"}
-    for alpha in (0.1, 0.7):
-        recipe = parse(FairGptq, {**settings, "alpha": alpha}, where="test")
-        separate = {module.row.name: module.rounded.codes for block in gptq(source, recipe, data, CPU) for module in block.modules}
-        for (index, first), statistics in stored.items():
-            group = next(group for group in LLAMA.groups if group[0] == first)
-            W = torch.cat([weights[index, name] for name in group])
-            swept = solve(W, statistics.H, Strength(alpha=alpha).matrix(statistics), recipe.grid, Mode.exact, recipe.damping).rounded.codes
-            expected = torch.cat([separate[f"model.layers.{index}.{name}"] for name in group])
-            assert torch.equal(swept, expected)
+
+def test_sweep_from_one_parallel_pass_equals_separate_parallel_runs(source: Streamed, data: Calibration) -> None:
+    recipes = [parse(FairGptq, {**PARALLEL, **changes}, where="test") for changes in ({"alpha": 0.1}, {"alpha": 0.7, "modules": "out"})]
+    swept = list(sweep(source, recipes, data, Compute(CPU)))
+    for number, recipe in enumerate(recipes):
+        for blocks, alone in zip(swept, gptq(source, recipe, data, Compute(CPU)), strict=True):
+            ours, theirs = _codes(blocks[number]), _codes(alone)
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+            assert [module.row for module in blocks[number].modules] == [module.row for module in alone.modules]
+
+
+def test_sweep_refuses_recipes_that_need_other_inputs(source: Streamed, data: Calibration) -> None:
+    sequential = parse(FairGptq, {**PARALLEL, "alpha": 0.1, "collection": "sequential"}, where="test")
+    with pytest.raises(FairgateError, match="cannot share one pass"):
+        next(sweep(source, [sequential, sequential], data, Compute(CPU)))
+
+
+@pytest.mark.parametrize("collection", ["sequential", "parallel"])
+def test_low_memory_changes_nothing(collection: str, source: Streamed, data: Calibration) -> None:
+    recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": collection}, where="test")
+    fast = list(gptq(source, recipe, data, Compute(CPU)))
+    low = list(gptq(source, recipe, data, Compute(CPU, low_memory=True)))
+    for ours, theirs in zip(low, fast, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.hidden, theirs.hidden, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(_codes(ours).values(), _codes(theirs).values(), strict=True))
