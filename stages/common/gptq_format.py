@@ -1,13 +1,18 @@
-"""The GPTQ v1 checkpoint layout of one linear layer: pack codes into int32 words, and read them back.
+"""The GPTQ checkpoint layout of one linear layer: pack codes into int32 words, and read them back.
 
 Codes form one little-endian bit stream down the input dimension: 32 codes of `bits` bits fill `bits` words, so a 3-bit
-code may cross a word. Zero points lie the same way along the output dimension, each stored minus one (that is what makes it v1).
+code may cross a word. Zero points lie the same way along the output dimension, in v1 (`gptq`) each stored minus one, in v2
+(`gptq_v2`) as they are.
 
     qweight [d * bits / 32, r] int32     scales [groups, r] float16
     qzeros  [groups, r * bits / 32] int32     g_idx [d] int32, the group of each input column
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,22 +21,42 @@ from stages.common.errors import FairgateError
 
 BITS = (2, 3, 4, 8)
 NAMES = ("qweight", "qzeros", "scales", "g_idx")
+LOWEST_ZERO = {"gptq": 1, "gptq_v2": 0}  # by format: the zero point that is stored as 0
 _WORD = 32
 
 
-def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int) -> dict[str, Tensor]:
+def bits_of(module: str, bits: int, dynamic: Mapping[str, Mapping[str, Any]] | None) -> int:
+    """Bits of a module by its full name: `bits`, or what the first pattern of `dynamic` that matches from the name's start says.
+
+    `dynamic` is that of gptqmodel's quantization_config: `+:regex` or `regex` -> settings that differ there; `-:regex` is not quantized.
+
+    Raises:
+        FairgateError: the module is packed although `dynamic` excludes it.
+    """
+    for pattern, settings in (dynamic or {}).items():
+        sign, regex = (pattern[0], pattern[2:]) if pattern.startswith(("+:", "-:")) else ("+", pattern)
+        if not re.match(regex, module):
+            continue
+        if sign == "-":
+            remedy = "the checkpoint contradicts itself: quantize the model again"
+            raise FairgateError(f"packed, but excluded by {pattern!r}", where=f"{module}: quantization_config.dynamic", remedy=remedy)
+        return int(settings.get("bits", bits))
+    return bits
+
+
+def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int, form: str = "gptq") -> dict[str, Tensor]:
     """Pack one layer.
 
     Args:
         codes: [r, d] uint8, each below 2**bits.
         scale: [r, groups] float; stored as float16, so quantize against the rounded values.
-        zero: [r, groups] int, 1 .. 2**bits - 1; W = scale * (codes - zero).
-        group_size: input columns that share a scale; -1: all.
+        zero: [r, groups] int, 1 .. 2**bits - 1 (v2: from 0); W = scale * (codes - zero).
+        group_size: input columns that share a scale; -1: all. form: `gptq` (v1) or `gptq_v2`.
     Raises:
         FairgateError: a width that the format lacks, shapes that disagree, codes out of range, or a zero point outside its range
-            (a stored 0 - 1 wraps, and readers disagree on what it means).
+            (in v1 a stored 0 - 1 wraps, and readers disagree on what it means).
     """
-    _check_bits(bits)
+    _check(bits, form)
     r, d = codes.shape
     size = d if group_size == -1 else group_size
     groups = d // size
@@ -41,24 +66,28 @@ def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int)
             where="gptq_format.pack",
             remedy="choose a group size that divides the layer's inputs",
         )
-    top = 2**bits - 1
-    if int(codes.max()) > top or int(zero.min()) < 1 or int(zero.max()) > top:
+    top, lowest = 2**bits - 1, LOWEST_ZERO[form]
+    if int(codes.max()) > top or int(zero.min()) < lowest or int(zero.max()) > top:
         raise FairgateError(
             f"codes up to {int(codes.max())}, zero points {int(zero.min())} .. {int(zero.max())} at {bits} bits",
             where="gptq_format.pack",
-            remedy=f"keep codes in 0 .. {top} and zero points in 1 .. {top}: the format stores a zero point minus one",
+            remedy=f"keep codes in 0 .. {top} and zero points in {lowest} .. {top} (the format {form!r} stores them minus {lowest})",
         )
     return {
         "qweight": _to_words(codes.T, bits),
-        "qzeros": _to_words(zero - 1, bits).T.contiguous(),
+        "qzeros": _to_words(zero - lowest, bits).T.contiguous(),
         "scales": scale.T.to(torch.float16).contiguous(),
         "g_idx": torch.arange(d, dtype=torch.int32, device=codes.device) // size,
     }
 
 
-def unpack(tensors: dict[str, Tensor], bits: int) -> Tensor:
-    """The dequantized weight W [r, d] float32 of one packed layer (the four tensors of NAMES)."""
-    _check_bits(bits)
+def unpack(tensors: dict[str, Tensor], bits: int, form: str = "gptq") -> Tensor:
+    """The dequantized weight W [r, d] float32 of one packed layer (the four tensors of NAMES).
+
+    Raises:
+        FairgateError: bits or a format that are not read, or shapes that are not those of `bits`.
+    """
+    _check(bits, form)
     scales = tensors["scales"].float()
     g_idx = tensors["g_idx"].long()
     d, (groups, r) = len(g_idx), scales.shape
@@ -70,14 +99,22 @@ def unpack(tensors: dict[str, Tensor], bits: int) -> Tensor:
             where="gptq_format.unpack",
             remedy="the checkpoint is damaged or its config.json names other bits; run `dvc repro quantize`",
         )
+    if not 0 <= int(g_idx.min()) <= int(g_idx.max()) < groups:
+        raise FairgateError(
+            f"g_idx names groups {int(g_idx.min())} .. {int(g_idx.max())}, there are {groups}",
+            where="gptq_format.unpack",
+            remedy="the checkpoint is damaged; run `dvc repro quantize`",
+        )
     codes = _from_words(tensors["qweight"], bits, d)
-    zero = (_from_words(tensors["qzeros"].T, bits, r).T + 1) & (2**bits - 1)
+    zero = (_from_words(tensors["qzeros"].T, bits, r).T + LOWEST_ZERO[form]) & (2**bits - 1)
     return (scales[g_idx] * (codes - zero[g_idx])).T.contiguous()
 
 
-def _check_bits(bits: int) -> None:
+def _check(bits: int, form: str) -> None:
     if bits not in BITS:
         raise FairgateError(f"{bits} bits", where="gptq_format", remedy=f"the format knows {', '.join(map(str, BITS))} bits")
+    if form not in LOWEST_ZERO:
+        raise FairgateError(f"checkpoint format {form!r}", where="gptq_format", remedy=f"read are {', '.join(LOWEST_ZERO)}")
 
 
 def _words(count: int, bits: int) -> int:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 from transformers.utils import logging as transformers_logging
 
 from stages.common.errors import FairgateError, MissingFile
-from stages.common.files import require_whole_weights
-from stages.common.gptq_format import NAMES, unpack
+from stages.common.files import read_json, require_whole_weights
+from stages.common.gptq_format import LOWEST_ZERO, NAMES, bits_of, unpack
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
 # vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
@@ -102,7 +102,7 @@ def kernel_difference(model: Model, folder: Path) -> float:
         FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
     """
     with redirect_stdout(io.StringIO()):  # gptqmodel greets at length
-        packed = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False).eval().to(model.device)
+        packed = _packed_network(folder, model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
         theirs, ours = (_centred(network(input_ids=ids).logits) for network in (packed, model.network))
@@ -114,6 +114,22 @@ def kernel_difference(model: Model, folder: Path) -> float:
             remedy="the packed file does not say what its weights say: run `dvc repro quantize` again",
         )
     return difference
+
+
+def _packed_network(folder: Path, device: torch.device) -> Any:
+    """The network with the kernels that serve a packed checkpoint."""
+    settings = read_json(folder / "config.json")["quantization_config"]
+    cpu = device.type == "cpu"
+    if settings.get("dynamic"):  # transformers reads one number of bits for all modules, gptqmodel one for each
+        from gptqmodel import BACKEND, GPTQModel
+
+        backend = BACKEND.GPTQ_TORCH if cpu else BACKEND.AUTO
+        return GPTQModel.load(str(folder), backend=backend, device=str(device), dtype=torch.float16).model.eval()
+    options = {}
+    if cpu and settings["group_size"] in (16, -1):  # the CPU's int4 kernel is chosen for these groups too, and fails on them
+        options = {"quantization_config": GPTQConfig(bits=settings["bits"], backend="gptq_torch")}
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False, **options)
+    return network.eval().to(device)
 
 
 def _centred(logits: Tensor) -> Tensor:
@@ -132,9 +148,10 @@ def _device(name: str) -> str:
 def _unpacked(folder: Path, quantization: Any) -> dict[str, Tensor]:
     """All tensors of a packed checkpoint, with the four of each packed module replaced by its weight."""
     settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
-    if settings.get("quant_method") != "gptq" or settings.get("checkpoint_format", "gptq") != "gptq":
-        kind = f"{settings.get('quant_method')} / {settings.get('checkpoint_format')}"
-        raise FairgateError(f"quantization {kind!r}", where=str(folder / "config.json"), remedy="only the GPTQ v1 format is read")
+    form = settings.get("checkpoint_format", "gptq")
+    if settings.get("quant_method") != "gptq" or form not in LOWEST_ZERO:
+        kind = f"{settings.get('quant_method')} / {form}"
+        raise FairgateError(f"quantization {kind!r}", where=str(folder / "config.json"), remedy=f"read are gptq / {', '.join(LOWEST_ZERO)}")
     stored: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         stored |= load_file(file)
@@ -144,8 +161,11 @@ def _unpacked(folder: Path, quantization: Any) -> dict[str, Tensor]:
             "config.json names a quantization, but no module is packed", where=str(folder), remedy="run `dvc repro quantize`"
         )
     for module in modules:
+        if lacking := [part for part in NAMES if f"{module}.{part}" not in stored]:
+            remedy = "run `dvc repro quantize`"
+            raise FairgateError(f"no {', '.join(lacking)} of {module}", where=str(folder), remedy=remedy)
         parts = {part: stored.pop(f"{module}.{part}") for part in NAMES}
-        stored[f"{module}.weight"] = unpack(parts, int(settings["bits"]))
+        stored[f"{module}.weight"] = unpack(parts, bits_of(module, int(settings["bits"]), settings.get("dynamic")), form)
     return stored
 
 

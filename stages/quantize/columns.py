@@ -55,12 +55,9 @@ class Rounded:
 def round_nearest(W: Tensor, grid: Grid) -> Rounded:
     """Round every weight of W [r, d] to the nearest point of its group's grid."""
     r, d = W.shape
-    width = grid.width(d)
-    groups = W.reshape(-1, width)
-    scale, zero = grid.fit(groups)
-    codes = grid.codes(groups, scale[:, None], zero[:, None])
-    shape = (r, d // width)
-    return Rounded(codes.view(r, d).to(torch.uint8), scale.view(shape), zero.view(shape), W.new_zeros(r))
+    scale, zero = grid.fit_groups(W)
+    codes = grid.codes(W.reshape(-1, grid.width(d)), scale.view(-1, 1), zero.view(-1, 1))
+    return Rounded(codes.view(r, d).to(torch.uint8), scale, zero, W.new_zeros(r))
 
 
 def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:

@@ -28,9 +28,11 @@ def version_of(package: str) -> str:
         return "not installed"
 
 
-def packed(rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
-    """qweight, qzeros, scales, g_idx of one module."""
-    return pack(rounded.codes, rounded.scale, rounded.zero.to(torch.int32), recipe.bits, recipe.group_size)
+def packed(module: str, rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
+    """qweight, qzeros, scales, g_idx of one module, each under its full name."""
+    bits = recipe.grid(module).bits
+    parts = pack(rounded.codes, rounded.scale, rounded.zero.to(torch.int32), bits, recipe.group_size, recipe.format)
+    return {f"{module}.{part}": tensor for part, tensor in parts.items()}
 
 
 def write_checkpoint(base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn) -> tuple[int, int]:
@@ -61,7 +63,7 @@ def write_checkpoint(base: Path, out: Path, weights: Named, packed_weights: Name
 
 def _quantization_config(recipe: Rtn) -> dict[str, Any]:
     """The keys that transformers, gptqmodel and auto-gptq read."""
-    return {
+    config = {
         "quant_method": "gptq",
         "bits": recipe.bits,
         "group_size": recipe.group_size,
@@ -70,11 +72,12 @@ def _quantization_config(recipe: Rtn) -> dict[str, Any]:
         "lm_head": False,
         "damp_percent": recipe.damping if isinstance(recipe, Gptq) else 0.01,
         "true_sequential": not isinstance(recipe, Gptq) or recipe.collection == "sequential",
-        "static_groups": False,
-        "checkpoint_format": "gptq",
+        "static_groups": isinstance(recipe, Gptq) and recipe.static_groups,
+        "checkpoint_format": recipe.format,
         "pack_dtype": "int32",
         "meta": {"quantizer": [f"fairgate:{version_of('fairgate')}"]},
     }
+    return config | {"dynamic": recipe.dynamic} if recipe.dynamic else config
 
 
 def _dump(path: Path, data: dict[str, Any]) -> None:

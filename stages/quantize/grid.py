@@ -8,15 +8,24 @@ import torch
 from torch import Tensor
 
 TINY = 2.0**-24  # the smallest float16; a scale below it would be stored as zero
+SHRINK = [1 - step / 40 for step in range(1, 29)]  # of the range, tried by `clip`: down to 0.3, where 2-bit grids of long tails end
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Kind of grid: bits, weights that share a scale (`group_size`, -1: a whole row), symmetric or not."""
+    """Kind of grid: bits, weights that share a scale (`group_size`, -1: a whole row), symmetric or not.
+
+    clip: shrink a group's range to where its squared rounding error is least, instead of covering its extremes.
+    static: all scales are fitted before the column loop, each to its group as it was then; otherwise when the loop reaches the group.
+    lowest_zero: the smallest zero point that the checkpoint's format expresses.
+    """
 
     bits: int
     group_size: int
     symmetric: bool
+    clip: bool = False
+    static: bool = False
+    lowest_zero: int = 1
 
     @property
     def top(self) -> int:
@@ -28,29 +37,52 @@ class Grid:
         return d if self.group_size == -1 else self.group_size
 
     def fit(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Min-max scale and zero of each row of W.
+        """Scale and zero of each row of W: min-max, or clipped.
 
         Args:
             W: [r, g] float32, the weights of one group a row.
         Returns:
-            scale [r] float32, exactly representable in float16; zero [r] float32, an integer in 1 .. top
-            (the GPTQ v1 layout stores zero - 1, so 0 cannot be expressed).
+            scale [r] float32, exactly representable in float16; zero [r] float32, an integer in lowest_zero .. top.
         """
         low, high = W.amin(1).clamp(max=0), W.amax(1).clamp(min=0)
+        scale, zero = self._cover(low, high)
+        if self.clip:
+            least = self._error(W, scale, zero)
+            for shrink in SHRINK:
+                s, z = self._cover(shrink * low, shrink * high)
+                error = self._error(W, s, z)
+                better = error < least
+                scale, zero, least = (torch.where(better, *both) for both in ((s, scale), (z, zero), (error, least)))
+        return scale, zero
+
+    def fit_groups(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and zero of every group of W [r, d]: each [r, groups]."""
+        r, d = W.shape
+        scale, zero = self.fit(W.reshape(-1, self.width(d)))
+        return scale.view(r, -1), zero.view(r, -1)
+
+    def codes(self, W: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        """Nearest codes of W (float32, same shape); scale and zero broadcast."""
+        return torch.round(W / scale + zero).clamp_(0, self.top)
+
+    def _cover(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and zero whose grid reaches from low [r] <= 0 to high [r] >= 0."""
         if self.symmetric:
             scale = 2 * torch.maximum(-low, high) / self.top
             zero = torch.full_like(scale, 2.0 ** (self.bits - 1))
         else:
             scale = (high - low) / self.top
-            zero = torch.round(-low / scale.clamp(min=TINY)).clamp(1, self.top)
-            # A group without negative weights got zero = 1 above and has one step less to reach its maximum.
-            scale = torch.maximum(scale, torch.where(zero <= 1, high / (self.top - 1), scale))
+            zero = torch.round(-low / scale.clamp(min=TINY)).clamp(self.lowest_zero, self.top)
+            # A group without negative weights got the lowest zero above; if that is 1, it has one step less to reach its maximum.
+            lowest = self.lowest_zero
+            scale = torch.maximum(scale, torch.where(zero <= lowest, high / (self.top - lowest), scale))
         scale = torch.where(scale > 0, scale.clamp(min=TINY), torch.ones_like(scale))
         return scale.half().float(), zero
 
-    def codes(self, W: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        """Nearest codes of W (float32, same shape); scale and zero broadcast."""
-        return torch.round(W / scale + zero).clamp_(0, self.top)
+    def _error(self, W: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+        """Squared rounding error of each row of W [r, g]: [r]."""
+        s, z = scale[:, None], zero[:, None]
+        return (s * (self.codes(W, s, z) - z) - W).square().sum(1)
 
 
 def values(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

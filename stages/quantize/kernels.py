@@ -42,9 +42,12 @@ def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | Non
     group = torch.arange(d, device=W1.device) // width if static is None else static.group
     loss = W1.new_zeros(r)
     errors = W1.new_empty(r, BLOCK)
-    for start in range(0, d, BLOCK):
-        stop = min(start + BLOCK, d)
-        if static is None and width > BLOCK and start % width == 0:
+    # The kernel fits min-max grids of v1 to groups inside its block; for others a block ends with its group, and grid.fit comes between.
+    fit = static is None and width <= BLOCK and not grid.clip and grid.lowest_zero == 1
+    block = BLOCK if fit or static is not None else min(width, BLOCK)
+    for start in range(0, d, block):
+        stop = min(start + block, d)
+        if static is None and not fit and start % width == 0:
             scale[:, start // width], zero[:, start // width] = grid.fit(rest[:, start : start + width])
         _columns[(triton.cdiv(r, ROWS),)](
             rest,
@@ -62,7 +65,7 @@ def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | Non
             scale.shape[1],
             TOP=grid.top,
             INNER=min(width, BLOCK),
-            FIT=static is None and width <= BLOCK,
+            FIT=fit,
             SYMMETRIC=grid.symmetric,
             TINY_SCALE=TINY,
             ROWS=ROWS,

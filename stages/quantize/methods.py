@@ -16,6 +16,7 @@ from stages.quantize.architectures import Architecture, debiased_blocks, debiase
 from stages.quantize.collect import Statistics, Strength, Sums
 from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.contributions import by_output
+from stages.quantize.grid import Grid
 from stages.quantize.objective import Mode, Solved, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
@@ -79,8 +80,8 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
         with source.resident(index, torch.device("cpu")) as block:
             for name in architecture.modules:
                 W = linear(block, name).weight.detach()
-                rounded = round_nearest(W, recipe.grid)
                 full = f"{architecture.blocks}.{index}.{name}"
+                rounded = round_nearest(W, recipe.grid(full))
                 done.append(QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, None, None)))
         yield Block(index, done, [])
 
@@ -233,17 +234,24 @@ def _sums(
 def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule]) -> SolveGroup:
     """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
 
+    def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
+        """Modules with the same input and the same grid are solved as one matrix."""
+        by_grid: dict[Grid, list[str]] = {}
+        for name in names:
+            by_grid.setdefault(recipe.grid(f"{architecture.blocks}.{index}.{name}"), []).append(name)
+        return by_grid.items()
+
     def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
         fair = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
         B = debias.strength.matrix(statistics) if debias is not None and fair else None
         mode = debias.mode if debias is not None else Mode.exact
-        for names, matrix in ((fair, B), ([name for name in group if name not in fair], None)):
-            if not names:
-                continue
+        plain = [name for name in group if name not in fair]
+        stacks = [(*stack, matrix) for chosen, matrix in ((fair, B), (plain, None)) for stack in stacked(chosen, index)]
+        for grid, names, matrix in stacks:
             modules = [linear(block, name) for name in names]
             W = torch.cat([module.weight.float() for module in modules])
             try:
-                solved = solve(W, statistics.H, matrix, recipe.grid, mode, recipe.damping)
+                solved = solve(W, statistics.H, matrix, grid, mode, recipe.damping, recipe.act_order)
             except FairgateError as error:
                 where = f"{architecture.blocks}.{index}.{'/'.join(names)}"
                 raise type(error)(error.what, where=where, remedy=error.remedy) from None

@@ -16,14 +16,14 @@ _d: damped once, by `damping` times the matrix's own mean diagonal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from stages.common.errors import FairgateError
-from stages.quantize.columns import Rounded, round_nearest
+from stages.quantize.columns import Rounded, Static, round_nearest
 from stages.quantize.grid import Grid
 from stages.quantize.kernels import round_columns
 from stages.quantize.products import product
@@ -125,12 +125,13 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 20) -> f
     return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
 
 
-def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, damping: float) -> Solved:
+def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, damping: float, act_order: bool = False) -> Solved:
     """Quantize W under the objective above. With B = None this is GPTQ, bit for bit.
 
     Args:
         W: [r, d] float32. H: [d, d] float32. B: [d, d] float32 or None. None of them is modified.
         grid, mode, damping: see the module's docstring.
+        act_order: round the columns by descending diagonal of the loop's Hessian; needs a static grid. What is returned is in W's order.
     Returns:
         Solved. When no factorization succeeds the matrix is rounded to nearest and `fallback` is set, never silently.
     Raises:
@@ -144,15 +145,37 @@ def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, dampin
         W = W.masked_fill(dead, 0)
         T = T + torch.diag(dead.to(T.dtype))
         H = H + torch.diag(dead.to(H.dtype))
+    order = None
+    if act_order:
+        order = (H if mode in (Mode.authors, Mode.authors_sum) else T).diagonal().argsort(descending=True, stable=True)
     try:
+        # The shift commutes with an order of the columns, so one factorization serves it and the loop.
         if B is None:
-            loop = factorize(H, damping)
+            loop = factorize(_ordered(H, order), damping)
             W1, top = W, None
         else:
-            W1, loop, top = _shifted(W, H, T, B, mode, damping)
+            columns = W if order is None else W[:, order]
+            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping)
+            W1 = W1 if order is None else W1[:, order.argsort()]
     except NotPositiveDefinite:
         return Solved(round_nearest(W, grid), W, None, True, None, n_dead)
-    return Solved(round_columns(W1, loop.U, grid), W1, loop.damping, False, top, n_dead)
+    return Solved(_rounded(W1, loop.U, grid, order), W1, loop.damping, False, top, n_dead)
+
+
+def _ordered(A: Tensor, order: Tensor | None) -> Tensor:
+    """A [d, d] with rows and columns in `order`."""
+    return A if order is None else A[order][:, order]
+
+
+def _rounded(W1: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rounded:
+    """The column loop in `order`, to which U belongs; W1 and what is returned are in the layer's own order."""
+    if not grid.static:
+        return round_columns(W1, U, grid)
+    d = W1.shape[1]
+    if order is None:
+        order = torch.arange(d, device=W1.device)
+    rounded = round_columns(W1[:, order], U, grid, Static(*grid.fit_groups(W1), order // grid.width(d)))
+    return replace(rounded, codes=rounded.codes[:, order.argsort()])
 
 
 def _shifted(W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float) -> tuple[Tensor, Factor, float]:

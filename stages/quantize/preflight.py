@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stages.common.errors import FairgateError, MissingFile
+from stages.common.errors import FairgateError, MissingFile, UnknownName
 from stages.common.files import read_json, require_space, require_whole_weights
+from stages.common.gptq_format import bits_of
 from stages.quantize.architectures import Architecture, architecture_of
 from stages.quantize.settings import WIDTHS, Rtn
 from stages.quantize.streamed import skeleton
@@ -28,6 +29,11 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
     # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
     architecture = architecture_of(str(stored.get("model_type")))
     blocks = skeleton(base).get_submodule(architecture.blocks)
+    for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
+        names = [f"{architecture.blocks}.{index}.{name}" for index in range(len(list(blocks.children()))) for name in architecture.modules]
+        if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
+            leaves = {name.rsplit(".", 1)[-1] for name in architecture.modules}
+            raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
     for index, block in enumerate(blocks.children()):
         for name in architecture.modules:
             module = linear(block, name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from stages.common.errors import FairgateError, UnknownName
+from stages.common.gptq_format import LOWEST_ZERO, bits_of
 from stages.common.params import Section, parse, pick, read_params
 from stages.quantize.grid import Grid
 from stages.quantize.objective import Mode
@@ -27,12 +29,19 @@ class Run(Section):
 
 
 class Rtn(Section):
-    """Round to nearest: no data."""
+    """Round to nearest: no data.
+
+    clip: `mse` shrinks each group's range to the least squared rounding error; bits_by_module: pattern -> bits, the first pattern that
+    fits a module's full name or its last parts (`down_proj`, `layers.0.*`; `*` is any text); format: of the checkpoint, `gptq` is v1.
+    """
 
     method: Literal["rtn"]
     bits: Literal[2, 3, 4, 8]
     group_size: int
     symmetric: bool
+    clip: Literal["none", "mse"] = "none"
+    bits_by_module: dict[str, Literal[2, 3, 4, 8]] = Field(default_factory=dict)
+    format: Literal["gptq", "gptq_v2"] = "gptq"
 
     @model_validator(mode="after")
     def _known_width(self) -> Rtn:
@@ -40,16 +49,31 @@ class Rtn(Section):
             raise ValueError(f"group_size must be -1 or one of {WIDTHS} (got {self.group_size})")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_reader(self) -> Rtn:
+        # transformers reads no bits by module, and gptqmodel no asymmetric v1 but its own.
+        if self.bits_by_module and not self.symmetric and self.format == "gptq":
+            raise ValueError("bits_by_module with symmetric: false needs format: gptq_v2, or no library loads the checkpoint")
+        return self
+
     @property
-    def grid(self) -> Grid:
-        return Grid(self.bits, self.group_size, self.symmetric)
+    def dynamic(self) -> dict[str, dict[str, int]]:
+        """`bits_by_module` as gptqmodel's checkpoints state it: regular expressions for the full name, matched from its start."""
+        return {rf"+:(.*\.)?{'.*'.join(map(re.escape, name.split('*')))}$": {"bits": bits} for name, bits in self.bits_by_module.items()}
+
+    def grid(self, module: str) -> Grid:
+        """The grid of a module by its full name."""
+        bits = bits_of(module, self.bits, self.dynamic)
+        static = isinstance(self, Gptq) and self.static_groups
+        return Grid(bits, self.group_size, self.symmetric, self.clip == "mse", static, LOWEST_ZERO[self.format])
 
 
 class Gptq(Rtn):
     """GPTQ on the calibration data, without a fairness term.
 
     calibration: which data enter H; text_share: the weight w of general text (default: its share of the tokens);
-    collection: `sequential` (inputs come from the blocks already quantized) or `parallel` (from the unquantized model).
+    collection: `sequential` (inputs come from the blocks already quantized) or `parallel` (from the unquantized model);
+    static_groups: all scales are fixed before the column loop; act_order: columns are rounded by descending diagonal of the Hessian.
     """
 
     method: Literal["gptq"]  # type: ignore[assignment]
@@ -57,6 +81,14 @@ class Gptq(Rtn):
     calibration: Literal["mixed", "pairs", "text"] = "mixed"
     text_share: float | None = Field(None, ge=0, le=1)
     collection: Literal["sequential", "parallel"] = "sequential"
+    static_groups: bool = False
+    act_order: bool = False
+
+    @model_validator(mode="after")
+    def _no_reordering_at_inference(self) -> Gptq:
+        if self.act_order and not self.static_groups:
+            raise ValueError("act_order needs static_groups: true, or a group's columns would lie scattered in the packed weight")
+        return self
 
 
 class FairGptq(Gptq):

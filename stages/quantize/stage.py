@@ -46,9 +46,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory)
         start, hidden = done.resume()
         for block in _blocks(source, recipe, data, compute, start, hidden):
-            tensors = {
-                f"{module.row.name}.{part}": tensor for module in block.modules for part, tensor in packed(module.rounded, recipe).items()
-            }
+            tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
             done.add(block.index, tensors, [module.row for module in block.modules], block.hidden)
         rows = done.rows(len(source.blocks))
         bytes_base, bytes_packed = write_checkpoint(

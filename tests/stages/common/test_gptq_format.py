@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.common.errors import FairgateError
-from stages.common.gptq_format import BITS, pack, unpack
+from stages.common.gptq_format import BITS, bits_of, pack, unpack
 
 
 def layer(bits: int, group: int, r: int = 96, d: int = 128, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -17,12 +17,13 @@ def layer(bits: int, group: int, r: int = 96, d: int = 128, seed: int = 0) -> tu
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("group", [32, 64, -1])
-def test_unpack_gives_scale_times_code_minus_zero(bits: int, group: int) -> None:
-    codes, scale, zero = layer(bits, group)
-    width = 128 if group == -1 else group
+@pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
+@pytest.mark.parametrize("group", [16, 32, 64, 128, 256, -1])
+def test_unpack_gives_scale_times_code_minus_zero(bits: int, group: int, form: str) -> None:
+    codes, scale, zero = layer(bits, group, d=256)
+    width = 256 if group == -1 else group
     expected = scale.float().repeat_interleave(width, 1) * (codes.int() - zero.repeat_interleave(width, 1))
-    assert torch.equal(unpack(pack(codes, scale, zero, bits, group), bits), expected)
+    assert torch.equal(unpack(pack(codes, scale, zero, bits, group, form), bits, form), expected)
 
 
 def test_words_by_hand() -> None:
@@ -62,11 +63,40 @@ def test_gptqmodel_reads_the_same_weight_and_packs_the_same_words(bits: int) -> 
         assert torch.equal(getattr(module, name).cpu(), ours[name]), name
 
 
-def test_a_zero_point_of_zero_is_refused() -> None:
+def test_a_zero_point_of_zero_needs_the_second_format() -> None:
     codes, scale, zero = layer(4, 32)
     zero[3, 1] = 0
     with pytest.raises(FairgateError, match="zero points 0"):
         pack(codes, scale, zero, 4, 32)
+    packed = pack(codes, scale, zero, 4, 32, "gptq_v2")
+    assert torch.equal(unpack(packed, 4, "gptq_v2")[3, 32:64], scale[3, 1].float() * codes[3, 32:64])
+
+
+def test_second_format_is_the_first_with_zero_points_one_higher() -> None:
+    codes, scale, zero = layer(4, 32)
+    first, second = (pack(codes, scale, zero, 4, 32, form) for form in ("gptq", "gptq_v2"))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == ["qzeros"]
+    assert torch.equal((second["qzeros"] - first["qzeros"]), torch.full_like(first["qzeros"], 0x11111111))
+
+
+def test_bits_of_a_module_are_those_of_the_first_pattern_that_matches_as_in_gptqmodel() -> None:
+    from gptqmodel.quantization.config import dynamic_get
+
+    dynamic = {r"+:.*\.0\.mlp": {"bits": 2}, r".*down_proj$": {"bits": 8}, r"+:mlp": {"bits": 3}, r".*up": {"group_size": 32}}
+    names = ["layers.0.mlp.down_proj", "layers.1.mlp.down_proj", "layers.1.mlp.up_proj", "mlp.up", "a.down_proj_lora"]
+    assert [bits_of(name, 4, dynamic) for name in names] == [2, 8, 4, 3, 4]
+    assert [dynamic_get(dynamic, name, "bits", 4) for name in names] == [2, 8, 4, 3, 4]
+    with pytest.raises(FairgateError, match=r"layers.1.up: .*packed, but excluded by '-:.*up'"):
+        bits_of("layers.1.up", 4, {"-:.*up": {}})
+
+
+def test_a_format_and_groups_that_are_not_there_are_refused() -> None:
+    packed = pack(*layer(4, 32), 4, 32)
+    with pytest.raises(FairgateError, match="format 'marlin'"):
+        unpack(packed, 4, "marlin")
+    packed["g_idx"][5] = 9
+    with pytest.raises(FairgateError, match=r"g_idx names groups 0 \.\. 9, there are 4"):
+        unpack(packed, 4)
 
 
 def test_wrong_bits_and_wrong_groups_are_refused() -> None:

@@ -183,9 +183,9 @@ def test_a_kernel_that_disagrees_is_refused(work: Path, tmp_path: Path) -> None:
 def test_another_quantization_is_refused(work: Path, tmp_path: Path) -> None:
     make_packed(work / "llama", tmp_path / "packed")
     config = json.loads((tmp_path / "packed" / "config.json").read_text())
-    config["quantization_config"]["checkpoint_format"] = "gptq_v2"
+    config["quantization_config"]["checkpoint_format"] = "marlin"
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(FairgateError, match="gptq_v2"):
+    with pytest.raises(FairgateError, match="gptq / marlin"):
         load(tmp_path / "packed", dtype="float32", device="cpu")
 
 

@@ -24,15 +24,20 @@ def target(W: Tensor, H: Tensor, B: Tensor, mode: str, damping: float) -> tuple[
     return W, Td
 
 
-def gptq(W: Tensor, A: Tensor, grid: Grid) -> Tensor:
-    """OBQ column by column: after each column the remaining ones take the optimal update under A, from the explicit inverse."""
+def gptq(W: Tensor, A: Tensor, grid: Grid, static: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+    """OBQ column by column: after each column the remaining ones take the optimal update under A, from the explicit inverse.
+
+    `static`: scale, zero [r, groups] and the group of each column, fixed beforehand.
+    """
     W = W.clone()
     d = W.shape[1]
     width = grid.width(d)
     Q = torch.zeros_like(W)
     scale = zero = torch.zeros(len(W), dtype=W.dtype)
     for j in range(d):
-        if j % width == 0:
+        if static is not None:
+            scale, zero = (values[:, static[2][j]] for values in static[:2])
+        elif j % width == 0:
             s, z = grid.fit(W[:, j : j + width].float())
             scale, zero = s.double(), z.double()
         Q[:, j] = scale * (grid.codes(W[:, j], scale, zero) - zero)

@@ -46,3 +46,22 @@ def test_a_group_of_zeros_stays_zero() -> None:
 def test_scales_survive_storage_in_float16() -> None:
     scale = round_nearest(torch.randn(8, 64) * 1e-3, Grid(4, 32, False)).scale
     assert torch.equal(scale, scale.half().float())
+
+
+def test_clipping_never_errs_more_and_helps_where_one_weight_stands_out() -> None:
+    W = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    W[:, 5] = 4.0
+    for bits in (2, 3, 4):
+        plain, clipped = (round_nearest(W, Grid(bits, 32, False, clip=clip)) for clip in (False, True))
+        errors = [(rounded.Q - W).square().view(8, 2, 32).sum(2) for rounded in (plain, clipped)]
+        assert (errors[1] <= errors[0]).all()
+        assert errors[1].sum() < 0.98 * errors[0].sum()
+        assert torch.equal(clipped.scale, clipped.scale.half().float())
+
+
+def test_zero_point_zero_is_used_where_the_format_has_it() -> None:
+    W = torch.tensor([[0.0, 0.5, 1.0, 3.0]])
+    grid = Grid(2, -1, False, lowest_zero=0)
+    scale, zero = grid.fit(W)
+    assert (scale.item(), zero.item()) == (1.0, 0)
+    assert grid.codes(W, scale, zero).tolist() == [[0, 0, 1, 3]]

@@ -50,7 +50,9 @@ def test_non_finite_hessian_is_an_error_and_indefinite_one_is_a_counted_fallback
     assert torch.equal(solved.rounded.codes, round_nearest(W, GRID).codes)
 
 
-@pytest.mark.parametrize("grid", [Grid(2, 16, False), Grid(3, 32, True), Grid(4, 16, True), Grid(8, -1, False)])
+@pytest.mark.parametrize(
+    "grid", [Grid(2, 16, False), Grid(3, 32, True), Grid(4, 16, True), Grid(8, -1, False), Grid(3, 16, False, clip=True)]
+)
 def test_column_loop_matches_the_reference(grid: Grid) -> None:
     W, H, _ = _problem()
     A = reference.damp(H, 0.01)
@@ -76,6 +78,46 @@ def test_fixed_scales_are_used_as_they_are_by_the_group_of_each_column() -> None
     assert torch.equal(again.codes, current.codes)
     swapped = round_columns(W1, U, GRID, Static(current.scale, current.zero, 1 - torch.arange(32) // 16))
     assert not torch.equal(swapped.codes, current.codes)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("fair", [True, False])
+def test_act_order_is_the_problem_permuted_and_put_back(mode: Mode, fair: bool) -> None:
+    """By hand: permute W, H, B; shift; loop with the scales of the original groups; undo."""
+    W, H, B = _problem()
+    H[:, 7] *= 3
+    H[7] *= 3
+    grid = Grid(4, 16, False, static=True)
+    solved = solve(*_single(W, H), B.float() if fair else None, grid, mode, 0.01, act_order=True)
+    W1, A = reference.target(W, H, B if fair else 0 * B, mode.value, 0.01)
+    assert torch.allclose(solved.W1.double(), W1, atol=1e-3)
+    order = A.diagonal().argsort(descending=True)
+    assert int(order[0]) == 7
+    scale, zero = grid.fit_groups(W1.float())
+    assert torch.allclose(solved.rounded.scale, scale, rtol=2e-3)
+    Q = reference.gptq(W1[:, order], A[order][:, order], grid, (scale.double(), zero.double(), order // 16))[:, order.argsort()]
+    assert (solved.rounded.Q.double() - Q).abs().gt(1e-3).double().mean() < 0.03  # on a rounding boundary either way
+    E = solved.rounded.Q.double() - W1
+    assert float(solved.rounded.loss.sum()) == pytest.approx(float((E @ A * E).sum()), rel=1e-3)
+
+
+def test_order_of_equal_columns_is_their_own() -> None:
+    """Static scales and no order: rounding left to right, and equal diagonals leave it so."""
+    W, H, _ = _single(*_problem())
+    H.diagonal().fill_(float(H.diagonal().max()))
+    grid = Grid(4, 16, True, static=True)
+    in_order, by_activity = (solve(W, H, None, grid, Mode.exact, 0.01, act_order).rounded for act_order in (False, True))
+    assert torch.equal(in_order.codes, by_activity.codes)
+
+
+def test_act_order_rounds_skewed_inputs_better() -> None:
+    W, H, _ = _problem(r=64)
+    size = torch.logspace(-2, 2, 32, dtype=torch.float64)
+    H = size[:, None] * H * size
+    W, H = _single(W, H)
+    grid = Grid(3, 16, True, static=True)
+    errors = [objective(W, solve(W, H, None, grid, Mode.exact, 0.0001, act).rounded.Q, H, 0 * H) for act in (False, True)]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_loss_is_the_objective_around_the_target() -> None:

@@ -110,6 +110,10 @@ def test_alpha_zero_equals_gptq_bit_for_bit(llama: Path, calibration: Path, tmp_
         {"group_size": 64},
         {"group_size": -1},
         {"symmetric": False},
+        {"clip": "mse"},
+        {"bits_by_module": {"v_proj": 8}},
+        {"format": "gptq_v2"},
+        {"static_groups": True},
         {"damping": 0.1},
         {"calibration": "pairs"},
         {"text_share": 0.9},
@@ -140,6 +144,15 @@ def test_every_setting_changes_the_weights(changes: dict[str, Any], llama: Path,
 @pytest.fixture(scope="module")
 def default(llama: Path, calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return _quantize(llama, calibration, tmp_path_factory.mktemp("default") / "out").weight_digest
+
+
+def test_act_order_changes_the_weights_of_static_groups(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    in_order = _quantize(llama, calibration, tmp_path / "a", static_groups=True)
+    by_activity = _quantize(llama, calibration, tmp_path / "b", static_groups=True, act_order=True)
+    assert in_order.weight_digest != by_activity.weight_digest
+    quantization = json.loads((tmp_path / "b" / "quantize_config.json").read_text())
+    assert (quantization["desc_act"], quantization["static_groups"]) == (False, True)
+    assert all(torch.equal(t, torch.arange(len(t)) // 32) for name, t in _weights(tmp_path / "b").items() if name.endswith("g_idx"))
 
 
 def test_group_by_target_differs_from_group_by_bias_type(llama: Path, calibration: Path, tmp_path: Path) -> None:
@@ -235,6 +248,11 @@ def test_no_disk_space_is_said_before_work_starts(llama: Path, calibration: Path
         ({**FAIR, "calibration": "text"}, "needs pairs"),
         ({**FAIR, "group_size": 48}, r"recipes.x: group_size must be .*got 48"),
         ({**FAIR, "bits": 5}, "bits"),
+        ({**FAIR, "bits_by_module": {"o_proj": 5}}, r"bits_by_module.o_proj: .*got 5"),
+        ({**FAIR, "clip": "mes"}, "did you mean 'mse'"),
+        ({**FAIR, "format": "gptq_v3"}, "did you mean 'gptq"),
+        ({**FAIR, "symmetric": False, "bits_by_module": {"o_proj": 8}}, "needs format: gptq_v2"),
+        ({**FAIR, "act_order": True}, "act_order needs static_groups"),
     ],
 )
 def test_wrong_recipe_is_explained(data: dict[str, Any], message: str) -> None:
@@ -257,6 +275,11 @@ def test_a_gpu_that_is_not_there_is_said(llama: Path, calibration: Path, tmp_pat
 def test_unknown_module_set_names_the_nearest(llama: Path, calibration: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="did you mean 'o_proj'"):
         _quantize(llama, calibration, tmp_path / "out", modules=["o_prj"])
+
+
+def test_a_pattern_that_fits_no_module_names_the_nearest(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match=r"module pattern 'o_prj'[\s\S]*did you mean 'o_proj'"):
+        _quantize(llama, calibration, tmp_path / "out", bits_by_module={"down_proj": 8, "o_prj": 3})
 
 
 def test_gptq_recipe_has_no_fairness_settings() -> None:
