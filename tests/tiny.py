@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 SENTENCES = [
     "The gardener watered the roses because the morning was dry.",
@@ -29,52 +30,67 @@ def make_tokenizer(vocabulary: int = 384) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<s>")
 
 
-def make_tiny_llama(folder: Path | str, seed: int = 0, *, layers: int = 2, width: int = 64, context: int = 256) -> Path:
-    """A random Llama with grouped heads and tied embeddings, saved with its tokenizer as a Hugging Face folder (float32)."""
+_NUMBERS: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+_GEMMA = {**_NUMBERS, "head_dim": 16}
+_FALCON = {**_NUMBERS, "ffn_hidden_size": 128, "multi_query": True}
+# Every supported family: its `model_type` and numbers; variants where a configuration changes the block or what enters it.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {**_NUMBERS, "tie_word_embeddings": True}),
+    "mistral": ("mistral", {**_NUMBERS, "sliding_window": 8}),
+    "qwen2": ("qwen2", {**_NUMBERS, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+    "qwen3": ("qwen3", {**_NUMBERS, "head_dim": 32, "tie_word_embeddings": True}),
+    "smollm3": ("smollm3", {**_NUMBERS, "pad_token_id": 0, "no_rope_layers": [1, 0]}),
+    "gemma": ("gemma", _GEMMA),
+    "gemma2": ("gemma2", {**_GEMMA, "sliding_window": 8}),
+    "gemma3": ("gemma3_text", {**_GEMMA, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
+    "phi": ("phi", _NUMBERS),
+    "phi3": ("phi3", {**_NUMBERS, "pad_token_id": 0}),
+    "opt": ("opt", {**_NUMBERS, "pad_token_id": 0, "ffn_dim": 128, "word_embed_proj_dim": 64}),
+    "gpt_neox": ("gpt_neox", _NUMBERS),
+    "gpt2": ("gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}),
+    "falcon": ("falcon", _FALCON),
+    "falcon_two_norms": ("falcon", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon_sequential": ("falcon", {**_FALCON, "parallel_attn": False, "alibi": True, "bias": True, "multi_query": False}),
+    "stablelm": ("stablelm", {**_NUMBERS, "use_qkv_bias": True}),
+    "stablelm_parallel": ("stablelm", {**_NUMBERS, "use_parallel_residual": True}),
+}
+
+
+def make_tiny(family: str, folder: Path | str, seed: int = 0, **changes: Any) -> Path:
+    """A random model of one of FAMILIES, saved with its tokenizer as a Hugging Face folder (float32).
+
+    Weights are larger than the usual initialization, so that predictions differ between tokens by more than rounding.
+    """
     tokenizer = make_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return _save(LlamaForCausalLM, config, tokenizer, folder, seed)
-
-
-def make_tiny_opt(folder: Path | str, seed: int = 0, *, layers: int = 2, width: int = 64, context: int = 256) -> Path:
-    """A random OPT, saved with its tokenizer as a Hugging Face folder (float32)."""
-    tokenizer = make_tokenizer()
-    config = OPTConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        ffn_dim=2 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=context,
-        word_embed_proj_dim=width,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return _save(OPTForCausalLM, config, tokenizer, folder, seed)
-
-
-def _save(
-    kind: type[PreTrainedModel], config: LlamaConfig | OPTConfig, tokenizer: PreTrainedTokenizerFast, folder: Path | str, seed: int
-) -> Path:
-    """Weights larger than the usual initialization, so that predictions differ between tokens by more than rounding."""
+    model_type, numbers = FAMILIES[family]
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos")}
+    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**ids, **numbers, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = kind(config)
+        model = AutoModelForCausalLM.from_config(config)
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and "embed" not in name:
                 torch.nn.init.normal_(weight, std=0.15)
+            elif name.endswith("bias"):
+                torch.nn.init.normal_(weight, std=0.05)
     model.eval().float().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
+
+
+def make_tiny_llama(folder: Path | str, seed: int = 0, *, layers: int = 2, width: int = 64, context: int = 256) -> Path:
+    """A random Llama with grouped heads and tied embeddings."""
+    numbers = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 2 * width, "max_position_embeddings": context}
+    return make_tiny("llama", folder, seed, **numbers)
+
+
+def make_tiny_opt(folder: Path | str, seed: int = 0) -> Path:
+    """A random OPT."""
+    return make_tiny("opt", folder, seed)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPTQConfig
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from stages.common.errors import FairgateError, MissingFile
@@ -74,14 +75,14 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         ) from None
     require_whole_weights(folder, remedy="run `dvc repro` for the stage that makes it")
     target = torch.device(_device(device))
-    state = None
-    if quantization := getattr(config, "quantization_config", None):
-        state = _unpacked(folder, quantization)
+    quantization = getattr(config, "quantization_config", None)
+    if quantization:
         del config.quantization_config
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise FairgateError(f"{config.model_type!r} is no causal language model", where=str(folder), remedy="supported: Llama family, OPT")
     transformers_logging.disable_progress_bar()
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
     network, report = kind.from_pretrained(
         None if state else folder, config=config, state_dict=state, dtype=getattr(torch, dtype), output_loading_info=True
     )
@@ -145,7 +146,13 @@ def _device(name: str) -> str:
     return name
 
 
-def _unpacked(folder: Path, quantization: Any) -> dict[str, Tensor]:
+def _transposed(kind: Any, config: Any) -> set[str]:
+    """Names of the modules that keep their weight as [in, out] (GPT-2)."""
+    with torch.device("meta"):
+        return {name for name, module in kind(config).named_modules() if isinstance(module, Conv1D)}
+
+
+def _unpacked(folder: Path, quantization: Any, transposed: set[str]) -> dict[str, Tensor]:
     """All tensors of a packed checkpoint, with the four of each packed module replaced by its weight."""
     settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
     form = settings.get("checkpoint_format", "gptq")
@@ -165,7 +172,8 @@ def _unpacked(folder: Path, quantization: Any) -> dict[str, Tensor]:
             remedy = "run `dvc repro quantize`"
             raise FairgateError(f"no {', '.join(lacking)} of {module}", where=str(folder), remedy=remedy)
         parts = {part: stored.pop(f"{module}.{part}") for part in NAMES}
-        stored[f"{module}.weight"] = unpack(parts, bits_of(module, int(settings["bits"]), settings.get("dynamic")), form)
+        weight = unpack(parts, bits_of(module, int(settings["bits"]), settings.get("dynamic")), form)
+        stored[f"{module}.weight"] = weight.T.contiguous() if module in transposed else weight
     return stored
 
 

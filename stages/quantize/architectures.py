@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from importlib.resources import files
 
 import yaml
@@ -13,18 +14,27 @@ from stages.common.params import Section, parse
 
 
 class Architecture(Section):
-    """One family. `groups`: linear modules of a block in the order they run, those of one list share their input."""
+    """One family. `groups`: linear modules of a block in the order they run, those of one list share their input.
+
+    `without`: modules that a block of the family does not have.
+    """
 
     name: str
     model_types: list[str]
     blocks: str
     groups: list[list[str]] = Field(min_length=1)
     out: list[str]
+    without: list[str] = Field(default_factory=list)
 
     @property
     def modules(self) -> list[str]:
         """All linear modules of a block, by their name inside it."""
         return [module for group in self.groups for module in group]
+
+    def kind(self, module: str) -> str:
+        """What modules at the same place in every block are called: the leaf name, or the whole one where two share the leaf."""
+        leaf = _leaf(module)
+        return leaf if sum(_leaf(other) == leaf for other in self.modules) == 1 else module
 
 
 def architectures() -> list[Architecture]:
@@ -34,12 +44,12 @@ def architectures() -> list[Architecture]:
     return [parse(Architecture, {"name": name, **entry}, where=f"architectures.yaml:{name}") for name, entry in table]
 
 
-def architecture_of(model_type: str) -> Architecture:
-    """The family of a Hugging Face `model_type`; FairgateError lists the supported ones."""
+def architecture_of(model_type: str, parts: Collection[str] = ()) -> Architecture:
+    """The family of a Hugging Face `model_type` whose blocks have the modules `parts`; FairgateError lists the supported ones."""
     for architecture in architectures():
-        if model_type in architecture.model_types:
+        if model_type in architecture.model_types and not set(architecture.without).intersection(parts):
             return architecture
-    known = sorted(t for a in architectures() for t in a.model_types)
+    known = sorted({t for a in architectures() for t in a.model_types})
     raise FairgateError(
         f"unsupported architecture {model_type!r}",
         where="config.json: model_type",
@@ -55,11 +65,11 @@ def debiased_modules(architecture: Architecture, modules: str | list[str]) -> se
         return set(architecture.out)
     if isinstance(modules, str):
         raise UnknownName.of("module set", modules, ["all", "out"], where="recipe: modules")
-    leaves = {module.rsplit(".", 1)[-1]: module for module in architecture.modules}
+    leaves = {_leaf(module) for module in architecture.modules}
     for leaf in modules:
         if leaf not in leaves:
             raise UnknownName.of("module", leaf, leaves, where="recipe: modules")
-    return {leaves[leaf] for leaf in modules}
+    return {module for module in architecture.modules if _leaf(module) in modules}
 
 
 def debiased_blocks(n: int, subset: str) -> set[int]:
@@ -76,3 +86,7 @@ def debiased_blocks(n: int, subset: str) -> set[int]:
     if subset not in subsets:
         raise UnknownName.of("block subset", subset, subsets, where="recipe: blocks")
     return set(subsets[subset])
+
+
+def _leaf(module: str) -> str:
+    return module.rsplit(".", 1)[-1]

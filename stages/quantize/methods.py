@@ -21,7 +21,7 @@ from stages.quantize.objective import Mode, Solved, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
-from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_block
+from stages.quantize.walk import Activation, SolveGroup, embed, linear, put, run_block, weight_of
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,11 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
         done = []
         with source.resident(index, torch.device("cpu")) as block:
             for name in architecture.modules:
-                W = linear(block, name).weight.detach()
+                W = weight_of(linear(block, name)).detach()
                 full = f"{architecture.blocks}.{index}.{name}"
                 rounded = round_nearest(W, recipe.grid(full))
-                done.append(QuantizedModule(rounded, _row(full, index, name, W, W, rounded, Status.ok, None, None, None)))
+                row = _row(full, index, architecture.kind(name), W, W, rounded, Status.ok, None, None, None)
+                done.append(QuantizedModule(rounded, row))
         yield Block(index, done, [])
 
 
@@ -249,7 +250,7 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
         stacks = [(*stack, matrix) for chosen, matrix in ((fair, B), (plain, None)) for stack in stacked(chosen, index)]
         for grid, names, matrix in stacks:
             modules = [linear(block, name) for name in names]
-            W = torch.cat([module.weight.float() for module in modules])
+            W = torch.cat([weight_of(module).float() for module in modules])
             try:
                 solved = solve(W, statistics.H, matrix, grid, mode, recipe.damping, recipe.act_order)
             except FairgateError as error:
@@ -258,16 +259,16 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
             ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
-                stop = start + module.weight.shape[0]
+                stop = start + weight_of(module).shape[0]
                 rounded = solved.rounded.rows(start, stop)
                 full = f"{architecture.blocks}.{index}.{name}"
                 status = _status(solved, recipe.damping)
                 part = slice(start, stop)
                 penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
-                row = _row(full, index, name, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
+                row = _row(full, index, architecture.kind(name), W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
                 done.append(QuantizedModule(rounded, row))
                 if recipe.collection == "sequential":
-                    module.weight.data = rounded.Q.to(module.weight.dtype)
+                    put(module, rounded.Q)
                 start = stop
 
     return solve_group
@@ -289,7 +290,7 @@ def _status(solved: Solved, damping: float) -> Status:
 def _row(
     full: str,
     index: int,
-    name: str,
+    kind: str,
     W: Tensor,
     W1: Tensor,
     rounded: Rounded,
@@ -302,7 +303,7 @@ def _row(
     return ModuleRow(
         name=full,
         block=index,
-        kind=name.rsplit(".", 1)[-1],
+        kind=kind,
         shape=(W.shape[0], W.shape[1]),
         status=status,
         debiased=penalty is not None,

@@ -10,7 +10,7 @@ from stages.common.gptq_format import bits_of
 from stages.quantize.architectures import Architecture, architecture_of
 from stages.quantize.settings import WIDTHS, Rtn
 from stages.quantize.streamed import skeleton
-from stages.quantize.walk import linear
+from stages.quantize.walk import linear, weight_of
 
 
 def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
@@ -27,8 +27,10 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
         remedy = "start from its full-precision version"
         raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
     # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
-    architecture = architecture_of(str(stored.get("model_type")))
+    model_type = str(stored.get("model_type"))
+    architecture = architecture_of(model_type)
     blocks = skeleton(base).get_submodule(architecture.blocks)
+    architecture = architecture_of(model_type, {name for name, _ in next(blocks.children()).named_modules()})
     for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
         names = [f"{architecture.blocks}.{index}.{name}" for index in range(len(list(blocks.children()))) for name in architecture.modules]
         if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
@@ -36,8 +38,8 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
             raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
     for index, block in enumerate(blocks.children()):
         for name in architecture.modules:
-            module = linear(block, name)
-            _fits(f"{architecture.blocks}.{index}.{name}", module.out_features, module.in_features, recipe)
+            r, d = weight_of(linear(block, name)).shape
+            _fits(f"{architecture.blocks}.{index}.{name}", r, d, recipe)
     require_whole_weights(base, remedy="run `dvc repro fetch`")
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     require_space(out, size, what="the packed checkpoint")

@@ -22,7 +22,7 @@ def skeleton(base: Path) -> PreTrainedModel:
     """The model in `base` with parameters that have a shape and no data. Buffers are computed, not stored, so they are real."""
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     with init_empty_weights(include_buffers=False):
-        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config).eval())
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval())
 
 
 class Streamed:

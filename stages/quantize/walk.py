@@ -10,6 +10,7 @@ embed ──> block 0 ──> block 1 ──> ...
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,57 +18,93 @@ from typing import Any
 import greenlet
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
+from stages.common.errors import FairgateError
 from stages.quantize.collect import Statistics, Sums
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
 
+Linear = nn.Linear | Conv1D  # Conv1D is GPT-2's linear layer: its weight is stored [in, out]
+
 
 class _Stop(Exception):
-    """Ends a forward pass at the first block."""
+    """Ends a forward pass behind the last block."""
 
 
 @dataclass
 class Activation:
-    """The input of the current block for one batch: hidden [rows, L, d] and the block's other arguments."""
+    """The input of the current block for one batch: hidden [rows, L, d], and every block's other arguments.
+
+    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2).
+    """
 
     batch: Batch
     hidden: Tensor
-    arguments: dict[str, Any]
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[Activation]:
-    """The first block's input for every batch, on `device`."""
-    found: list[Activation] = []
+    """The first block's input for every batch, on `device`.
 
-    def catch(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden = args[0] if args else kwargs.pop("hidden_states")
-        found.append(Activation(batch, hidden, kwargs))
-        raise _Stop
+    Raises: FairgateError where the model does more between two blocks than to hand on the hidden state.
+    """
+    with source.surroundings(device, dtype) as model:
+        return [_embed(source, model, batch.to(device)) for batch in batches]
 
-    handle = source.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
+
+def _embed(source: Streamed, model: nn.Module, batch: Batch) -> Activation:
+    """Runs the model with blocks that hand on what they are given and keep their other arguments."""
+    given: list[Tensor] = []
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def hand_on(*args: Any, **kwargs: Any) -> tuple[Tensor]:
+        hidden, *others = args if args else (kwargs.pop("hidden_states"),)
+        # Some models read a block's output as a tensor, others as the first of a tuple: a tuple serves both.
+        given.append(hidden[0] if isinstance(hidden, tuple) else hidden)
+        arguments.append((tuple(others), kwargs))
+        if len(given) == len(source.blocks):
+            raise _Stop
+        return (given[-1],)
+
+    for block in source.blocks:
+        block.forward = hand_on
     try:
-        with source.surroundings(device, dtype) as model:
-            for batch in (batch.to(device) for batch in batches):
-                try:
-                    model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
-                except _Stop:
-                    continue
+        with suppress(_Stop):
+            model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
     finally:
-        handle.remove()
-    return found
+        for block in source.blocks:
+            del block.forward
+    if len(given) < len(source.blocks) or any(hidden is not given[0] for hidden in given):
+        raise FairgateError(
+            "the model changes the hidden state between its blocks, or leaves blocks out",
+            where=f"{type(model).__name__}.{source.architecture.blocks}",
+            remedy="such a model cannot be quantized block by block",
+        )
+    return Activation(batch, given[0], arguments)
 
 
-def linear(block: nn.Module, name: str) -> nn.Linear:
+def linear(block: nn.Module, name: str) -> Linear:
     """The linear module `name` of a block."""
     module = block.get_submodule(name)
-    assert isinstance(module, nn.Linear), f"{name} is a {type(module).__name__}"
+    assert isinstance(module, Linear), f"{name} is a {type(module).__name__}"
     return module
 
 
-def forward(block: nn.Module, activation: Activation) -> Tensor:
-    """The block's output [rows, L, d], on the batch's device wherever its input is kept."""
-    out = block(activation.hidden.to(activation.batch.ids.device), **activation.arguments)
+def weight_of(module: Linear) -> Tensor:
+    """The weight as W [r, d], outputs by inputs; of a Conv1D a view of the transposed one."""
+    return module.weight.T if isinstance(module, Conv1D) else module.weight
+
+
+def put(module: Linear, W: Tensor) -> None:
+    """Make W [r, d] the module's weight, in its own layout."""
+    module.weight.data = (W.T.contiguous() if isinstance(module, Conv1D) else W).to(module.weight.dtype)
+
+
+def forward(block: nn.Module, activation: Activation, index: int) -> Tensor:
+    """The output [rows, L, d] of the block with number `index`, on the batch's device wherever its input is kept."""
+    args, kwargs = activation.arguments[index]
+    out = block(activation.hidden.to(activation.batch.ids.device), *args, **kwargs)
     return out if isinstance(out, Tensor) else out[0]
 
 
@@ -102,11 +139,11 @@ def run_block(
         greenlet.getcurrent().parent.switch(args[0])
 
     handles = [linear(block, group[0]).register_forward_pre_hook(pause) for group in groups]
-    reach = _replayed(block, activations) if replay else _staged(block, activations)
+    reach = (_replayed if replay else _staged)(block, index, activations)
     waiting: list[tuple[list[str], Statistics]] = []
     try:
         for number, group in enumerate(groups):
-            total = sums(group, linear(block, group[0]).in_features)
+            total = sums(group, weight_of(linear(block, group[0])).shape[1])
             for X, activation in zip(reach(number), activations, strict=True):
                 total.add(X, activation.batch)
             statistics = total.finish(text_share)
@@ -127,18 +164,18 @@ def run_block(
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
 
 
-def _staged(block: nn.Module, activations: Sequence[Activation]) -> Reach:
+def _staged(block: nn.Module, index: int, activations: Sequence[Activation]) -> Reach:
     """All batches go on from where they wait."""
-    runners = [greenlet.greenlet(partial(forward, block, activation)) for activation in activations]
+    runners = [greenlet.greenlet(partial(forward, block, activation, index)) for activation in activations]
     return lambda number: (runner.switch() for runner in runners)
 
 
-def _replayed(block: nn.Module, activations: Sequence[Activation]) -> Reach:
+def _replayed(block: nn.Module, index: int, activations: Sequence[Activation]) -> Reach:
     """Every batch alone from the start of the block, and dropped where it was wanted."""
 
     def reach(number: int) -> Iterator[Tensor]:
         for activation in activations:
-            runner = greenlet.greenlet(partial(forward, block, activation))
+            runner = greenlet.greenlet(partial(forward, block, activation, index))
             for _ in range(number):
                 runner.switch()
             yield runner.switch()

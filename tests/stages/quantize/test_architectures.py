@@ -35,3 +35,14 @@ def test_module_sets_match_exact_leaf_names() -> None:
         debiased_modules(opt, ["fc"])
     with pytest.raises(UnknownName, match="'out'"):
         debiased_modules(opt, "outs")
+
+
+def test_modules_that_share_a_leaf_name_are_debiased_together_and_told_apart() -> None:
+    gpt2 = architecture_of("gpt2")
+    assert debiased_modules(gpt2, ["c_proj"]) == {"attn.c_proj", "mlp.c_proj"}
+    assert [gpt2.kind(module) for module in gpt2.modules] == ["c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]
+
+
+def test_the_first_entry_whose_blocks_lack_what_it_excludes_is_taken() -> None:
+    assert architecture_of("falcon", {"mlp", "input_layernorm"}).name == "falcon"
+    assert architecture_of("falcon", {"mlp", "ln_mlp", "ln_attn"}).name == "falcon_two_norms"

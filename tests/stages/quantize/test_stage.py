@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.common.digests import sha256_file, sha256_folder
 from stages.common.errors import FairgateError, UnknownName
-from stages.common.gptq_format import unpack
 from stages.common.params import parse
 from stages.common.records import Quantization, Status, read_record
 from stages.quantize import objective
 from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run, read_recipe
 from stages.quantize.stage import quantize
-from tests.tiny import SENTENCES, make_tiny_llama
+from tests.tiny import make_tiny_llama
 
 RUN = Run(device="cpu", seed=0, batch_tokens=256)
 FAIR: dict[str, Any] = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}
@@ -31,43 +29,6 @@ def _recipe(**changes: Any) -> Rtn:
 
 def _quantize(base: Path, data: Path, out: Path, /, **changes: Any) -> Quantization:
     return quantize("test", _recipe(**changes), RUN, base, data, out, out.parent / "work")
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(folder / "model.safetensors")
-
-
-def _dense(base: Path, folder: Path, bits: int = 4) -> torch.nn.Module:
-    """The base model with the checkpoint's dequantized weights."""
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tensors = _weights(folder)
-    for name, module in model.named_modules():
-        if f"{name}.qweight" in tensors:
-            packed = {part: tensors[f"{name}.{part}"] for part in ("qweight", "qzeros", "scales", "g_idx")}
-            module.weight.data = unpack(packed, bits)
-    return model.eval()
-
-
-def _logits(model: torch.nn.Module, folder: Path) -> torch.Tensor:
-    ids = AutoTokenizer.from_pretrained(folder)(SENTENCES[0], return_tensors="pt").input_ids
-    with torch.no_grad():
-        return model(ids).logits.float()
-
-
-@pytest.mark.parametrize("family", ["llama", "opt"])
-def test_packed_checkpoint_loads_unchanged_and_computes_the_dequantized_weights(
-    family: str, calibration: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    base = request.getfixturevalue(family)
-    record = _quantize(base, calibration, tmp_path / "out")
-    assert {row.status for row in record.modules} == {Status.ok}
-    dense = _dense(base, tmp_path / "out")
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
-    difference = (_logits(loaded, tmp_path / "out") - _logits(dense, tmp_path / "out")).abs().max()
-    # The packed CPU kernel computes in its own precision (bfloat16 activations at worst): 2 % of the logits' range.
-    assert difference < 0.02 * _logits(dense, tmp_path / "out").abs().max()
 
 
 def test_record_names_everything_the_weights_depend_on(llama: Path, calibration: Path, tmp_path: Path) -> None:
@@ -226,9 +187,9 @@ def test_quantized_model_is_refused(llama: Path, calibration: Path, tmp_path: Pa
 def test_unsupported_architecture_is_named_with_the_supported(llama: Path, calibration: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
-    for model_type in ("gpt2", "nobody-knows"):
+    for model_type in ("t5", "nobody-knows"):
         (base / "config.json").write_text(json.dumps({"model_type": model_type, "auto_map": {"AutoConfig": "own.Config"}}))
-        with pytest.raises(FairgateError, match=rf"'{model_type}'[\s\S]*llama, mistral, opt"):
+        with pytest.raises(FairgateError, match=rf"'{model_type}'[\s\S]*llama, mistral, opt, phi"):
             _quantize(base, calibration, tmp_path / "out")
 
 

@@ -51,7 +51,7 @@ def test_activations_at_every_block_are_the_models_own(model: Any, source: Strea
     theirs = model(batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True).hidden_states[1]
     (activation, *_rest) = embed(source, data.batches, CPU)
     with source.resident(0, CPU) as block:
-        ours = forward(block, activation)
+        ours = forward(block, activation, 0)
     assert torch.allclose(ours[batch.mask], theirs[batch.mask], atol=1e-5)
 
 
@@ -81,14 +81,14 @@ def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source:
         for name in group:
             linear(block, name).weight.mul_(0.5)
     for activation, output in zip(activations, outputs, strict=True):
-        assert torch.equal(forward(block, activation), output)
+        assert torch.equal(forward(block, activation, 0), output)
 
 
 def _inputs(block: nn.Module, name: str, activations: list[Activation]) -> list[Tensor]:
     found: list[Tensor] = []
     handle = linear(block, name).register_forward_pre_hook(lambda module, args: found.append(args[0]))
     for activation in activations:
-        forward(block, activation)
+        forward(block, activation, 0)
     handle.remove()
     return found
 
