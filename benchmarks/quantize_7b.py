@@ -1,0 +1,276 @@
+"""How fast a 7B-shaped Llama is quantized on one GPU, and against GPTQModel in the same run.
+
+    python -m benchmarks.quantize_7b --model /tmp/m7b --parts pairs,text,sweep,low,peer --runs 3
+
+The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed rows and a few large columns. Its files
+lie in the page cache. The timer of `pairs` and `text` runs from the open model (files mapped, no weight read) until every packed tensor is
+in main memory: reading the weights, embedding, all forward passes, sums, factors, rounding and packing. `save` goes on to the files.
+Data: 2,048 pairs x 2 x 24 tokens; `text` adds 128 x 2,048. Recipe: 4 bits symmetric, groups of 128, true-sequential.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from stages.common.files import write_json
+from stages.common.params import parse
+from stages.quantize.architectures import architecture_of
+from stages.quantize.export import packed, write_checkpoint
+from stages.quantize.methods import Calibration, Compute, gptq, sweep
+from stages.quantize.settings import METHODS, Gptq
+from stages.quantize.streamed import Streamed
+from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batches
+
+VOCABULARY, PAIRS, SIDE, TEXTS, LENGTH = 32000, 2048, 24, 128, 2048
+PLAIN: dict[str, Any] = {"method": "gptq", "bits": 4, "group_size": 128, "symmetric": True}
+FAIR: dict[str, Any] = {**PLAIN, "method": "fair_gptq", "alpha": 0.1}
+BATCH_TOKENS = 32768
+
+
+def make_model(folder: Path, layers: int, hidden: int, mlp: int) -> Path:
+    """A random Llama in bfloat16, one file a block, with a tokenizer that peers ask for."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator(device).manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 128,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        architectures=["LlamaForCausalLM"],
+        dtype="bfloat16",
+    )
+    config.save_pretrained(folder)
+
+    def matrix(r: int, d: int) -> torch.Tensor:
+        W = torch.randn(r, d, device=device, generator=generator) * 0.02
+        W *= torch.empty(r, 1, device=device).normal_(0, 0.3, generator=generator).exp()
+        W[:, torch.randperm(d, device=device, generator=generator)[: max(1, d // 1000)]] *= 4
+        return W.bfloat16().cpu()
+
+    ones = torch.ones(hidden, dtype=torch.bfloat16)
+    files = {"outside": {"model.embed_tokens.weight": matrix(VOCABULARY, hidden), "lm_head.weight": matrix(VOCABULARY, hidden)}}
+    files["outside"]["model.norm.weight"] = ones.clone()
+    shapes = {f"self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
+    shapes |= {"mlp.gate_proj": (mlp, hidden), "mlp.up_proj": (mlp, hidden), "mlp.down_proj": (hidden, mlp)}
+    places: dict[str, str] = {}
+    for number in range(-1, layers):
+        if number >= 0:
+            prefix = f"model.layers.{number}"
+            tensors = {f"{prefix}.{name}.weight": matrix(*shape) for name, shape in shapes.items()}
+            tensors |= {f"{prefix}.{name}.weight": ones.clone() for name in ("input_layernorm", "post_attention_layernorm")}
+        else:
+            tensors = files["outside"]
+        name = f"model-{number + 2:05d}-of-{layers + 1:05d}.safetensors"
+        save_file(tensors, folder / name, {"format": "pt"})
+        places |= dict.fromkeys(tensors, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    inner = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, "t0"))
+    special = {"bos_token": "t1", "eos_token": "t2", "pad_token": "t2"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(folder)
+    return folder
+
+
+def tokens() -> tuple[list[Encoded], list[list[int]]]:
+    """Random pairs that differ in two tokens near their start, and random texts."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(3, VOCABULARY, (PAIRS, SIDE + 2), generator=generator).tolist()
+    pairs = [Encoded(str(i), "a", row[:SIDE], [*row[:5], *row[SIDE:], *row[7:SIDE]]) for i, row in enumerate(rows)]
+    return pairs, torch.randint(3, VOCABULARY, (TEXTS, LENGTH), generator=generator).tolist()
+
+
+def calibration(*, text: bool) -> Calibration:
+    pairs, texts = tokens()
+    batches = list(pair_batches(pairs, Alignment.aligned, 2, BATCH_TOKENS, {"a": 0}))
+    return Calibration([*batches, *(text_batches(texts, 2, BATCH_TOKENS) if text else ())], 1)
+
+
+def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
+    found = parse(METHODS[settings["method"]], {**settings, **changes}, where="benchmark")
+    assert isinstance(found, Gptq)
+    return found
+
+
+def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute) -> tuple[Streamed, dict[str, torch.Tensor]]:
+    """The open model and all packed tensors in main memory."""
+    source = Streamed(model, architecture_of("llama"))
+    tensors: dict[str, torch.Tensor] = {}
+    for block in gptq(source, settings, data, compute):
+        for module in block.modules:
+            tensors |= {name: tensor.cpu() for name, tensor in packed(module.row.name, module.rounded, settings).items()}
+    return source, tensors
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, peak GiB of GPU memory (reserved), result."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    result = run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    return seconds, torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0, result
+
+
+def profile(model: Path, compute: Compute) -> None:
+    """Print where the GPU's time goes over a few blocks."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        quantize(model, recipe(FAIR), calibration(text=False), compute)
+    print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=28, max_name_column_width=60), flush=True)
+
+
+class Records:
+    """Figures as they are measured; every one is written at once, so that a run cut short leaves what it has."""
+
+    def __init__(self, path: Path, shape: str) -> None:
+        self.path, self.shape, self.rows = path, shape, [] if not path.exists() else json.loads(path.read_text())
+
+    def add(self, name: str, values: list[float], unit: str, tokens: int, target: float | None = None, **more: Any) -> None:
+        row = {
+            "name": name,
+            "value": round(statistics.median(values), 3),
+            "runs": [round(value, 3) for value in values],
+            "unit": unit,
+            "target": target,
+            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": version("transformers")},
+            "shape": self.shape,
+            "tokens": tokens,
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": f"python -m benchmarks.quantize_7b {' '.join(sys.argv[1:])}",
+            **more,
+        }
+        self.rows = [*(other for other in self.rows if other["name"] != name), row]
+        write_json(self.path, self.rows)
+        print(f"{name}: {row['value']} {unit} {row['runs']} {more or ''}", flush=True)
+
+
+def peer(folder: Path, layers: tuple[int, int], arguments: argparse.Namespace, batch: int) -> dict[int, dict[str, float]]:
+    """GPTQModel on models of two depths, each in a process of its own."""
+    pairs, _ = tokens()
+    file = folder.parent / "tokens.json"
+    file.write_text(json.dumps([side for pair in pairs for side in (pair.a, pair.b)]))
+    found = {}
+    for depth in layers:
+        model = make_model(folder.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp)
+        options = ["--group-size", "128", "--batch", str(batch), "--device", "cuda" if torch.cuda.is_available() else "cpu"]
+        command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(model), str(file), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
+        found[depth] = json.loads(done.stdout.strip().splitlines()[-1])
+        shutil.rmtree(model)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--parts", default="pairs,text,save,plain,sweep,low")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--mlp", type=int, default=11008)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
+    arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
+    records = Records(arguments.out, shape)
+    few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
+
+    def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None, runs: int = arguments.runs, **more: Any) -> float:
+        found = [timed(run) for _ in range(runs)]
+        records.add(name, [seconds for seconds, _, _ in found], "s", tokens, target, peak_gib=round(found[-1][1], 2), **more)
+        return statistics.median(seconds for seconds, _, _ in found)
+
+    if "peer" in parts:
+        depths = (2, 4)
+        theirs = peer(arguments.model, depths, arguments, batch=32)
+        ours = {}
+        for depth in depths:
+            model = make_model(arguments.model.parent / f"own{depth}", depth, arguments.hidden, arguments.mlp)
+            run = partial(quantize, model, recipe(PLAIN, calibration="pairs"), calibration(text=False), compute)
+            timed(run)
+            ours[depth] = statistics.median(timed(run)[0] for _ in range(3))
+            shutil.rmtree(model)
+        a, b = depths
+        per_layer = (theirs[b]["quantize_s"] - theirs[a]["quantize_s"]) / (b - a), (ours[b] - ours[a]) / (b - a)
+        records.add("speedup_vs_gptqmodel", [per_layer[0] / per_layer[1]], "x", few, 20, per_layer_s=per_layer, theirs=theirs, ours=ours)
+    if parts == ["peer"]:
+        return
+    seconds, _, model = timed(lambda: make_model(arguments.model, arguments.layers, arguments.hidden, arguments.mlp))
+    print(f"model made in {seconds:.1f} s", flush=True)
+    short, long = calibration(text=False), calibration(text=True)
+    out_set = recipe(FAIR, modules="out", calibration="pairs")
+    everywhere = recipe(FAIR, calibration="pairs")
+    warm = make_model(arguments.model.parent / "warm", 1, arguments.hidden, arguments.mlp)
+    print(f"first block, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
+    if "profile" in parts:
+        profile(warm, compute)
+    if "pairs" in parts:
+        repeat("quantize_7b_pairs_s", lambda: quantize(model, everywhere, short, compute), few, 14, modules="all seven")
+        repeat("quantize_7b_pairs_out_s", lambda: quantize(model, out_set, short, compute), few, 14, modules="o, down")
+    if "plain" in parts:
+        repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute), few, None)
+    if "text" in parts:
+        repeat("quantize_7b_pairs_and_text_s", lambda: quantize(model, recipe(FAIR), long, compute), many, 35, modules="all seven")
+    if "save" in parts:
+        out = arguments.model.parent / "out"
+
+        def save() -> None:
+            source, tensors = quantize(model, recipe(FAIR), long, compute)
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            modules = {name.rsplit(".", 1)[0] for name in tensors}
+            write_checkpoint(model, out, source.tensors(), tensors.items(), modules, recipe(FAIR))
+
+        repeat("load_to_saved_7b_s", save, many, 60)
+    if "sweep" in parts:
+        recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
+
+        def run_sweep(recipes: list[Gptq]) -> None:
+            for blocks in sweep(Streamed(model, architecture_of("llama")), recipes, long, compute):
+                for block, settings in zip(blocks, recipes, strict=True):
+                    for module in block.modules:
+                        packed(module.row.name, module.rounded, settings)
+
+        one = timed(lambda: run_sweep(recipes[:1]))[0]
+        eight = timed(lambda: run_sweep(recipes))[0]
+        records.add("sweep_per_alpha_s", [(eight - one) / 7], "s", many, 8, one_s=one, eight_s=eight)
+    if "low" in parts:
+        low = Compute(compute.device, compute.dtype, low_memory=True)
+        repeat("low_memory_s", lambda: quantize(model, recipe(FAIR), long, low), many, None, runs=1)
+
+
+if __name__ == "__main__":
+    main()
