@@ -132,6 +132,7 @@ class ModuleRow(Record):
     status: Status
     debiased: bool
     damping: float | None
+    damping_tried: dict[str, list[float]] = Field(default_factory=dict)  # every step of the ladder, by matrix (H, T)
     loss: float | None
     bias_ratio: float | None
     top_eigenvalue: float | None

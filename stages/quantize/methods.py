@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stages.common.cli import log
 from stages.common.errors import FairgateError
 from stages.common.records import ModuleRow, Penalty, Status
 from stages.quantize.architectures import Architecture, debiased_blocks, debiased_modules
@@ -17,7 +19,7 @@ from stages.quantize.collect import Statistics, Strength, Sums
 from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.contributions import by_output
 from stages.quantize.grid import Grid
-from stages.quantize.objective import Mode, Solved, solve
+from stages.quantize.objective import FETCH_AGAIN, Mode, Solved, require_finite, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
@@ -81,6 +83,8 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
             for name in architecture.modules:
                 W = weight_of(linear(block, name)).detach()
                 full = f"{architecture.blocks}.{index}.{name}"
+                with _located(full):
+                    require_finite(W, "the weight", FETCH_AGAIN)
                 rounded = round_nearest(W, recipe.grid(full))
                 row = _row(full, index, architecture.kind(name), W, W, rounded, Status.ok, None, None, None)
                 done.append(QuantizedModule(rounded, row))
@@ -251,22 +255,20 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
         for grid, names, matrix in stacks:
             modules = [linear(block, name) for name in names]
             W = torch.cat([weight_of(module).float() for module in modules])
-            try:
+            with _located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
                 solved = solve(W, statistics.H, matrix, grid, mode, recipe.damping, recipe.act_order)
-            except FairgateError as error:
-                where = f"{architecture.blocks}.{index}.{'/'.join(names)}"
-                raise type(error)(error.what, where=where, remedy=error.remedy) from None
             ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
                 stop = start + weight_of(module).shape[0]
                 rounded = solved.rounded.rows(start, stop)
                 full = f"{architecture.blocks}.{index}.{name}"
-                status = _status(solved, recipe.damping)
+                status = _status(solved)
                 part = slice(start, stop)
                 penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
                 row = _row(full, index, architecture.kind(name), W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
                 done.append(QuantizedModule(rounded, row))
+                _warn(full, status, solved.tried)
                 if recipe.collection == "sequential":
                     put(module, rounded.Q)
                 start = stop
@@ -281,10 +283,19 @@ def _penalty(W: Tensor, W1: Tensor, Q: Tensor, statistics: Statistics) -> Penalt
     return Penalty(weight=weight, target=target, quantized=quantized)
 
 
-def _status(solved: Solved, damping: float) -> Status:
+def _status(solved: Solved) -> Status:
     if solved.fallback:
         return Status.fallback_rtn
-    return Status.damped if solved.damping is not None and solved.damping > damping else Status.ok
+    return Status.damped if any(len(ladder) > 1 for ladder in solved.tried.values()) else Status.ok
+
+
+def _warn(name: str, status: Status, tried: Mapping[str, Sequence[float]]) -> None:
+    """Say at once what the record says later."""
+    ladders = "; ".join(f"{matrix}: {len(ladder)} tries up to {ladder[-1]:.4f}" for matrix, ladder in tried.items())
+    if status is Status.fallback_rtn:
+        log.warning("%s: rounded to nearest, no factorization succeeded (damping of %s)", name, ladders)
+    elif status is Status.damped:
+        log.warning("%s: needed more damping (%s)", name, ladders)
 
 
 def _row(
@@ -308,7 +319,8 @@ def _row(
         status=status,
         debiased=penalty is not None,
         damping=None if solved is None else solved.damping,
-        loss=None if solved is None else float(rounded.loss.sum()),
+        damping_tried={} if solved is None else solved.tried,
+        loss=None if solved is None or solved.fallback else float(rounded.loss.sum()),
         bias_ratio=bias_ratio,
         top_eigenvalue=None if solved is None else solved.top_eigenvalue,
         shift=float((W1 - W).norm() / norm),
@@ -316,6 +328,15 @@ def _row(
         dead_columns=0 if solved is None else solved.dead,
         penalty=penalty,
     )
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Name the module in an error of the arithmetic, which knows matrices alone."""
+    try:
+        yield
+    except FairgateError as error:
+        raise type(error)(error.what, where=where, remedy=error.remedy) from None
 
 
 def select(recipe: Rtn, pairs: Sequence[Batch], texts: Sequence[Batch], n_groups: int) -> Calibration:

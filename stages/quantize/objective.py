@@ -30,6 +30,8 @@ from stages.quantize.products import product
 
 DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
 DAMPING_STEPS = 40
+OVERFLOW = "look for overflowing activations in this block: broken weights before it, or a calibration text that no model would meet"
+FETCH_AGAIN = "fetch the model again; if its source holds them too, use another checkpoint"
 
 
 class Mode(StrEnum):
@@ -44,7 +46,7 @@ class NotPositiveDefinite(FairgateError):
 
 
 class NotFinite(FairgateError):
-    """A calibration matrix holds NaN or infinity."""
+    """A weight or a calibration matrix holds NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Factor:
 class Solved:
     """Result for one stacked matrix: the rounded weight, the target W1, and what was needed to get there.
 
-    `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None without B; `dead`: channels never active.
+    `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None without B; `dead`: channels never active;
+    `tried`: every damping tried, in order, for each matrix that was factorized (H, T).
     """
 
     rounded: Rounded
@@ -68,9 +71,10 @@ class Solved:
     fallback: bool
     top_eigenvalue: float | None
     dead: int
+    tried: dict[str, list[float]]
 
 
-def factorize(A: Tensor, damping: float) -> Factor:
+def factorize(A: Tensor, damping: float, tried: list[float] | None = None) -> Factor:
     """Upper factor of the inverse of A, damped; one Cholesky of the reversed matrix, no explicit inverse.
 
     With the reversal J: chol(J A J) = L, R = J L J is upper and A = R R^T, so U = R^-1.
@@ -78,17 +82,19 @@ def factorize(A: Tensor, damping: float) -> Factor:
     Args:
         A: [d, d] float32, symmetric positive semidefinite. Not modified.
         damping: fraction of mean(diag A) added to the diagonal; raised by 0.0025 up to 40 times when Cholesky fails.
+        tried: takes every damping tried, the one that worked last; it tells the ladder of a failure too.
     Raises:
         NotFinite: A holds NaN or infinity; no damping repairs that.
         NotPositiveDefinite: still indefinite at the damping limit.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1, Cholesky step.
     """
-    if not torch.isfinite(A).all():
-        raise NotFinite("the Hessian holds NaN or infinite values", remedy="look for overflowing activations in this block")
+    require_finite(A, "the Hessian", OVERFLOW)
+    tried = [] if tried is None else tried
     mean = A.diagonal().mean()
     for step in range(DAMPING_STEPS + 1):
         used = damping + step * DAMPING_STEP
+        tried.append(used)
         damped = A.flip(0, 1)
         damped.diagonal().add_(used * mean)
         L, info = torch.linalg.cholesky_ex(damped)
@@ -97,6 +103,12 @@ def factorize(A: Tensor, damping: float) -> Factor:
             eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
             return Factor(torch.linalg.solve_triangular(R, eye, upper=True), used)
     raise NotPositiveDefinite(f"the Hessian is not positive definite, damping tried up to {used:.4f}")
+
+
+def require_finite(A: Tensor, what: str, remedy: str) -> None:
+    """Raise NotFinite, with the number of bad values, unless all of A is finite."""
+    if bad := int((~torch.isfinite(A)).sum()):
+        raise NotFinite(f"{what} holds {bad} NaN or infinite values", remedy=remedy)
 
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
@@ -135,8 +147,13 @@ def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, dampin
     Returns:
         Solved. When no factorization succeeds the matrix is rounded to nearest and `fallback` is set, never silently.
     Raises:
-        NotFinite: H or B holds NaN or infinity.
+        NotFinite: W, H, B or the shifted target holds NaN or infinity; no grid can hide that.
     """
+    require_finite(W, "the weight", FETCH_AGAIN)
+    if B is not None:
+        require_finite(H, "the Hessian", OVERFLOW)  # named before B, which is made of the same inputs
+        require_finite(B, "the matrix of pair differences", OVERFLOW)
+    tried: dict[str, list[float]] = {}
     T = H if B is None else H + B
     dead = T.diagonal() == 0
     n_dead = int(dead.sum())
@@ -151,15 +168,16 @@ def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, dampin
     try:
         # The shift commutes with an order of the columns, so one factorization serves it and the loop.
         if B is None:
-            loop = factorize(_ordered(H, order), damping)
+            loop = factorize(_ordered(H, order), damping, tried.setdefault("H", []))
             W1, top = W, None
         else:
             columns = W if order is None else W[:, order]
-            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping)
+            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried)
             W1 = W1 if order is None else W1[:, order.argsort()]
+            require_finite(W1, "the shifted weight", "lower alpha, or raise damping")
     except NotPositiveDefinite:
-        return Solved(round_nearest(W, grid), W, None, True, None, n_dead)
-    return Solved(_rounded(W1, loop.U, grid, order), W1, loop.damping, False, top, n_dead)
+        return Solved(round_nearest(W, grid), W, None, True, None, n_dead, tried)
+    return Solved(_rounded(W1, loop.U, grid, order), W1, loop.damping, False, top, n_dead, tried)
 
 
 def _ordered(A: Tensor, order: Tensor | None) -> Tensor:
@@ -178,12 +196,14 @@ def _rounded(W1: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rounded
     return replace(rounded, codes=rounded.codes[:, order.argsort()])
 
 
-def _shifted(W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float) -> tuple[Tensor, Factor, float]:
+def _shifted(
+    W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float, tried: dict[str, list[float]]
+) -> tuple[Tensor, Factor, float]:
     """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H)."""
     if mode in (Mode.exact, Mode.error_only):
-        sum_factor = factorize(T, damping)
+        sum_factor = factorize(T, damping, tried.setdefault("T", []))
         nu = min(top_eigenvalue(B, sum_factor.U), 1 - 1e-6)  # of (B, H + B): nu = mu / (1 + mu)
         return (W if mode is Mode.error_only else shift(W, B, sum_factor.U)), sum_factor, nu / (1 - nu)
-    own_factor = factorize(H, damping)
-    U = own_factor.U if mode is Mode.authors else factorize(T, damping).U
+    own_factor = factorize(H, damping, tried.setdefault("H", []))
+    U = own_factor.U if mode is Mode.authors else factorize(T, damping, tried.setdefault("T", [])).U
     return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U)

@@ -49,6 +49,9 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
             tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
             done.add(block.index, tensors, [module.row for module in block.modules], block.hidden)
         rows = done.rows(len(source.blocks))
+        fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
+        if fallbacks:
+            notes.append(f"{fallbacks} of {len(rows)} modules were rounded to nearest: no factorization succeeded")
         bytes_base, bytes_packed = write_checkpoint(
             base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe
         )
@@ -69,7 +72,6 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
             modules=rows,
         )
         write_record(folder / "quantization.json", record)
-    fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
     log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(rows), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
     penalties = [row.penalty for row in rows if row.penalty]
     if before := sum(penalty.weight for penalty in penalties):

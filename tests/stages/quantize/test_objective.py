@@ -34,7 +34,9 @@ def test_factor_is_upper_and_inverts_the_damped_matrix() -> None:
 
 def test_damping_ladder_records_what_it_needed() -> None:
     A = torch.diag(torch.tensor([1.0, 1.0, 1.0, -0.008]))  # mean diagonal 0.748: indefinite at damping 0.01, definite one step later
-    assert factorize(A, 0.01).damping == pytest.approx(0.0125)
+    tried: list[float] = []
+    assert factorize(A, 0.01, tried).damping == pytest.approx(0.0125)
+    assert tried == pytest.approx([0.01, 0.0125])
 
 
 def test_non_finite_hessian_is_an_error_and_indefinite_one_is_a_counted_fallback() -> None:
@@ -48,6 +50,28 @@ def test_non_finite_hessian_is_an_error_and_indefinite_one_is_a_counted_fallback
     assert solved.fallback
     assert solved.damping is None
     assert torch.equal(solved.rounded.codes, round_nearest(W, GRID).codes)
+    assert solved.tried["T"] == pytest.approx([0.01 + step * 0.0025 for step in range(41)])
+
+
+def test_a_matrix_that_only_shifts_has_its_ladder_recorded_too() -> None:
+    """Under authors-sum the loop's H factorizes at once, and T, which makes the shift, does not."""
+    W, H, _ = _single(*_problem())
+    lean = torch.zeros(32)
+    lean[3] = -1.012 * H[3, 3] - 0.01 * (H.trace() - H[3, 3]) / 32
+    tried = solve(W, torch.diag(H.diagonal()), torch.diag(lean), GRID, Mode.authors_sum, 0.01).tried
+    assert len(tried["H"]) == 1
+    assert len(tried["T"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("W", "the weight holds 1 NaN"), ("H", "the Hessian holds"), ("B", "pair differences holds 1 NaN")]
+)
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_is_not_finite_is_never_rounded(name: str, message: str, mode: Mode) -> None:
+    matrices = dict(zip("WHB", _single(*_problem()), strict=True))
+    matrices[name][3, 3] = float("inf" if name == "H" else "nan")
+    with pytest.raises(NotFinite, match=message):
+        solve(*matrices.values(), GRID, mode, 0.01)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stages.common.digests import sha256_file, sha256_folder
 from stages.common.errors import FairgateError, UnknownName
@@ -155,11 +156,47 @@ def test_sequential_inputs_come_from_quantized_modules(llama: Path, calibration:
     assert [name for name, same in first if same] == [f"model.layers.0.self_attn.{leaf}_proj" for leaf in "qkv"]
 
 
-def test_failed_factorization_is_a_counted_status(llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_factorization_is_a_counted_status(
+    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Damping that cannot help: the ladder is exhausted on purpose, and every module says so."""
     monkeypatch.setattr(objective.torch.linalg, "cholesky_ex", lambda A: (A, torch.tensor(1)))
     record = _quantize(llama, calibration, tmp_path / "out")
     assert {row.status for row in record.modules} == {Status.fallback_rtn}
+    assert all(len(row.damping_tried["T"]) == 41 and row.loss is None for row in record.modules)
+    assert "14 of 14 modules were rounded to nearest: no factorization succeeded" in record.notes
+    assert (
+        "model.layers.1.mlp.down_proj: rounded to nearest, no factorization succeeded (damping of T: 41 tries up to 0.1100)" in caplog.text
+    )
+
+
+def test_a_module_that_needed_more_damping_says_which(
+    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two tries fail on purpose; they fall on the first group, q, k and v of block 0."""
+    own, answers = objective.torch.linalg.cholesky_ex, iter([torch.tensor(1)] * 2)
+    monkeypatch.setattr(objective.torch.linalg, "cholesky_ex", lambda A: (own(A)[0], next(answers, torch.tensor(0))))
+    record = _quantize(llama, calibration, tmp_path / "out")
+    damped = {row.name.rsplit(".", 1)[-1]: row for row in record.modules if row.status is Status.damped}
+    assert set(damped) == {"q_proj", "k_proj", "v_proj"}
+    assert damped["v_proj"].damping_tried == {"T": pytest.approx([0.01, 0.0125, 0.015])}
+    assert damped["v_proj"].damping == pytest.approx(0.015)
+    assert all(row.damping_tried == {"T": [0.01]} for row in record.modules if row.status is Status.ok)
+
+
+UP = ("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.(gate_proj/mlp.)?up_proj: the weight holds 1 NaN")
+NORM = ("model.layers.1.input_layernorm.weight", "model.layers.1.self_attn.q_proj[^ ]*: the Hessian holds")
+
+
+@pytest.mark.parametrize(("method", "fault"), [("fair_gptq", UP), ("fair_gptq", NORM), ("gptq", UP), ("gptq", NORM), ("rtn", UP)])
+def test_not_finite_names_block_and_module(method: str, fault: tuple[str, str], llama: Path, calibration: Path, tmp_path: Path) -> None:
+    tensor, where = fault
+    base = shutil.copytree(llama, tmp_path / "base")
+    tensors = _weights(base)
+    tensors[tensor].view(-1)[0] = float("nan")
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FairgateError, match=rf"{where}[\s\S]*Remedy: "):
+        _quantize(base, calibration, tmp_path / "out", method=method)
 
 
 def test_interrupted_run_leaves_its_blocks_to_the_next_one(
