@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from stages.common import records
-from stages.common.digests import sha256_json
+from stages.common.contributions import FILE, STATES, Contribution, rolled_up, write_contributions
+from stages.common.digests import sha256_file, sha256_json
 from stages.common.files import write_json
 from stages.common.metrics import derive, metrics_of
 from tests.items import environment
@@ -56,7 +57,12 @@ def make_run(folder: Path, verdict: str = "inconclusive", *, recipes: dict[str, 
         rows = item_rows(recipe, items, noise=0.0 if recipe == "base" else 0.8)
         _evaluation(folder / "data" / "evaluation" / recipe, recipe, rows)
         if settings["method"] != "none":
-            records.write_record(folder / "data" / "models" / recipe / "quantization.json", quantization(recipe, settings))
+            record = quantization(recipe, settings)
+            if settings["method"] == "fair_gptq":
+                path = folder / "data" / "models" / recipe / FILE
+                write_contributions(path, contributions(record))
+                record = record.model_copy(update={"files": {FILE: sha256_file(path)}})
+            records.write_record(folder / "data" / "models" / recipe / "quantization.json", record)
     records.write_record(folder / "data" / "reports" / candidate / "verdict.json", verdict_record(candidate, verdict))
     write_json(folder / "data" / "timing" / "gate.json", {
         "schema": 1, "name": "gate", "seconds": 3.25, "peak_rss_gib": 0.4, "peak_gpu_gib": None,
@@ -147,6 +153,20 @@ def quantization(recipe: str, settings: dict[str, Any]) -> records.Quantization:
         notes=["the tokenizer adds no start token; <bos> was put in front of both sides"],
         modules=modules,
     )
+
+
+def contributions(record: records.Quantization) -> list[Contribution]:
+    """Of every module, with nine channels a side; one in three is negative."""
+    chance, rows = random.Random("contributions"), []
+    for module in record.modules:
+        names = {"block": module.block, "kind": module.kind, "module": module.name}
+        fs = [[math.exp(chance.gauss(0, 1)) * (-0.2 if at % 3 == 2 else 1) for at in range(9)] for _ in range(4)]
+        states = [dict(zip(STATES, values, strict=True)) for values in zip(*fs, strict=True)]
+        rows.append(Contribution.model_validate({"level": "module", **names, **{state: sum(s[state] for s in states) for state in STATES}}))
+        for level in ("input", "output"):
+            for at, values in enumerate(states):
+                rows.append(Contribution.model_validate({"level": level, **names, "channel": at if at < 8 else None, **values}))
+    return rolled_up(rows)
 
 
 def verdict_record(candidate: str, verdict: str) -> records.VerdictRecord:

@@ -119,6 +119,7 @@ class Penalty(Record):
     weight: float
     target: float
     quantized: float
+    alpha_zero: float | None = None  # what plain GPTQ would have left
 
 
 class ModuleRow(Record):

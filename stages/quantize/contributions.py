@@ -7,16 +7,52 @@ Single f_j may be negative (cancellation between channels); they are signed on p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
+from stages.common.contributions import Contribution
 from stages.quantize.products import product
+
+TOP = 8  # channels of a module that are listed
 
 
 def by_input(Q: Tensor, C: Tensor) -> Tensor:
-    """f_j = q_j . (Q C)_j, the contribution of input channel j: Q [r, d], C [d, d] -> [d], signed, sums to tr (Q C Q^T)."""
-    return (Q * product(Q, C)).sum(0)
+    """f_j = q_j . (Q C)_j, the contribution of input channel j: Q [r, d], C [d, d] -> [d] float64, signed, sums to tr (Q C Q^T)."""
+    return by_channel(Q, C)[0]
 
 
 def by_output(Q: Tensor, C: Tensor) -> Tensor:
-    """g_i = Q_i C Q_i^T, the contribution of output channel i: Q [r, d], C [d, d] -> [r], not negative, sums to tr (Q C Q^T)."""
-    return (Q * product(Q, C)).sum(1)
+    """g_i = Q_i C Q_i^T, the contribution of output channel i: Q [r, d], C [d, d] -> [r] float64, not negative, sums to tr (Q C Q^T)."""
+    return by_channel(Q, C)[1]
+
+
+def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """Both of the above from one product."""
+    weights = Q * product(Q, C)
+    return weights.sum(0, dtype=torch.float64), weights.sum(1, dtype=torch.float64)
+
+
+def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C: Tensor, pairs: int) -> list[Contribution]:
+    """Rows of one module: itself, and for its inputs and its outputs the largest channels and one row for all others.
+
+    Args:
+        states: the weight [r, d] in each state of the table. C: [d, d]. pairs: P, by which all values are divided.
+    """
+    names = {"block": block, "kind": kind, "module": name}
+    channels = [by_channel(Q, C) for Q in states.values()]
+    sums = torch.stack([outputs.sum() for _, outputs in channels]) / pairs
+    rows = [_row("module", names, None, states, sums)]
+    for level, parts in (("input", [i for i, _ in channels]), ("output", [o for _, o in channels])):
+        values = torch.stack(parts).cpu() / pairs  # [states, channels]
+        # Largest in any state: a channel that rounding made large belongs here as much as one that was large before.
+        order = values.abs().amax(0).argsort(descending=True, stable=True)
+        rows += [_row(level, names, int(channel), states, values[:, channel]) for channel in order[:TOP]]
+        rows.append(_row(level, names, None, states, values[:, order[TOP:]].sum(1)))
+    return rows
+
+
+def _row(level: str, names: Mapping[str, object], channel: int | None, states: Mapping[str, Tensor], values: Tensor) -> Contribution:
+    found = dict(zip(states, values.tolist(), strict=True))
+    return Contribution.model_validate({"level": level, **names, "channel": channel, **found})

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.common.cli import log
+from stages.common.contributions import Contribution
 from stages.common.errors import FairgateError
 from stages.common.records import ModuleRow, Penalty, Status
 from stages.quantize.architectures import Architecture, debiased_blocks, debiased_modules
 from stages.quantize.collect import Statistics, Strength, Sums
 from stages.quantize.columns import Rounded, round_nearest
-from stages.quantize.contributions import by_output
+from stages.quantize.contributions import of_module
 from stages.quantize.grid import Grid
 from stages.quantize.objective import FETCH_AGAIN, Mode, Solved, require_finite, solve
 from stages.quantize.settings import FairGptq, Gptq, Rtn
@@ -32,6 +33,7 @@ class QuantizedModule:
 
     rounded: Rounded
     row: ModuleRow
+    contributions: list[Contribution] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class Compute:
     """Where and how the blocks run. dtype: of their forward passes; sums, factors and rounding are float32.
 
     low_memory: hidden states stay on the CPU and each batch runs the block anew for every group, instead of waiting inside it.
+    alpha_zero: every debiased module is rounded without the fairness term too, to tell how much of the penalty plain GPTQ leaves.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     low_memory: bool = False
+    alpha_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def gptq(
     _advance(activations, hidden or [])
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        solve_group = _solver(source.architecture, recipe, debias, done)
+        solve_group = _solver(source.architecture, recipe, debias, done, compute.alpha_zero)
         sums = _sums([debias], calibration, index, compute.device)
         outputs = _run(source, index, activations, sums, recipe, solve_group, compute)
         _advance(activations, outputs)
@@ -127,7 +131,7 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
     activations = _embed(source, calibration, compute)
     for index in _progress(source, "sweep", 0):
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
-        solvers = [_solver(source.architecture, *each) for each in zip(recipes, debiases, done, strict=True)]
+        solvers = [_solver(source.architecture, *each, compute.alpha_zero) for each in zip(recipes, debiases, done, strict=True)]
 
         def solve_all(
             index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
@@ -236,7 +240,7 @@ def _sums(
     return make
 
 
-def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule]) -> SolveGroup:
+def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], alpha_zero: bool) -> SolveGroup:
     """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
 
     def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
@@ -256,7 +260,9 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
             modules = [linear(block, name) for name in names]
             W = torch.cat([weight_of(module).float() for module in modules])
             with _located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
-                solved = solve(W, statistics.H, matrix, grid, mode, recipe.damping, recipe.act_order)
+                rounding = (grid, mode, recipe.damping, recipe.act_order)
+                solved = solve(W, statistics.H, matrix, *rounding)
+                unfair = solve(W, statistics.H, None, *rounding) if alpha_zero and matrix is not None else None
             ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
@@ -265,22 +271,20 @@ def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, don
                 full = f"{architecture.blocks}.{index}.{name}"
                 status = _status(solved)
                 part = slice(start, stop)
-                penalty = None if matrix is None else _penalty(W[part], solved.W1[part], rounded.Q, statistics)
-                row = _row(full, index, architecture.kind(name), W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
-                done.append(QuantizedModule(rounded, row))
+                kind, table = architecture.kind(name), []
+                if matrix is not None and statistics.C is not None:
+                    states = {"weight": W[part], "target": solved.W1[part], "quantized": rounded.Q}
+                    states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
+                    table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
+                penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
+                row = _row(full, index, kind, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
+                done.append(QuantizedModule(rounded, row, table))
                 _warn(full, status, solved.tried)
                 if recipe.collection == "sequential":
                     put(module, rounded.Q)
                 start = stop
 
     return solve_group
-
-
-def _penalty(W: Tensor, W1: Tensor, Q: Tensor, statistics: Statistics) -> Penalty:
-    C = statistics.C
-    assert C is not None
-    weight, target, quantized = (float(by_output(part, C).sum()) / statistics.pairs for part in (W, W1, Q))
-    return Penalty(weight=weight, target=target, quantized=quantized)
 
 
 def _status(solved: Solved) -> Status:

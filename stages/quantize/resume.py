@@ -1,7 +1,7 @@
 """A quantization that outlives a kill: finished blocks and the hidden states after the last one, bound to what they were made from.
 
     folder/fingerprint.json     what the run depends on; a folder of another run is never gone on with
-           block-0003.*         packed tensors and rows of a finished block
+           block-0003.*         packed tensors, rows and contributions of a finished block
            hidden.safetensors   every batch's hidden state after the last finished block, and the state of the random generators
 
 Every file is whole or absent, and hidden.safetensors is replaced last: what a kill loses is the block that it fell into.
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.common.cli import log
+from stages.common.contributions import Contribution
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_path, read_json, write_json
 from stages.common.records import ModuleRow
@@ -57,10 +58,20 @@ class Progress:
         log.info("%s: going on with block %d", self._folder, start)
         return start, hidden
 
-    def add(self, index: int, tensors: Mapping[str, Tensor], rows: Sequence[ModuleRow], hidden: Sequence[Tensor]) -> None:
+    def add(
+        self,
+        index: int,
+        tensors: Mapping[str, Tensor],
+        rows: Sequence[ModuleRow],
+        contributions: Sequence[Contribution],
+        hidden: Sequence[Tensor],
+    ) -> None:
         """Store finished block `index`."""
         _save(dict(tensors), self._block(index))
-        write_json(self._block(index).with_suffix(".json"), [row.model_dump(mode="json") for row in rows])
+        records = {"modules": rows, "contributions": contributions}
+        write_json(
+            self._block(index).with_suffix(".json"), {key: [row.model_dump(mode="json") for row in part] for key, part in records.items()}
+        )
         state = {f"hidden.{number}": state.contiguous() for number, state in enumerate(hidden)} | {"rng": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["rng_cuda"] = torch.cuda.get_rng_state()
@@ -68,7 +79,11 @@ class Progress:
 
     def rows(self, blocks: int) -> list[ModuleRow]:
         """Rows of all blocks, in order."""
-        return [ModuleRow.model_validate(row) for index in range(blocks) for row in read_json(self._block(index).with_suffix(".json"))]
+        return [ModuleRow.model_validate(row) for row in self._records(blocks, "modules")]
+
+    def contributions(self, blocks: int) -> list[Contribution]:
+        """Rows of `contributions.csv` of all blocks, in order."""
+        return [Contribution.model_validate(row) for row in self._records(blocks, "contributions")]
 
     def tensors(self, blocks: int) -> Iterator[tuple[str, Tensor]]:
         """Packed tensors of all blocks."""
@@ -76,6 +91,10 @@ class Progress:
             with safe_open(self._block(index), framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
                     yield name, file.get_tensor(name)
+
+    def _records(self, blocks: int, kind: str) -> Iterator[dict[str, Any]]:
+        for index in range(blocks):
+            yield from read_json(self._block(index).with_suffix(".json"))[kind]
 
     def _block(self, index: int) -> Path:
         return self._folder / f"block-{index:04d}.safetensors"

@@ -19,13 +19,17 @@ WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
 
 
 class Run(Section):
-    """Section `quantize`: how to run, the same for every recipe."""
+    """Section `quantize`: how to run, the same for every recipe.
+
+    alpha_zero: tell in `contributions.csv` what plain GPTQ would have left, at the price of a second rounding of each debiased module.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     seed: int
     batch_tokens: int = Field(gt=0)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 on a GPU
     low_memory: bool = False
+    alpha_zero: bool = True
 
 
 class Rtn(Section):

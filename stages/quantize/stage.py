@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
 from stages.common.cli import log
+from stages.common.contributions import FILE, rolled_up, write_contributions
 from stages.common.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
@@ -43,11 +44,12 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
-        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory)
+        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, run.alpha_zero)
         start, hidden = done.resume()
         for block in _blocks(source, recipe, data, compute, start, hidden):
             tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
-            done.add(block.index, tensors, [module.row for module in block.modules], block.hidden)
+            contributions = [row for module in block.modules for row in module.contributions]
+            done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
         rows = done.rows(len(source.blocks))
         fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
         if fallbacks:
@@ -55,6 +57,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         bytes_base, bytes_packed = write_checkpoint(
             base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe
         )
+        if contributions := done.contributions(len(source.blocks)):
+            write_contributions(folder / FILE, rolled_up(contributions))
         record = Quantization(
             recipe=name,
             method=recipe.method,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.common.compare import require_same_items
+from stages.common.contributions import FILE as CONTRIBUTIONS
+from stages.common.contributions import Contribution, read_contributions
 from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
 from stages.common.params import pick, read_params
@@ -26,6 +28,7 @@ class Recipe:
     metrics: Mapping[str, float]
     environment: Environment
     quantization: Quantization | None
+    contributions: Sequence[Contribution] = ()  # empty without a fairness term
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
         metrics=_numbers(folder / "metrics.json"),
         environment=read_record(Environment, folder / "environment.json"),
         quantization=quantization,
+        contributions=read_contributions(path.with_name(CONTRIBUTIONS)) if quantization and CONTRIBUTIONS in quantization.files else (),
     )
 
 

@@ -155,6 +155,36 @@ def sizes(rows: Sequence[tuple[str, int, float]], *, unit: str, title: str) -> s
     return _svg(WIDTH, y, title, parts)
 
 
+def signed_bars(rows: Sequence[tuple[str, Sequence[tuple[str, int, float]]]], *, title: str) -> str:
+    """Bars from a common zero, to the left where negative: rows of a label and its bars (name, series, value)."""
+    values = [value for _, bars in rows for _, _, value in bars]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    left, right = 22, 62
+    scale = (WIDTH - left - right) / (high - low or 1.0)
+    zero, y = left - low * scale, 4.0
+    parts = []
+    for label, bars in rows:
+        parts.append(_label(0, y + 11, label, class_="strong"))
+        for at, (name, series, value) in enumerate(bars):
+            top = y + 16 + LINE * at
+            parts.append(_label(0, top + 10, name, class_="faint"))
+            parts.append(
+                tag(
+                    "rect",
+                    x=zero + min(value, 0) * scale,
+                    y=top + 1,
+                    width=max(abs(value) * scale, 1),
+                    height=10,
+                    class_=f"block s{series}",
+                )
+            )
+            end = zero + max(value, 0) * scale
+            parts.append(_label(end + 5, top + 10, compact(value, 3), class_="number"))
+        y += 20 + LINE * len(bars)
+    parts.append(tag("line", x1=zero, x2=zero, y1=2, y2=y, class_="axis"))
+    return _svg(WIDTH, y + 2, title, parts)
+
+
 def heat_map(blocks: Sequence[int], kinds: Sequence[str], values: Mapping[tuple[int, str], float], *, digits: int, title: str) -> str:
     """Blocks downward, matrix kinds across; each cell prints its number, its shade follows the logarithm of it."""
     left, row_height, top = 34, 15, 22

@@ -16,6 +16,7 @@ from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
 from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES, Estimate
+from stages.report.weights import weights
 from stages.report.words import WORDS, base_name, checks_line, count, estimate_text, figure_text, limits, meaning, partial_sets
 
 _SIGNS = {Outcome.passed: "✓", Outcome.failed: "✕", Outcome.open: "?"}
@@ -54,6 +55,7 @@ def render(report: Report) -> str:
             health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
             notes=candidate.quantization.notes if candidate.quantization else [],
             heat=panels.health(candidate),
+            weights=weights(candidate.contributions),
             modules=candidate.quantization.modules if candidate.quantization else [],
             sets=_sets(report),
             split=report.split,

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from stages.common.contributions import STATES, read_contributions
 from stages.common.digests import sha256_file, sha256_folder
 from stages.common.errors import FairgateError, UnknownName
 from stages.common.params import parse
 from stages.common.records import Quantization, Status, read_record
 from stages.quantize import objective
+from stages.quantize.contributions import TOP
 from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run, read_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import make_tiny_llama
@@ -48,6 +50,39 @@ def test_record_names_everything_the_weights_depend_on(llama: Path, calibration:
     assert any("start token" in note for note in record.notes)
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["quantization_config"]["bits"] == 4
+
+
+def test_contributions_stand_beside_the_weights(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    record = _quantize(llama, calibration, tmp_path / "out")
+    rows = read_contributions(tmp_path / "out" / "contributions.csv")  # refuses sums that do not add up
+    assert record.files["contributions.csv"] == sha256_file(tmp_path / "out" / "contributions.csv")
+    modules = {row.module: row for row in rows if row.level == "module"}
+    assert list(modules) == [row.name for row in record.modules]
+    for row in record.modules:
+        assert row.penalty and row.penalty.model_dump() == {state: getattr(modules[row.name], state) for state in STATES}
+    assert rows[0].target < rows[0].quantized < (rows[0].alpha_zero or 0)
+    assert len([row for row in rows if row.level == "input"]) == 14 * (TOP + 1)
+
+
+def test_alpha_zero_is_what_gptq_leaves_and_does_not_touch_the_weights(
+    llama: Path, calibration: Path, tmp_path: Path, default: str
+) -> None:
+    """A run with next to no alpha gives q, k and v of block 0, whose inputs no quantization has changed, the weights of GPTQ."""
+    lean = _quantize(llama, calibration, tmp_path / "lean", alpha=1e-9).modules
+    full = _quantize(llama, calibration, tmp_path / "full").modules
+    for small, row in list(zip(lean, full, strict=True))[:3]:
+        assert small.penalty and row.penalty and row.penalty.alpha_zero
+        assert row.penalty.alpha_zero == pytest.approx(small.penalty.quantized, rel=1e-6)
+        assert row.penalty.quantized < 0.99 * row.penalty.alpha_zero
+    run = RUN.model_copy(update={"alpha_zero": False})
+    without = quantize("test", _recipe(), run, llama, calibration, tmp_path / "out", tmp_path / "work")
+    assert without.weight_digest == default
+    assert {row.penalty.alpha_zero for row in without.modules if row.penalty} == {None}
+
+
+def test_recipe_without_fairness_term_has_no_contributions(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    _quantize(llama, calibration, tmp_path / "out", method="gptq")
+    assert not (tmp_path / "out" / "contributions.csv").exists()
 
 
 def test_same_inputs_same_digest(llama: Path, calibration: Path, tmp_path: Path) -> None:

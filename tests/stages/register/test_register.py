@@ -40,7 +40,9 @@ def packed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model in 4 bits, by the stage that makes candidates."""
     out = tmp_path_factory.mktemp("packed") / "model"
     recipe = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
-    quantize("rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), checkpoint, tmp_path_factory.mktemp("none"), out)
+    quantize(
+        "rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), checkpoint, tmp_path_factory.mktemp("none"), out, out.parent / "work"
+    )
     return out
 
 
