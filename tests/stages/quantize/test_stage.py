@@ -227,7 +227,7 @@ NORM = ("model.layers.1.input_layernorm.weight", "model.layers.1.self_attn.q_pro
 def test_not_finite_names_block_and_module(method: str, fault: tuple[str, str], llama: Path, calibration: Path, tmp_path: Path) -> None:
     tensor, where = fault
     base = shutil.copytree(llama, tmp_path / "base")
-    tensors = _weights(base)
+    tensors = load_file(base / "model.safetensors")
     tensors[tensor].view(-1)[0] = float("nan")
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(FairgateError, match=rf"{where}[\s\S]*Remedy: "):
