@@ -2,6 +2,7 @@
 
     folder/fingerprint.json     what the run depends on; a folder of another run is never gone on with
            block-0003.*         packed tensors, rows and contributions of a finished block
+           batches.json         the size that batches were cut down to when memory ran out, and what was noted of it
            hidden.safetensors   every batch's hidden state after the last finished block, and the state of the random generators
 
 Every file is whole or absent, and hidden.safetensors is replaced last: what a kill loses is the block that it fell into.
@@ -26,9 +27,17 @@ from stages.common.cli import log
 from stages.common.contributions import Contribution
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_path, read_json, write_json
+from stages.common.params import Section
 from stages.common.records import ModuleRow
 
-_HIDDEN, _FINGERPRINT = "hidden.safetensors", "fingerprint.json"
+_HIDDEN, _FINGERPRINT, _BATCHES = "hidden.safetensors", "fingerprint.json", "batches.json"
+
+
+class Batches(Section):
+    """Batches smaller than asked for: at most `tokens` token slots, and why, a note for every cut."""
+
+    tokens: int
+    notes: list[str]
 
 
 class Progress:
@@ -57,6 +66,15 @@ class Progress:
             hidden = [file.get_tensor(f"hidden.{index}") for index in range(batches)]
         log.info("%s: going on with block %d", self._folder, start)
         return start, hidden
+
+    def batches(self) -> Batches | None:
+        """How batches were cut down, by this process or by one before it; None if they were not."""
+        path = self._folder / _BATCHES
+        return Batches.model_validate(read_json(path)) if path.is_file() else None
+
+    def cut(self, batches: Batches) -> None:
+        """Keep the size of batches that are smaller than asked for."""
+        write_json(self._folder / _BATCHES, batches.model_dump(mode="json"))
 
     def add(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +22,10 @@ from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
+from stages.quantize.memory import most_slots, out_of_memory, recut
 from stages.quantize.methods import Block, Calibration, Compute, gptq, rtn, select
 from stages.quantize.preflight import preflight
-from stages.quantize.resume import progress
+from stages.quantize.resume import Batches, Progress, progress
 from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
@@ -45,11 +48,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, run.alpha_zero)
-        start, hidden = done.resume()
-        for block in _blocks(source, recipe, data, compute, start, hidden):
-            tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
-            contributions = [row for module in block.modules for row in module.contributions]
-            done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
+        _finish(source, recipe, run, compute, data, lambda smaller: _calibration(recipe, smaller, base, calibration)[0], done)
+        notes += batches.notes if (batches := done.batches()) else []
         rows = done.rows(len(source.blocks))
         fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
         if fallbacks:
@@ -94,6 +94,54 @@ def pick_device(wanted: str) -> torch.device:
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU, for its tensor cores, and float32 elsewhere."""
     return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda") else torch.float32
+
+
+def _finish(
+    source: Streamed, recipe: Rtn, run: Run, compute: Compute, data: Calibration, cut: Callable[[Run], Calibration], done: Progress
+) -> None:
+    """Quantize all blocks that are not done.
+
+    When memory runs out, batches are halved and every batch runs the block alone (`low_memory`), from the last finished block on.
+
+    Args:
+        data: the batches as asked for. cut: makes them anew for other settings of the run.
+    Raises: FairgateError where no batch can be smaller.
+    """
+    while True:
+        if batches := done.batches():
+            data, compute = cut(run.model_copy(update={"batch_tokens": batches.tokens})), replace(compute, low_memory=True)
+        reached = _walk(source, recipe, compute, data, done)
+        if reached == len(source.blocks):
+            return
+        # Not where it was caught: the error's frames held the tensors that there was no room for.
+        gc.collect()
+        torch.cuda.empty_cache()
+        tokens, where = most_slots(data.batches), f"{source.architecture.blocks}.{reached}"
+        halved = max(tokens // 2, 1)
+        if tokens == 0 or (compute.low_memory and most_slots(cut(run.model_copy(update={"batch_tokens": halved})).batches) >= tokens):
+            raise FairgateError(
+                f"out of memory, and no batch can be smaller ({tokens} token slots in the largest)",
+                where=where,
+                remedy="end what else needs memory, use `quantize.device: cpu` or a larger machine, or shorten `calibrate.text_words`",
+            )
+        note = f"out of memory at {where}: batches cut from {tokens} to {halved} token slots, each run alone from there on"
+        log.warning(note)
+        done.cut(Batches(tokens=halved, notes=[*(batches.notes if batches else []), note]))
+
+
+def _walk(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress) -> int:
+    """Quantize and store blocks from the first that is not done; returns the number of those done: fewer than all if memory ran out."""
+    reached, hidden = done.resume()
+    try:
+        for block in _blocks(source, recipe, data, compute, reached, recut(hidden, data.batches)):
+            tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
+            contributions = [row for module in block.modules for row in module.contributions]
+            done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
+            reached = block.index + 1
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    return reached
 
 
 def _blocks(source: Streamed, recipe: Rtn, data: Calibration, compute: Compute, start: int, hidden: list[Tensor]) -> Iterator[Block]:

@@ -1,0 +1,44 @@
+"""Out of memory: smaller batches instead of a lost run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stages.quantize.tokens import Batch
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU (which torch tells apart by words alone)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def most_slots(batches: Sequence[Batch]) -> int:
+    """Token slots of the largest batch."""
+    return max((batch.ids.numel() for batch in batches), default=0)
+
+
+def recut(hidden: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
+    """Hidden states of the same sentences, cut into other batches.
+
+    Batches of any size hold the sentences in one order (of their length), so rows are dealt out again; only pads are dropped or added.
+
+    Args:
+        hidden: [rows, L, d] for every old batch, or none. batches: the new ones.
+    """
+    if not hidden or [state.shape[:2] for state in hidden] == [batch.ids.shape for batch in batches]:
+        return list(hidden)
+    rows = iter([row for state in hidden for row in state])
+    found = []
+    for batch in batches:
+        count, length = batch.ids.shape
+        state = hidden[0].new_zeros(count, length, hidden[0].shape[-1])
+        for at in range(count):
+            row = next(rows)[:length]
+            state[at, : len(row)] = row
+        found.append(state)
+    return found

@@ -1,0 +1,131 @@
+"""Out of memory: batches are halved, finished blocks are kept, and the record says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from stages.common.errors import FairgateError
+from stages.common.records import Pair, Text, read_records
+from stages.quantize import walk
+from stages.quantize.memory import most_slots, out_of_memory, recut
+from stages.quantize.streamed import Streamed
+from stages.quantize.tokens import Alignment, Batch, encode_pairs, encode_texts, pair_batches, text_batches
+from stages.quantize.walk import Activation, embed, forward
+from tests.stages.quantize.test_resume import run, walked
+from tests.stages.quantize.test_walk import CPU, LLAMA
+
+__all__ = ["walked"]  # a fixture
+
+Plant = Callable[[Callable[[int, Activation], bool]], None]
+
+
+def _batches(llama: Path, calibration: Path, slots: int) -> list[Batch]:
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    pairs = encode_pairs(read_records(Pair, calibration / "pairs.jsonl"), tokenizer, Alignment.aligned, "bias_type")
+    texts = encode_texts(read_records(Text, calibration / "text.jsonl"), tokenizer)
+    return [*pair_batches(pairs, Alignment.aligned, 0, slots, {"a": 0, "b": 1}), *text_batches(texts, 0, slots)]
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Lets the forward pass of a block fail where `when(block, activation)` says so."""
+
+    def install(when: Callable[[int, Activation], bool]) -> None:
+        def limited(block: nn.Module, activation: Activation, index: int) -> Tensor:
+            if when(index, activation):
+                raise torch.OutOfMemoryError("CUDA out of memory (planted)")
+            return forward(block, activation, index)
+
+        monkeypatch.setattr(walk, "forward", limited)
+
+    return install
+
+
+def test_allocation_failures_are_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    assert out_of_memory(caught.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("before", "after"), [(512, 64), (64, 512), (200, 90)])
+def test_hidden_states_follow_their_sentences_into_other_batches(before: int, after: int, llama: Path, calibration: Path) -> None:
+    source = Streamed(llama, LLAMA)
+    old, new = (embed(source, _batches(llama, calibration, slots), CPU) for slots in (before, after))
+    assert len(old) != len(new)
+    with source.resident(0, CPU) as block:
+        outputs, expected = ([forward(block, activation, 0) for activation in part] for part in (old, new))
+    for state, reference, activation in zip(recut(outputs, [a.batch for a in new]), expected, new, strict=True):
+        assert state.shape == reference.shape
+        assert torch.allclose(state[activation.batch.mask], reference[activation.batch.mask], atol=1e-5)
+
+
+def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks(
+    llama: Path, calibration: Path, tmp_path: Path, plant: Plant, walked: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(llama, calibration, tmp_path / "whole")
+    walked.clear()
+    largest = most_slots(_batches(llama, calibration, 256))
+    plant(lambda index, activation: index == 1 and activation.batch.ids.numel() > largest // 2)
+    cut = run(llama, calibration, tmp_path / "cut")
+    assert walked == [0, 1, 1]  # block 0 is not run again
+    note = f"out of memory at model.layers.1: batches cut from {largest} to {largest // 2} token slots, each run alone from there on"
+    assert [n for n in cut.notes if n not in whole.notes] == [note]
+    assert note in caplog.text
+    assert (cut.tokens, cut.pairs) == (whole.tokens, whole.pairs)
+    assert _agreement(tmp_path / "whole" / "out", tmp_path / "cut" / "out") > 0.999
+    assert not (tmp_path / "cut" / "work").exists()
+
+
+def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path, plant: Plant) -> None:
+    sizes: list[int] = []
+    largest = most_slots(_batches(llama, calibration, 256))
+
+    def when(index: int, activation: Activation) -> bool:
+        slots = activation.batch.ids.numel()
+        if index == 1 and slots <= largest // 2:
+            raise KeyboardInterrupt
+        return index == 1
+
+    plant(when)
+    with pytest.raises(KeyboardInterrupt):
+        run(llama, calibration, tmp_path)
+    plant(lambda index, activation: bool(sizes.append(activation.batch.ids.numel())))
+    assert any("out of memory" in note for note in run(llama, calibration, tmp_path).notes)
+    assert max(sizes) <= largest // 2
+
+
+@pytest.mark.parametrize("method", ["fair_gptq", "gptq"])
+def test_memory_that_is_too_small_for_one_sentence_is_an_error(
+    method: str, llama: Path, calibration: Path, tmp_path: Path, plant: Plant
+) -> None:
+    plant(lambda index, activation: index == 1)
+    changes: dict[str, Any] = {"alpha": 0.0} if method == "gptq" else {}
+    with pytest.raises(FairgateError, match=r"model.layers.1: out of memory, and no batch can be smaller[\s\S]*Remedy: "):
+        run(llama, calibration, tmp_path, **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_errors_of_a_block_are_not_taken_for_it(
+    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "forward", lambda *arguments: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        run(llama, calibration, tmp_path)
+
+
+def _agreement(one: Path, other: Path) -> float:
+    """Share of packed words that are equal."""
+    a, b = (load_file(folder / "model.safetensors") for folder in (one, other))
+    names = [name for name in a if name.endswith("qweight")]
+    return sum(int((a[name] == b[name]).sum()) for name in names) / sum(a[name].numel() for name in names)
