@@ -61,15 +61,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "stablelm": ("stablelm", {**_NUMBERS, "use_qkv_bias": True}),
     "stablelm_parallel": ("stablelm", {**_NUMBERS, "use_parallel_residual": True}),
 }
+# Models that are not in the table of architectures: traced, or refused.
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mpt": ("mpt", {"d_model": 64, "n_layers": 2, "n_heads": 4, "max_seq_len": 256}),
+    "bert": ("bert", _NUMBERS),
+    "lfm2": ("lfm2", {**_NUMBERS, "layer_types": ["conv", "full_attention"]}),
+    "mamba": ("mamba", _NUMBERS),
+}
 
 
 def make_tiny(family: str, folder: Path | str, seed: int = 0, **changes: Any) -> Path:
-    """A random model of one of FAMILIES, saved with its tokenizer as a Hugging Face folder (float32).
+    """A random model of one of FAMILIES or OTHERS, saved with its tokenizer as a Hugging Face folder (float32).
 
     Weights are larger than the usual initialization, so that predictions differ between tokens by more than rounding.
     """
     tokenizer = make_tokenizer()
-    model_type, numbers = FAMILIES[family]
+    model_type, numbers = (FAMILIES | OTHERS)[family]
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos")}
     config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**ids, **numbers, **changes})
     with torch.random.fork_rng():

@@ -16,7 +16,7 @@ from stages.common.params import Section, parse
 class Architecture(Section):
     """One family. `groups`: linear modules of a block in the order they run, those of one list share their input.
 
-    `without`: modules that a block of the family does not have.
+    `without`: modules that a block of the family does not have. `traced`: made by tracer.py instead of read from the table.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Architecture(Section):
     groups: list[list[str]] = Field(min_length=1)
     out: list[str]
     without: list[str] = Field(default_factory=list)
+    traced: bool = False
 
     @property
     def modules(self) -> list[str]:
@@ -49,12 +50,16 @@ def architecture_of(model_type: str, parts: Collection[str] = ()) -> Architectur
     for architecture in architectures():
         if model_type in architecture.model_types and not set(architecture.without).intersection(parts):
             return architecture
-    known = sorted({t for a in architectures() for t in a.model_types})
     raise FairgateError(
         f"unsupported architecture {model_type!r}",
         where="config.json: model_type",
-        remedy=f"supported: {', '.join(known)}; others need an entry in stages/quantize/architectures.yaml",
+        remedy=f"supported: {', '.join(supported())}, and dense decoders of the installed transformers that can be traced",
     )
+
+
+def supported() -> list[str]:
+    """Every `model_type` of the table."""
+    return sorted({model_type for architecture in architectures() for model_type in architecture.model_types})
 
 
 def debiased_modules(architecture: Architecture, modules: str | list[str]) -> set[str]:

@@ -14,6 +14,7 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from stages.common.gptq_format import pack
+from stages.quantize.architectures import Architecture
 from stages.quantize.columns import Rounded
 from stages.quantize.settings import Gptq, Rtn
 
@@ -35,7 +36,9 @@ def packed(module: str, rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
     return {f"{module}.{part}": tensor for part, tensor in parts.items()}
 
 
-def write_checkpoint(base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn) -> tuple[int, int]:
+def write_checkpoint(
+    base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn, architecture: Architecture
+) -> tuple[int, int]:
     """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
 
     Args:
@@ -54,16 +57,16 @@ def write_checkpoint(base: Path, out: Path, weights: Named, packed_weights: Name
     for file in sorted(base.iterdir()):
         if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json")) and file.name != "SOURCE.json":
             shutil.copyfile(file, out / file.name)
-    quantization = _quantization_config(recipe)
+    quantization = _quantization_config(recipe, architecture)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     _dump(out / "config.json", {**config, "quantization_config": quantization})
     _dump(out / "quantize_config.json", quantization)
     return size, sum(tensor.nbytes for tensor in state.values())
 
 
-def _quantization_config(recipe: Rtn) -> dict[str, Any]:
+def _quantization_config(recipe: Rtn, architecture: Architecture) -> dict[str, Any]:
     """The keys that transformers, gptqmodel and auto-gptq read."""
-    config = {
+    config: dict[str, Any] = {
         "quant_method": "gptq",
         "bits": recipe.bits,
         "group_size": recipe.group_size,
@@ -77,7 +80,11 @@ def _quantization_config(recipe: Rtn) -> dict[str, Any]:
         "pack_dtype": "int32",
         "meta": {"quantizer": [f"fairgate:{version_of('fairgate')}"]},
     }
-    return config | {"dynamic": recipe.dynamic} if recipe.dynamic else config
+    if recipe.dynamic:
+        config["dynamic"] = recipe.dynamic
+    if architecture.traced:  # transformers looks for the blocks in a few usual places
+        config["block_name_to_quantize"] = architecture.blocks
+    return config
 
 
 def _dump(path: Path, data: dict[str, Any]) -> None:

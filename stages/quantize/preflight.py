@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
 from stages.common.errors import FairgateError, MissingFile, UnknownName
 from stages.common.files import read_json, require_space, require_whole_weights
 from stages.common.gptq_format import bits_of
-from stages.quantize.architectures import Architecture, architecture_of
+from stages.quantize.architectures import Architecture, architecture_of, supported
 from stages.quantize.settings import WIDTHS, Rtn
 from stages.quantize.streamed import skeleton
+from stages.quantize.tracer import linears, trace
 from stages.quantize.walk import linear, weight_of
 
 
 def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
-    """Check model, architecture, shapes, groups and disk space.
+    """Check model, architecture, shapes, groups and disk space. A family that is not in the table is traced, which loads two blocks.
 
     Raises:
-        MissingFile: no model in `base`. FairgateError: already quantized, unsupported architecture, a layer that the grid does not
-        divide (with the group sizes that do), or too little disk space.
+        MissingFile: no model in `base`. FairgateError: already quantized, an unsupported architecture, Mixture-of-Experts or multimodal, a
+        layer that the grid does not divide (with the group sizes that do), or too little disk space.
     """
     if not (base / "config.json").is_file():
         raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
@@ -26,24 +30,54 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
     if stored.get("quantization_config") is not None:
         remedy = "start from its full-precision version"
         raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
-    # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
     model_type = str(stored.get("model_type"))
-    architecture = architecture_of(model_type)
-    blocks = skeleton(base).get_submodule(architecture.blocks)
-    architecture = architecture_of(model_type, {name for name, _ in next(blocks.children()).named_modules()})
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
+        architecture_of(model_type)
+    _refuse_multimodal(base, model_type)
+    model = skeleton(base)
+    _refuse_experts(base, model, model_type)
+    require_whole_weights(base, remedy="run `dvc repro fetch`")
+    architecture = _architecture(base, model, model_type)
+    blocks = model.get_submodule(architecture.blocks)
     for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
         names = [f"{architecture.blocks}.{index}.{name}" for index in range(len(list(blocks.children()))) for name in architecture.modules]
         if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
             leaves = {name.rsplit(".", 1)[-1] for name in architecture.modules}
             raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
     for index, block in enumerate(blocks.children()):
+        where = f"{architecture.blocks}.{index}"
+        if other := set(linears(block)).symmetric_difference(architecture.modules):
+            what = f"linear modules are not those of {architecture.name!r}; the difference: {', '.join(sorted(other))}"
+            raise FairgateError(what, where=where, remedy="this variant needs an entry in stages/quantize/architectures.yaml")
         for name in architecture.modules:
             r, d = weight_of(linear(block, name)).shape
-            _fits(f"{architecture.blocks}.{index}.{name}", r, d, recipe)
-    require_whole_weights(base, remedy="run `dvc repro fetch`")
+            _fits(f"{where}.{name}", r, d, recipe)
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
     require_space(out, size, what="the packed checkpoint")
     return architecture
+
+
+def _architecture(base: Path, model: PreTrainedModel, model_type: str) -> Architecture:
+    if model_type not in supported():
+        return trace(base, model, model_type)
+    block = next(model.get_submodule(architecture_of(model_type).blocks).children())
+    return architecture_of(model_type, {name for name, _ in block.named_modules()})
+
+
+def _refuse_multimodal(base: Path, model_type: str) -> None:
+    if "text_config" in AutoConfig.from_pretrained(base, trust_remote_code=False).sub_configs:
+        what = f"{model_type!r} is a multimodal model with a language model inside"
+        remedy = "save its language model alone as a causal language model (of gemma3: Gemma3ForCausalLM, type gemma3_text)"
+        raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
+
+
+def _refuse_experts(base: Path, model: PreTrainedModel, model_type: str) -> None:
+    for name, module in model.named_modules():
+        if "expert" in f"{name} {type(module).__name__}".lower():
+            what = f"{model_type!r} is a Mixture-of-Experts model ({name}: {type(module).__name__})"
+            remedy = "take a dense decoder: an expert would see a few of the calibration tokens only"
+            raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
 
 
 def _fits(name: str, r: int, d: int, recipe: Rtn) -> None:

@@ -41,6 +41,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     set_seed(run.seed)
     transformers_logging.disable_progress_bar()
     data, counts, notes = _calibration(recipe, run, base, calibration)
+    if architecture.traced:
+        notes.append(f"{architecture.name!r} is not in the table of architectures; its groups were traced: {architecture.groups}")
     inputs = _inputs(recipe, base, calibration)
     versions = _versions(device)
     settings = recipe.model_dump(mode="json")
@@ -55,7 +57,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         if fallbacks:
             notes.append(f"{fallbacks} of {len(rows)} modules were rounded to nearest: no factorization succeeded")
         bytes_base, bytes_packed = write_checkpoint(
-            base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe
+            base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe, architecture
         )
         if contributions := done.contributions(len(source.blocks)):
             write_contributions(folder / FILE, rolled_up(contributions))

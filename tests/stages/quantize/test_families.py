@@ -52,19 +52,19 @@ def test_family_is_quantized_as_the_reference_says_and_loads_back(family: str, f
     base, out = make_tiny(family, tmp_path / "base"), tmp_path / "out"
     record = quantize("test", RECIPE, RUN, base, few_pairs, out, tmp_path / "work")
     assert {row.status for row in record.modules} == {Status.ok}
-    packed = _packed(out)
+    packed = packed_weights(out)
     assert {row.name for row in record.modules} == packed.keys()
 
     dense = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float64).eval()
     _compare_with_reference(dense, record.architecture, packed, base, few_pairs)  # leaves the packed weights in `dense`
-    expected = _logits(dense, out)
+    expected = logits(dense, out)
     # The packed CPU kernel computes in its own precision (bfloat16 activations at worst): 2 % of the logits' range.
-    assert (_logits(_loaded(family, out), out) - expected).abs().max() < 0.02 * (expected.max() - expected.min())
+    assert (logits(_loaded(family, out), out) - expected).abs().max() < 0.02 * (expected.max() - expected.min())
     unpacked = evaluated.load(out, dtype="float32", device="cpu").network
-    assert torch.allclose(_logits(unpacked, out), expected, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(logits(unpacked, out), expected, atol=1e-4 * float(expected.abs().max()))
 
 
-def _packed(folder: Path) -> dict[str, Tensor]:
+def packed_weights(folder: Path) -> dict[str, Tensor]:
     """Dequantized W [r, d] of every packed module."""
     tensors = load_file(folder / "model.safetensors")
     modules = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
@@ -80,7 +80,7 @@ def _loaded(family: str, folder: Path) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def _logits(model: Any, folder: Path) -> Tensor:
+def logits(model: Any, folder: Path) -> Tensor:
     return model(AutoTokenizer.from_pretrained(folder)(SENTENCES[0], return_tensors="pt").input_ids).logits.float()
 
 

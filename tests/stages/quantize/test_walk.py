@@ -55,6 +55,12 @@ def test_activations_at_every_block_are_the_models_own(model: Any, source: Strea
     assert torch.allclose(ours[batch.mask], theirs[batch.mask], atol=1e-5)
 
 
+def test_a_model_that_changes_what_passes_between_blocks_is_refused(source: Streamed, data: Calibration) -> None:
+    source.blocks[1].register_forward_pre_hook(lambda _, args: (args[0][0] * 1,))
+    with pytest.raises(FairgateError, match=r"LlamaForCausalLM.model.layers: the model changes the hidden state between its blocks"):
+        embed(source, data.batches, CPU)
+
+
 @torch.no_grad()
 def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source: Streamed, data: Calibration) -> None:
     """Reference: run the block again for each group, with the groups before it already changed."""
