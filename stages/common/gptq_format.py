@@ -22,6 +22,8 @@ from stages.common.errors import FairgateError
 BITS = (2, 3, 4, 8)
 NAMES = ("qweight", "qzeros", "scales", "g_idx")
 LOWEST_ZERO = {"gptq": 1, "gptq_v2": 0}  # by format: the zero point that is stored as 0
+# Types whose packed checkpoints transformers 5.23 with optimum 2.3 cannot load (docs/footguns.md); gptqmodel's own loader can.
+GPTQMODEL_ONLY = ("falcon", "gpt2", "gpt_bigcode")
 _WORD = 32
 
 

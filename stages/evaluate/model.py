@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from stages.common.errors import FairgateError, MissingFile
 from stages.common.files import read_json, require_whole_weights
-from stages.common.gptq_format import LOWEST_ZERO, NAMES, bits_of, unpack
+from stages.common.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
 # vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
@@ -119,9 +119,11 @@ def kernel_difference(model: Model, folder: Path) -> float:
 
 def _packed_network(folder: Path, device: torch.device) -> Any:
     """The network with the kernels that serve a packed checkpoint."""
-    settings = read_json(folder / "config.json")["quantization_config"]
+    config = read_json(folder / "config.json")
+    settings = config["quantization_config"]
     cpu = device.type == "cpu"
-    if settings.get("dynamic"):  # transformers reads one number of bits for all modules, gptqmodel one for each
+    # Transformers also reads one number of bits for all modules, gptqmodel one for each.
+    if settings.get("dynamic") or config["model_type"] in GPTQMODEL_ONLY:
         from gptqmodel import BACKEND, GPTQModel
 
         backend = BACKEND.GPTQ_TORCH if cpu else BACKEND.AUTO

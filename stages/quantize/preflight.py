@@ -9,7 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from stages.common.errors import FairgateError, MissingFile, UnknownName
 from stages.common.files import read_json, require_space, require_whole_weights
-from stages.common.gptq_format import bits_of
+from stages.common.gptq_format import GPTQMODEL_ONLY, bits_of
 from stages.quantize.architectures import Architecture, architecture_of, supported
 from stages.quantize.settings import WIDTHS, Rtn
 from stages.quantize.streamed import skeleton
@@ -34,6 +34,9 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
         architecture_of(model_type)
+    if model_type in GPTQMODEL_ONLY and not recipe.symmetric and recipe.format == "gptq":
+        what = f"no library loads a packed {model_type!r} with symmetric: false in format gptq"
+        raise FairgateError(what, where="recipe", remedy="take format: gptq_v2, or symmetric: true")
     _refuse_multimodal(base, model_type)
     model = skeleton(base)
     _refuse_experts(base, model, model_type)

@@ -95,6 +95,13 @@ def test_multimodal_wrapper_is_refused_by_name_from_the_configuration_alone(tmp_
         _preflight(tmp_path)
 
 
+def test_a_checkpoint_that_nothing_loads_is_refused(tmp_path: Path) -> None:
+    base = make_tiny("gpt2", tmp_path)
+    with pytest.raises(FairgateError, match=r"no library loads a packed 'gpt2' with symmetric: false[\s\S]*gptq_v2"):
+        _preflight(base, symmetric=False)
+    _preflight(base, symmetric=False, format="gptq_v2")
+
+
 def test_a_variant_with_more_linear_modules_than_its_entry_is_refused(tmp_path: Path) -> None:
     base = make_tiny("gpt2", tmp_path, add_cross_attention=True)
     with pytest.raises(FairgateError, match=r"transformer.h.0: linear modules are not those of 'gpt2'.*crossattention.c_attn"):
