@@ -5,7 +5,9 @@ It runs where neither this project nor its repository exists, so it imports noth
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
@@ -25,6 +27,15 @@ class ServedModel(PythonModel):
         gpu = torch.cuda.is_available()
         self.max_new_tokens = int(context.model_config["max_new_tokens"])
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        packed = config.get("quantization_config") or {}
+        if packed and (config["model_type"] in ("falcon", "gpt2", "gpt_bigcode") or packed.get("dynamic")):
+            # Transformers 5.23 cannot load these packed; some it loads with random weights in place of the packed ones.
+            from gptqmodel import BACKEND, GPTQModel
+
+            backend = BACKEND.AUTO if gpu else BACKEND.GPTQ_TORCH
+            self.model = GPTQModel.load(folder, backend=backend, device="cuda" if gpu else "cpu", dtype=torch.float16).model.eval()
+            return
         self.model = AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu", trust_remote_code=False
         ).eval()

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stages.evaluate.model import load
+from stages.quantize.settings import Rtn, Run
+from stages.quantize.stage import quantize
+from stages.register.served_model import ServedModel
+from tests.tiny import SENTENCES, make_tiny
+
+
+@pytest.mark.parametrize(
+    ("family", "bits_by_module"), [("llama", {}), ("falcon", {}), ("llama", {"down_proj": 8})], ids=["llama", "falcon", "bits by module"]
+)
+def test_what_is_served_is_what_was_judged(family: str, bits_by_module: dict[str, Any], tmp_path: Path) -> None:
+    base, out = make_tiny(family, tmp_path / "base"), tmp_path / "out"
+    recipe = Rtn(method="rtn", bits=4, group_size=32, symmetric=True, bits_by_module=bits_by_module)
+    quantize("rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), base, tmp_path, out, tmp_path / "work")
+    judged = load(out, dtype="float32", device="cpu")
+    ids = judged.tokenizer(SENTENCES[0], return_tensors="pt").input_ids
+    best = judged.tokenizer.decode(judged.network(ids).logits[0, -1].argmax())
+
+    served = ServedModel()
+    context: Any = SimpleNamespace(artifacts={"checkpoint": str(out)}, model_config={"max_new_tokens": 1})
+    served.load_context(context)
+    assert served.predict(context, [SENTENCES[0]]) == [best]
