@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -114,13 +116,27 @@ def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
 
 
 def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute) -> tuple[Streamed, dict[str, torch.Tensor]]:
-    """The open model and all packed tensors in main memory."""
+    """The open model and all packed tensors in main memory; they are copied there beside the work on the next block."""
     source = Streamed(model, architecture_of("llama"))
     tensors: dict[str, torch.Tensor] = {}
-    for block in gptq(source, settings, data, compute):
-        for module in block.modules:
-            tensors |= {name: tensor.cpu() for name, tensor in packed(module.row.name, module.rounded, settings).items()}
+    with ThreadPoolExecutor(1) as copier:
+        copies: list[Future[dict[str, torch.Tensor]]] = []
+        for block in gptq(source, settings, data, compute):
+            parts = {n: t for module in block.modules for n, t in packed(module.row.name, module.rounded, settings).items()}
+            ready = torch.cuda.current_stream().record_event() if compute.device.type == "cuda" else None
+            copies.append(copier.submit(_to_memory, parts, ready))
+            del block, parts
+        for copy in copies:
+            tensors |= copy.result()
     return source, tensors
+
+
+def _to_memory(parts: dict[str, torch.Tensor], ready: torch.cuda.Event | None) -> dict[str, torch.Tensor]:
+    if ready is None:
+        return parts
+    with torch.cuda.stream(torch.cuda.Stream()) as _:
+        ready.wait()
+        return {name: tensor.cpu() for name, tensor in parts.items()}
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -138,13 +154,30 @@ def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
 
 
 def profile(model: Path, compute: Compute) -> None:
-    """Print where the GPU's time goes over a few blocks."""
+    """Print where the GPU's time goes over a few blocks, and what the program does while the GPU waits."""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
     with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        quantize(model, recipe(FAIR), calibration(text=False), compute)
-    print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=28, max_name_column_width=60), flush=True)
+        quantize(model, recipe(FAIR, calibration="pairs"), calibration(text=False), compute)
+    print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=50), flush=True)
+    events = list(found.events() or [])
+    on_gpu = [e for e in events if e.device_type is DeviceType.CUDA and "Memcpy HtoD" not in e.name]
+    busy = sorted((e.time_range.start, e.time_range.end) for e in on_gpu)
+    calls = sorted((e.time_range.start, e.time_range.end, e.name) for e in events if e.device_type is DeviceType.CPU)
+    waits: dict[str, float] = {}
+    reached = busy[0][0]
+    for start, end in busy:
+        if start > reached + 20:  # microseconds
+            middle = (start + reached) / 2
+            name = min(((b - a, name) for a, b, name in calls if a <= middle <= b), default=(0.0, "python"))[1]
+            waits[name] = waits.get(name, 0.0) + start - reached
+        reached = max(reached, end)
+    total = reached - busy[0][0]
+    print(f"GPU waits {sum(waits.values()) / 1e3:.0f} of {total / 1e3:.0f} ms:")
+    for name, length in sorted(waits.items(), key=lambda item: -item[1])[:14]:
+        print(f"  {length / 1e3:8.1f} ms {name}")
 
 
 class Records:
@@ -203,6 +236,7 @@ def main() -> None:
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # before the first allocation
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
     records = Records(arguments.out, shape)
@@ -233,7 +267,7 @@ def main() -> None:
     short, long = calibration(text=False), calibration(text=True)
     out_set = recipe(FAIR, modules="out", calibration="pairs")
     everywhere = recipe(FAIR, calibration="pairs")
-    warm = make_model(arguments.model.parent / "warm", 1, arguments.hidden, arguments.mlp)
+    warm = make_model(arguments.model.parent / "warm", 2, arguments.hidden, arguments.mlp)
     print(f"first block, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
     if "profile" in parts:
         profile(warm, compute)

@@ -29,9 +29,9 @@ def by_output(Q: Tensor, C: Tensor) -> Tensor:
 
 
 def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """Both of the above from one product."""
-    weights = Q * product(Q, C)
-    return weights.sum(0, dtype=torch.float64), weights.sum(1, dtype=torch.float64)
+    """Both of the above from one product: Q [.., r, d] -> [.., d], [.., r]."""
+    weights = Q * product(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
+    return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
 
 def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C: Tensor, pairs: int) -> list[Contribution]:
@@ -41,11 +41,9 @@ def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C:
         states: the weight [r, d] in each state of the table. C: [d, d]. pairs: P, by which all values are divided.
     """
     names = {"block": block, "kind": kind, "module": name}
-    channels = [by_channel(Q, C) for Q in states.values()]
-    sums = torch.stack([outputs.sum() for _, outputs in channels]) / pairs
-    rows = [_row("module", names, None, states, sums)]
-    for level, parts in (("input", [i for i, _ in channels]), ("output", [o for _, o in channels])):
-        values = torch.stack(parts).cpu() / pairs  # [states, channels]
+    inputs, outputs = (part.cpu() / pairs for part in by_channel(torch.stack(list(states.values())), C))  # [states, channels]
+    rows = [_row("module", names, None, states, outputs.sum(1))]
+    for level, values in (("input", inputs), ("output", outputs)):
         # Largest in any state: a channel that rounding made large belongs here as much as one that was large before.
         order = values.abs().amax(0).argsort(descending=True, stable=True)
         rows += [_row(level, names, int(channel), states, values[:, channel]) for channel in order[:TOP]]

@@ -12,6 +12,7 @@ from torch import Tensor
 from stages.quantize import columns
 from stages.quantize.columns import BLOCK, Rounded, Static
 from stages.quantize.grid import TINY, Grid
+from stages.quantize.products import product
 
 try:
     import triton
@@ -21,6 +22,7 @@ except ImportError:  # torch for CPUs brings none
 
 # Pinned, not tuned at run time: another tile would sum in another order, and the same inputs would give another digest.
 ROWS, WARPS = 16, 4
+SPAN = 1024  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
 
 
 def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
@@ -41,19 +43,20 @@ def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | Non
     zero = torch.empty_like(scale) if static is None else static.zero.contiguous()
     group = torch.arange(d, device=W1.device) // width if static is None else static.group
     loss = W1.new_zeros(r)
-    errors = W1.new_empty(r, BLOCK)
+    errors = W1.new_empty(r, SPAN)
     # The kernel fits min-max grids of v1 to groups inside its block; for others a block ends with its group, and grid.fit comes between.
     fit = static is None and width <= BLOCK and not grid.clip and grid.lowest_zero == 1
     block = BLOCK if fit or static is not None else min(width, BLOCK)
     for start in range(0, d, block):
         stop = min(start + block, d)
+        first, last = start // SPAN * SPAN, min((start // SPAN + 1) * SPAN, d)
         if static is None and not fit and start % width == 0:
             scale[:, start // width], zero[:, start // width] = grid.fit(rest[:, start : start + width])
         _columns[(triton.cdiv(r, ROWS),)](
             rest,
             U,
             codes,
-            errors,
+            errors[:, start - first :],
             scale,
             zero,
             group,
@@ -70,10 +73,13 @@ def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | Non
             TINY_SCALE=TINY,
             ROWS=ROWS,
             BLOCK=BLOCK,
+            SPAN=SPAN,
             num_warps=WARPS,
         )
-        if stop < d:
-            rest[:, stop:].addmm_(errors[:, : stop - start], U[start:stop, stop:], alpha=-1)
+        if stop < last:
+            rest[:, stop:last].addmm_(errors[:, start - first : stop - first], U[start:stop, stop:last], alpha=-1)
+        elif last < d:
+            rest[:, last:] -= product(errors[:, : last - first], U[first:last, last:])
     return Rounded(codes, scale, zero, loss)
 
 
@@ -106,6 +112,7 @@ if triton is not None:
         TINY_SCALE: tl.constexpr,
         ROWS: tl.constexpr,
         BLOCK: tl.constexpr,
+        SPAN: tl.constexpr,
     ):
         row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
         column = tl.arange(0, BLOCK)
@@ -154,5 +161,5 @@ if triton is not None:
                 total += e * e
         place = row[:, None] * d + (start + column)[None, :]
         tl.store(codes + place, code.to(tl.uint8), mask=tile)
-        tl.store(errors + row[:, None] * BLOCK + column[None, :], error, mask=own[:, None])
+        tl.store(errors + row[:, None] * SPAN + column[None, :], error, mask=tile)
         tl.store(loss + row, total, mask=own)

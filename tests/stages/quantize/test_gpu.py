@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 RECIPE = parse(METHODS["fair_gptq"], {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}, where="test")
 
 
-def _quantize(device: str, base: Path, calibration: Path, out: Path) -> Quantization:
-    run = Run.model_validate({"device": device, "seed": 0, "batch_tokens": 256})
+def _quantize(device: str, base: Path, calibration: Path, out: Path, **settings: object) -> Quantization:
+    run = Run.model_validate({"device": device, "seed": 0, "batch_tokens": 256, **settings})
     return quantize("test", RECIPE, run, base, calibration, out, out.parent / "work")
 
 
@@ -36,10 +36,14 @@ def test_gpu_repeats_itself_and_agrees_with_the_cpu(llama: Path, calibration: Pa
     assert first.weight_digest == second.weight_digest
     assert first.versions["gpu"]
 
+    low = _quantize("cuda", llama, calibration, tmp_path / "low", low_memory=True)
+    assert low.weight_digest == first.weight_digest
+
     cpu = _quantize("cpu", llama, calibration, tmp_path / "cpu")
-    for ours, theirs in zip(cpu.modules, first.modules, strict=True):
+    gpu = _quantize("cuda", llama, calibration, tmp_path / "gpu", dtype="float32")
+    for ours, theirs in zip(cpu.modules, gpu.modules, strict=True):
         # Sums run in another order, and a weight on a rounding boundary may fall either way; later blocks see the consequences.
         assert theirs.loss == pytest.approx(ours.loss, rel=0.05)
     name = cpu.modules[0].name
-    same = (_weight(tmp_path / "cpu", name) - _weight(tmp_path / "first", name)).abs() < 1e-4
+    same = (_weight(tmp_path / "cpu", name) - _weight(tmp_path / "gpu", name)).abs() < 1e-4
     assert same.float().mean() > 0.98
