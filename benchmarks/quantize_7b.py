@@ -286,7 +286,7 @@ def main() -> None:
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir()
             modules = {name.rsplit(".", 1)[0] for name in tensors}
-            write_checkpoint(model, out, source.tensors(), tensors.items(), modules, recipe(FAIR))
+            write_checkpoint(model, out, source.tensors(), tensors.items(), modules, recipe(FAIR), source.architecture)
 
         repeat("load_to_saved_7b_s", save, many, 60)
     if "sweep" in parts:
