@@ -30,7 +30,8 @@ _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and s
 class Model:
     """A causal language model split at the vocabulary: hidden states of all positions, logits of chosen ones.
 
-    `packed`: the weights came out of a packed checkpoint. `context`: positions of the model.
+    `packed`: the weights came out of a packed checkpoint. `context`: positions of the model. `masked`: positions up to which a mask alone
+    says what a token sees: a sliding window comes on top of it, and ALiBi counts places in the row instead of positions. None: any number.
     """
 
     network: Any
@@ -38,6 +39,7 @@ class Model:
     device: torch.device
     context: int
     packed: bool
+    masked: int | None = None
 
     def hidden(self, ids: Tensor, positions: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Input of the output embedding, [B, L, width]. `mask` [B, 1, L, L] bool: who sees whom; None: every earlier token."""
@@ -54,7 +56,9 @@ class Model:
 
     def logits(self, states: Tensor) -> Tensor:
         """[n, width] -> [n, vocabulary]."""
-        return self.network.get_output_embeddings()(states)
+        logits = self.network.get_output_embeddings()(states)
+        cap = getattr(self.network.config, "final_logit_softcapping", None)  # Gemma 2
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
@@ -71,7 +75,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     except ValueError as error:  # a model type that transformers does not know, or one that comes with code of its own
         what = f"no architecture that can be read ({str(error).splitlines()[0]})"
         raise FairgateError(
-            what, where=str(folder / "config.json"), remedy="supported: Llama family, OPT; code of a model is never run"
+            what, where=str(folder / "config.json"), remedy="see docs/methods.md, Architectures; code of a model is never run"
         ) from None
     require_whole_weights(folder, remedy="run `dvc repro` for the stage that makes it")
     target = torch.device(_device(device))
@@ -79,7 +83,9 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     if quantization:
         del config.quantization_config
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise FairgateError(f"{config.model_type!r} is no causal language model", where=str(folder), remedy="supported: Llama family, OPT")
+        raise FairgateError(
+            f"{config.model_type!r} is no causal language model", where=str(folder), remedy="see docs/methods.md, Architectures"
+        )
     transformers_logging.disable_progress_bar()
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
@@ -91,7 +97,8 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), packed=state is not None)
+    masked = 0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None)
+    model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), state is not None, masked)
     _check_split(model, folder)
     return model
 
@@ -187,5 +194,7 @@ def _check_split(model: Model, folder: Path) -> None:
         split = model.logits(model.hidden(ids)).float()
     if not torch.allclose(whole, split, atol=1e-3, rtol=1e-3, equal_nan=True):
         raise FairgateError(
-            "this architecture changes its logits after the output embedding", where=str(folder), remedy="supported: Llama family, OPT"
+            "this architecture changes its logits after the output embedding",
+            where=str(folder),
+            remedy="see docs/methods.md, Architectures",
         )

@@ -54,7 +54,7 @@ def score(
         FairgateError: logits that are not finite; the message names the item.
     """
     sums = [[0.0] * len(e.requests) for e in encoded]
-    rows = [row for i, e in enumerate(encoded) for row in _rows(i, e.requests)]
+    rows = [row for i, e in enumerate(encoded) for row in _rows(i, e.requests, model.masked)]
     # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
     rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
     for batch in _batches(rows, batch_tokens):
@@ -78,11 +78,12 @@ def score(
     return sums
 
 
-def _rows(i: int, requests: Sequence[Request]) -> list[Row]:
-    """One row for the options of item `i`, or one for each if they have no first token in common."""
+def _rows(i: int, requests: Sequence[Request], masked: int | None = None) -> list[Row]:
+    """One row for the options of item `i`, or one for each if they have no first token in common or exceed `Model.masked`."""
     paths = list(dict.fromkeys(_path(request) for request in requests))
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*paths, strict=False)))
-    if not shared:
+    alone = masked is not None and len(paths) > 1 and max(map(len, paths)) > masked
+    if not shared or alone:
         return [_row(i, {k: request}, [_path(request)], len(_path(request))) for k, request in enumerate(requests)]
     return [_row(i, dict(enumerate(requests)), paths, shared)]
 

@@ -12,6 +12,7 @@ from stages.evaluate.benchmark import Catalogue, Item
 from stages.evaluate.model import Model, load
 from stages.evaluate.score import _rows, score
 from stages.evaluate.tokens import Encoded, Encoder, Request
+from tests.tiny import make_tiny
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,20 @@ def test_options_that_share_a_beginning_are_scored_as_if_alone(model: Model) -> 
     options = [" turn the handle", " turn the handle and push", " no", " yes", " turn bread"]
     items = encoded(model, *((context, option) for option in options))
     assert score(model, items, batch_tokens=512)[0] == pytest.approx([by_hand(model, r) for r in items[0].requests], abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3", "falcon_sequential"])
+def test_options_are_scored_as_if_alone_where_a_window_or_alibi_decides_too(family: str, tmp_path: Path) -> None:
+    model = load(make_tiny(family, tmp_path), dtype="float32", device="cpu")
+    for context in ("A", "Question: how do you open a window?\nAnswer:"):  # within the window of 8 tokens, and beyond it
+        items = encoded(model, *((context, option) for option in (" turn", " no", " turn the", " yes")))
+        assert score(model, items, batch_tokens=512)[0] == pytest.approx([by_hand(model, r) for r in items[0].requests], abs=1e-4)
+
+
+def test_logits_are_softcapped_as_the_model_does(tmp_path: Path) -> None:
+    model = load(make_tiny("gemma2", tmp_path, final_logit_softcapping=0.5), dtype="float32", device="cpu")
+    ids = torch.arange(8)[None]
+    assert torch.allclose(model.logits(model.hidden(ids)), model.network(input_ids=ids).logits, atol=1e-6)
 
 
 def test_sentences_start_behind_bos(model: Model) -> None:
