@@ -8,21 +8,24 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from stages.common.errors import FairgateError, MissingFile, UnknownName
-from stages.common.files import read_json, require_space, require_whole_weights
+from stages.common.files import read_json, require_whole_weights
 from stages.common.gptq_format import GPTQMODEL_ONLY, bits_of
-from stages.quantize.architectures import Architecture, architecture_of, supported
-from stages.quantize.settings import WIDTHS, Rtn
+from stages.quantize.architectures import Architecture, architecture_of, debiased_blocks, debiased_modules, supported
+from stages.quantize.settings import WIDTHS, FairGptq, Rtn
 from stages.quantize.streamed import skeleton
 from stages.quantize.tracer import linears, trace
 from stages.quantize.walk import linear, weight_of
 
 
-def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
-    """Check model, architecture, shapes, groups and disk space. A family that is not in the table is traced, which loads two blocks.
+def preflight(base: Path, recipe: Rtn) -> Architecture:
+    """Check model, architecture, names, shapes and groups. A family that is not in the table is traced, which loads two blocks.
+
+    Disk and memory are looked at by `forecast`, once the data are counted.
 
     Raises:
         MissingFile: no model in `base`. FairgateError: already quantized, an unsupported architecture, Mixture-of-Experts or multimodal, a
-        layer that the grid does not divide (with the group sizes that do), or too little disk space.
+        layer that the grid does not divide (with the group sizes that do). UnknownName: a module or a subset of blocks that the model does
+        not have (the output layer and the embeddings are none of them).
     """
     if not (base / "config.json").is_file():
         raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
@@ -48,6 +51,9 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
         if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
             leaves = {name.rsplit(".", 1)[-1] for name in architecture.modules}
             raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
+    if isinstance(recipe, FairGptq):
+        debiased_modules(architecture, recipe.modules)
+        debiased_blocks(len(list(blocks.children())), recipe.blocks)
     for index, block in enumerate(blocks.children()):
         where = f"{architecture.blocks}.{index}"
         if other := set(linears(block)).symmetric_difference(architecture.modules):
@@ -56,8 +62,6 @@ def preflight(base: Path, out: Path, recipe: Rtn) -> Architecture:
         for name in architecture.modules:
             r, d = weight_of(linear(block, name)).shape
             _fits(f"{where}.{name}", r, d, recipe)
-    size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    require_space(out, size, what="the packed checkpoint")
     return architecture
 
 

@@ -22,6 +22,7 @@ from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
+from stages.quantize.forecast import forecast, require_resources
 from stages.quantize.memory import most_slots, out_of_memory, recut
 from stages.quantize.methods import Block, Calibration, Compute, gptq, rtn, select
 from stages.quantize.preflight import preflight
@@ -36,7 +37,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
 
     `work` holds finished blocks until the whole is written: a run that was killed goes on there and ends with the same weights.
     """
-    architecture = preflight(base, out, recipe)
+    architecture = preflight(base, recipe)
     device = pick_device(run.device)
     set_seed(run.seed)
     transformers_logging.disable_progress_bar()
@@ -49,8 +50,16 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
+        source.require_whole()
         compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, run.alpha_zero)
+        stored = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+        needs, lean = (
+            forecast(source, recipe, replace(compute, low_memory=low), data.batches, stored) for low in (compute.low_memory, True)
+        )
+        require_resources(needs, lean, out, work, device)
         _finish(source, recipe, run, compute, data, lambda smaller: _calibration(recipe, smaller, base, calibration)[0], done)
+        if source.tied:
+            notes.append("the output layer is the embedding's own tensor and stays in full precision, as every output layer does")
         notes += batches.notes if (batches := done.batches()) else []
         rows = done.rows(len(source.blocks))
         fallbacks = sum(row.status is Status.fallback_rtn for row in rows)

@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from stages.common.errors import BadRecord
 from stages.quantize.architectures import Architecture
 
+_FETCH = "fetch the whole model again"
+
 
 def skeleton(base: Path) -> PreTrainedModel:
     """The model in `base` with parameters that have a shape and no data. Buffers are computed, not stored, so they are real."""
@@ -41,6 +43,34 @@ class Streamed:
         self._stored = self._names(base)
         self._reader = ThreadPoolExecutor(1, "weights")
         self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the embedding's own tensor."""
+        return bool(self.model.config.tie_word_embeddings)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The skeleton's parameters by name, without an output layer that is the embedding's own tensor."""
+        head = self.model.get_output_embeddings()
+        return {name: own for name, own in self.model.named_parameters() if not (self.tied and head is not None and own is head.weight)}
+
+    def require_whole(self) -> None:
+        """Raise BadRecord unless every tensor that is read is stored, in its shape; only headers are looked at.
+
+        The output layer is not read: it is copied, under whatever name it has (GPT-NeoX stores another one than transformers uses).
+        """
+        head = self.model.get_output_embeddings()
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(safe_open(path, framework="pt")) for path, _ in set(self._stored.values())}
+            for name, parameter in self.model.named_parameters():
+                if head is not None and parameter is head.weight:
+                    continue
+                if name not in self._stored:
+                    raise BadRecord(f"no tensor {name}", where=str(self._base), remedy=_FETCH)
+                path, stored = self._stored[name]
+                if (shape := list(files[path].get_slice(stored).get_shape())) != list(parameter.shape):
+                    what = f"tensor {stored} is {shape}, config.json makes it {list(parameter.shape)}"
+                    raise BadRecord(what, where=str(path), remedy=_FETCH)
 
     @contextmanager
     def resident(self, index: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
@@ -103,7 +133,7 @@ class Streamed:
             files = {}
             for name in names:
                 if prefix + name not in self._stored:
-                    raise BadRecord(f"no tensor {prefix + name}", where=str(self._base), remedy="fetch the whole model again")
+                    raise BadRecord(f"no tensor {prefix + name}", where=str(self._base), remedy=_FETCH)
                 path, stored = self._stored[prefix + name]
                 if path not in files:
                     files[path] = stack.enter_context(safe_open(path, framework="pt"))

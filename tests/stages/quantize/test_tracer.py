@@ -27,7 +27,7 @@ RTN = {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}
 
 
 def _preflight(base: Path, **changes: Any) -> None:
-    preflight(base, base / "out", parse(Rtn, {**RTN, **changes}, where="test"))
+    preflight(base, parse(Rtn, {**RTN, **changes}, where="test"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,129 @@
+"""What a quantization will need of disk and memory, from shapes and token counts alone, and whether it is there.
+
+Counted is what stands at the same time at the worst moment, not every temporary: a forecast that exceeds what is free is an error
+with a remedy, one that fits is no promise. Measured against forecast: docs/operations.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stages.common.errors import FairgateError
+from stages.common.files import require_space
+from stages.quantize.methods import Compute
+from stages.quantize.settings import Gptq, Rtn
+from stages.quantize.streamed import Streamed
+from stages.quantize.tokens import Batch
+from stages.quantize.walk import linear, weight_of
+
+_FLOAT = 4
+_SQUARES = 10  # [d, d] of one group at once: sums of pairs and text, C, H, B, T, and the factorization's damped matrix, L, R, U
+_STACKED = 5  # [r, d] of one group at once: W, W1, what is left to round, Q, and Q C
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes. cpu, gpu: on top of what is in use now; out: the packed checkpoint; work: the folder of the unfinished run."""
+
+    cpu: int
+    gpu: int
+    out: int
+    work: int
+
+
+def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[Batch], stored: int) -> Forecast:
+    """The needs of one run; of the model only shapes count. stored: bytes of the base's weight files."""
+    architecture, blocks = source.architecture, list(source.blocks)
+    total = sum(parameter.numel() for parameter in source.parameters().values())
+    numbers = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
+    shapes = [
+        (f"{architecture.blocks}.{index}.{name}", *weight_of(linear(block, name)).shape)
+        for index, block in enumerate(blocks)
+        for name in architecture.modules
+    ]
+    packed = sum(_packed(name, r, d, recipe) for name, r, d in shapes)
+    rest = stored - sum(r * d for _, r, d in shapes) * stored // total
+    out = packed + rest
+    if not isinstance(recipe, Gptq):
+        return Forecast(cpu=max(max(numbers) * _FLOAT, 2 * out), gpu=0, out=out, work=packed)
+
+    slots, largest = sum(batch.ids.numel() for batch in batches), max(batch.ids.numel() for batch in batches)
+    item, on_gpu = compute.dtype.itemsize, compute.device.type == "cuda"
+    groups = [[weight_of(linear(blocks[0], name)).shape for name in group] for group in architecture.groups]
+    hidden = slots * groups[0][0][1] * item  # the first group reads the hidden state
+    # Where a batch waits it holds its input of the group, and what the block will still add to: the residual and its normed copy.
+    waiting = (largest if compute.low_memory else slots) * max(group[0][1] for group in groups) * item
+    waiting += 2 * hidden * (largest if compute.low_memory else slots) // slots
+    solving = max(_SQUARES * group[0][1] ** 2 + _STACKED * sum(r for r, _ in group) * group[0][1] for group in groups) * _FLOAT
+    resident = max(numbers) * item * (2 if on_gpu else 1)  # a GPU gets the next block while it works on this one
+    embedding = (total - sum(numbers)) * item
+    states = 2 * hidden  # of a block's input and of its output
+    walking = max(embedding + states, resident + waiting + solving + (0 if on_gpu and compute.low_memory else states))
+    # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the checkpoint.
+    cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(walking, 2 * out)
+    return Forecast(cpu=cpu, gpu=walking if on_gpu else 0, out=out, work=packed + states)
+
+
+def require_resources(needs: Forecast, lean: Forecast, out: Path, work: Path, device: torch.device) -> None:
+    """Raise FairgateError unless disk and memory suffice.
+
+    Args:
+        lean: the needs in low-memory mode, for the remedy.
+    """
+    left = max(needs.work - sum(file.stat().st_size for file in work.glob("*")), 0)
+    if _disk(out) == _disk(work):
+        require_space(out, needs.out + left, what="the packed checkpoint and the blocks finished on the way")
+    else:
+        require_space(out, needs.out, what="the packed checkpoint")
+        require_space(work, left, what="the blocks finished on the way")
+    if device.type == "cuda":
+        # What torch has cached of it is free for us.
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        _require_memory("GPU memory", needs.gpu, lean.gpu, free)
+    _require_memory("memory", needs.cpu, lean.cpu, available())
+
+
+def _require_memory(what: str, needed: int, lean: int, free: int | None) -> None:
+    if free is None or needed <= free:
+        return
+    remedy = "end what else needs it, or use a larger machine; fewer `calibrate.texts` need less"
+    if lean <= free:
+        remedy = f"set `quantize.low_memory: true`, which needs about {lean / MIB:,.0f} MiB"
+    raise FairgateError(
+        f"no {what} for this run: about {needed / MIB:,.0f} MiB needed, {free / MIB:,.0f} MiB free", where="quantize", remedy=remedy
+    )
+
+
+def available(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that a process can still get: of the machine or, in a container, of its limit; None where Linux does not say."""
+    try:
+        fields = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
+    except OSError:
+        return None
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, ValueError, KeyError):  # no limit (`max`), or no such files
+        return free
+    return min(free, limit - used + int(cached))
+
+
+def _packed(name: str, r: int, d: int, recipe: Rtn) -> int:
+    """Bytes of qweight, qzeros, scales and g_idx of one module."""
+    grid = recipe.grid(name)
+    groups = d // grid.width(d)
+    return r * d * grid.bits // 8 + r * groups * grid.bits // 8 + 2 * r * groups + 4 * d
+
+
+def _disk(path: Path) -> int:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
