@@ -16,7 +16,17 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 
 @pytest.mark.parametrize(
-    "grid", [Grid(4, 32, True), Grid(3, 64, False), Grid(2, 16, True), Grid(4, 128, False), Grid(4, -1, True)], ids=str
+    "grid",
+    [
+        Grid(4, 32, True),
+        Grid(3, 64, False),
+        Grid(2, 16, True),
+        Grid(4, 128, False),
+        Grid(4, -1, True),
+        Grid(3, 32, False, clip=True),
+        Grid(4, 64, False, lowest_zero=0),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize(("r", "d"), [(33, 192), (64, 1152)])
 def test_kernel_rounds_as_the_reference_does(grid: Grid, r: int, d: int) -> None:
