@@ -21,7 +21,7 @@ class ServedModel(PythonModel):
         # gptqmodel sizes its pools when imported; its default of one worker on two cores cannot load a model.
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 
         folder = context.artifacts["checkpoint"]
         gpu = torch.cuda.is_available()
@@ -36,8 +36,11 @@ class ServedModel(PythonModel):
             backend = BACKEND.AUTO if gpu else BACKEND.GPTQ_TORCH
             self.model = GPTQModel.load(folder, backend=backend, device="cuda" if gpu else "cpu", dtype=torch.float16).model.eval()
             return
+        options = {}
+        if not gpu and packed.get("group_size") in (16, -1):  # the CPU's int4 kernel is chosen for these groups too, and fails on them
+            options = {"quantization_config": GPTQConfig(bits=packed["bits"], backend="gptq_torch")}
         self.model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu", trust_remote_code=False
+            folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu", trust_remote_code=False, **options
         ).eval()
 
     def predict(self, context: PythonModelContext, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from stages.report.data import Report
+from stages.common.gptq_format import GPTQMODEL_ONLY
+from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, limits, meaning
 
 _TASKS = {"stereoset": "StereoSet, test, intrasentence", "crows_pairs": "CrowS-Pairs", "perplexity": "held-out Wikipedia text"}
+
+_TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")"""
+_GPTQMODEL = """from gptqmodel import GPTQModel
+
+model = GPTQModel.load("path/to/this/folder")  # transformers cannot load this checkpoint
+tokenizer = model.tokenizer"""
 
 _FACTS = ("bits", "group_size", "symmetric", "mode", "alignment", "alpha", "rho")
 
@@ -124,10 +134,7 @@ Not for decisions about people.
 ## How to load
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+{_load(recipe)}
 ```
 
 ## Attribution
@@ -136,6 +143,14 @@ Base model: {_inline(str(report.source.get("attribution", base)))}; licence {_in
 
 {sets}
 """
+
+
+def _load(recipe: Recipe) -> str:
+    """The lines that load the checkpoint, by the library that can."""
+    architecture = recipe.quantization.architecture if recipe.quantization else ""
+    if recipe.settings.get("bits_by_module") or architecture.startswith(GPTQMODEL_ONLY):
+        return _GPTQMODEL
+    return _TRANSFORMERS
 
 
 def _table(report: Report) -> str:

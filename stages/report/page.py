@@ -158,7 +158,7 @@ def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
         "grid": "–" if grid is None else "symmetric" if grid else "asymmetric",
         "mode": s.get("mode", "–"),
         "alpha": "–" if s.get("alpha") is None else s["alpha"],
-        "other": ", ".join(f"{key} {value}" for key, value in sorted(s.items()) if key not in _SHOWN and value is not None) or "–",
+        "other": ", ".join(f"{key} {value}" for key, value in sorted(s.items()) if key not in _SHOWN and value not in (None, {})) or "–",
         "digest": recipe.quantization.weight_digest if recipe.quantization else "",
     }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stages.common.params import parse
 from stages.evaluate.model import load
 from stages.quantize.settings import Rtn, Run
 from stages.quantize.stage import quantize
@@ -14,11 +15,13 @@ from tests.tiny import SENTENCES, make_tiny
 
 
 @pytest.mark.parametrize(
-    ("family", "bits_by_module"), [("llama", {}), ("falcon", {}), ("llama", {"down_proj": 8})], ids=["llama", "falcon", "bits by module"]
+    ("family", "changes"),
+    [("llama", {}), ("falcon", {}), ("llama", {"bits_by_module": {"down_proj": 8}}), ("llama", {"group_size": 16})],
+    ids=["llama", "falcon", "bits by module", "groups of 16"],
 )
-def test_what_is_served_is_what_was_judged(family: str, bits_by_module: dict[str, Any], tmp_path: Path) -> None:
+def test_what_is_served_is_what_was_judged(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     base, out = make_tiny(family, tmp_path / "base"), tmp_path / "out"
-    recipe = Rtn(method="rtn", bits=4, group_size=32, symmetric=True, bits_by_module=bits_by_module)
+    recipe = parse(Rtn, {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True, **changes}, where="test")
     quantize("rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), base, tmp_path, out, tmp_path / "work")
     judged = load(out, dtype="float32", device="cpu")
     ids = judged.tokenizer(SENTENCES[0], return_tensors="pt").input_ids

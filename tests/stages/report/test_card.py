@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from stages.common.files import read_json
+from stages.common.files import read_json, write_json
 from stages.report.__main__ import write
 from tests.fake_run import make_run
 
@@ -43,3 +44,17 @@ def test_card_states_the_verdict_and_its_limits(tmp_path: Path, verdict: str, wo
     for heading in ("How it was made", "Bias, accuracy, size", "Intended use", "Limits", "Attribution"):
         assert f"\n## {heading}\n" in text
     assert "not proof of none" in text and "1,500 of 1,838" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "architecture", "library"),
+    [({}, "llama", "transformers"), ({"bits_by_module": {"down_proj": 8}}, "llama", "gptqmodel"), ({}, "falcon_two_norms", "gptqmodel")],
+)
+def test_card_loads_by_the_library_that_can(tmp_path: Path, settings: dict[str, Any], architecture: str, library: str) -> None:
+    folder = make_run(tmp_path, "approve", items=8)
+    path = folder / "data/models/fair_gptq/quantization.json"
+    record = read_json(path)
+    write_json(path, {**record, "settings": {**record["settings"], **settings}, "architecture": architecture})
+    write(folder, folder / "params.yaml")
+    text = (folder / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8")
+    assert text.split("## How to load")[1].split("```python\n")[1].startswith(f"from {library} import")
