@@ -163,9 +163,11 @@ def profile(model: Path, compute: Compute) -> None:
         quantize(model, recipe(FAIR, calibration="pairs"), calibration(text=False), compute)
     print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=50), flush=True)
     events = list(found.events() or [])
-    on_gpu = [e for e in events if e.device_type is DeviceType.CUDA and "Memcpy HtoD" not in e.name]
+    on_gpu = [e for e in events if e.device_type == DeviceType.CUDA and "Memcpy HtoD" not in e.name]
     busy = sorted((e.time_range.start, e.time_range.end) for e in on_gpu)
-    calls = sorted((e.time_range.start, e.time_range.end, e.name) for e in events if e.device_type is DeviceType.CPU)
+    calls = sorted((e.time_range.start, e.time_range.end, e.name) for e in events if e.device_type == DeviceType.CPU)
+    if not busy:
+        return
     waits: dict[str, float] = {}
     reached = busy[0][0]
     for start, end in busy:
@@ -269,8 +271,6 @@ def main() -> None:
     everywhere = recipe(FAIR, calibration="pairs")
     warm = make_model(arguments.model.parent / "warm", 2, arguments.hidden, arguments.mlp)
     print(f"first block, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
-    if "profile" in parts:
-        profile(warm, compute)
     if "pairs" in parts:
         repeat("quantize_7b_pairs_s", lambda: quantize(model, everywhere, short, compute), few, 14, modules="all seven")
         repeat("quantize_7b_pairs_out_s", lambda: quantize(model, out_set, short, compute), few, 14, modules="o, down")
@@ -304,6 +304,8 @@ def main() -> None:
     if "low" in parts:
         low = Compute(compute.device, compute.dtype, low_memory=True)
         repeat("low_memory_s", lambda: quantize(model, recipe(FAIR), long, low), many, None, runs=1)
+    if "profile" in parts:
+        profile(warm, compute)
 
 
 if __name__ == "__main__":

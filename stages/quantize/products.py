@@ -31,12 +31,13 @@ def product(A: Tensor, B: Tensor) -> Tensor:
 def split(A: Tensor) -> tuple[Tensor, Tensor]:
     """A as the sum of two bfloat16 matrices, the second 2^-8 of the first."""
     high = A.bfloat16()
-    return high, (A - high).bfloat16()
+    return high, torch.sub(A, high, out=torch.empty_like(high))
 
 
 def _split_gram(X: Tensor) -> Tensor:
     high, low = split(X)
-    return _wide(torch.cat((high, high, low)).T, torch.cat((high, low, high)))
+    mixed = _wide(high.T, low)
+    return _wide(high.T, high).add_(mixed).add_(mixed.T)
 
 
 def _wide(A: Tensor, B: Tensor) -> Tensor:
