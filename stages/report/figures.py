@@ -180,8 +180,8 @@ def signed_bars(rows: Sequence[tuple[str, Sequence[tuple[str, int, float]]]], *,
             )
             end = zero + max(value, 0) * scale
             parts.append(_label(end + 5, top + 10, compact(value, 3), class_="number"))
+        parts.append(tag("line", x1=zero, x2=zero, y1=y + 15, y2=y + 16 + LINE * len(bars), class_="axis"))
         y += 20 + LINE * len(bars)
-    parts.append(tag("line", x1=zero, x2=zero, y1=2, y2=y, class_="axis"))
     return _svg(WIDTH, y + 2, title, parts)
 
 
