@@ -86,6 +86,9 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             f"{config.model_type!r} is no causal language model", where=str(folder), remedy="see docs/methods.md, Architectures"
         )
+    if (context := getattr(config, "max_position_embeddings", None)) is None:
+        remedy = "models with positions of another kind (Bloom, MPT) can be quantized, but not evaluated"
+        raise FairgateError(f"no max_position_embeddings for {config.model_type!r}", where=str(folder / "config.json"), remedy=remedy)
     transformers_logging.disable_progress_bar()
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
@@ -98,7 +101,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     masked = 0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None)
-    model = Model(network.eval().to(target), tokenizer, target, int(config.max_position_embeddings), state is not None, masked)
+    model = Model(network.eval().to(target), tokenizer, target, int(context), state is not None, masked)
     _check_split(model, folder)
     return model
 

@@ -54,6 +54,11 @@ def test_logits_are_softcapped_as_the_model_does(tmp_path: Path) -> None:
     assert torch.allclose(model.logits(model.hidden(ids)), model.network(input_ids=ids).logits, atol=1e-6)
 
 
+def test_a_model_without_a_context_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FairgateError, match="no max_position_embeddings for 'mpt'"):
+        load(make_tiny("mpt", tmp_path), dtype="float32", device="cpu")
+
+
 def test_sentences_start_behind_bos(model: Model) -> None:
     items = encoded(model, ("", "The gardener reads."), ("", "The pilot reads."))
     assert {r.context for r in items[0].requests} == {(model.tokenizer.bos_token_id,)}
