@@ -136,7 +136,11 @@ def _to_memory(parts: dict[str, torch.Tensor], ready: torch.cuda.Event | None) -
         return parts
     with torch.cuda.stream(torch.cuda.Stream()) as _:
         ready.wait()
-        return {name: tensor.cpu() for name, tensor in parts.items()}
+        pinned = {name: torch.empty_like(tensor, device="cpu", pin_memory=True) for name, tensor in parts.items()}
+        for name, tensor in parts.items():
+            pinned[name].copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        return {name: tensor.clone() for name, tensor in pinned.items()}
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:

@@ -43,6 +43,7 @@ class Streamed:
         self._stored = self._names(base)
         self._reader = ThreadPoolExecutor(1, "weights")
         self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
+        self._stream: torch.cuda.Stream | None = None
 
     @property
     def tied(self) -> bool:
@@ -122,9 +123,11 @@ class Streamed:
         names = [name for name, _ in self.blocks[index].named_parameters()]
         if device.type != "cuda":
             return self._read(prefix, names, device, dtype)
-        with torch.cuda.stream(torch.cuda.Stream(device)):
+        # One stream for all blocks: memory that a stream gave back is used again by that stream alone.
+        self._stream = self._stream or torch.cuda.Stream(device)
+        with torch.cuda.stream(self._stream):
             tensors = self._read(prefix, names, device, dtype)
-            torch.cuda.current_stream(device).synchronize()
+            self._stream.synchronize()
         return tensors
 
     def _read(self, prefix: str, names: list[str], device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -137,7 +140,10 @@ class Streamed:
                 path, stored = self._stored[prefix + name]
                 if path not in files:
                     files[path] = stack.enter_context(safe_open(path, framework="pt"))
-                found[name] = files[path].get_tensor(stored).to(device).to(dtype, copy=device.type == "cpu")
+                tensor = files[path].get_tensor(stored)
+                if device.type == "cuda":
+                    tensor = tensor.pin_memory()  # a copy out of pageable memory holds up what the other thread launches
+                found[name] = tensor.to(device, non_blocking=True).to(dtype, copy=device.type == "cpu")
         return found
 
 
