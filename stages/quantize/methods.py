@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.common.cli import log
-from stages.common.contributions import Contribution
 from stages.common.errors import FairgateError
-from stages.common.records import ModuleRow, Penalty, Status
-from stages.quantize.architectures import Architecture, debiased_blocks, debiased_modules
+from stages.common.records import Status
+from stages.quantize.architectures import debiased_blocks, debiased_modules
 from stages.quantize.collect import Statistics, Strength, Sums
-from stages.quantize.columns import Rounded, round_nearest
-from stages.quantize.contributions import of_module
-from stages.quantize.grid import Grid
-from stages.quantize.objective import FETCH_AGAIN, Mode, Solved, require_finite, solve
+from stages.quantize.columns import round_nearest
+from stages.quantize.modules import Debias, QuantizedModule, located, module_row, solver
+from stages.quantize.objective import FETCH_AGAIN, require_finite
 from stages.quantize.settings import FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
-from stages.quantize.walk import Activation, SolveGroup, embed, linear, put, run_block, weight_of
-
-
-@dataclass(frozen=True)
-class QuantizedModule:
-    """One quantized linear module and its row of `quantization.json`."""
-
-    rounded: Rounded
-    row: ModuleRow
-    contributions: list[Contribution] = field(default_factory=list)
+from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_block, weight_of
 
 
 @dataclass(frozen=True)
@@ -42,17 +29,6 @@ class Calibration:
 
     batches: list[Batch]
     n_groups: int
-
-
-@dataclass(frozen=True)
-class Debias:
-    """Where the fairness term applies and how strongly; absent for plain GPTQ."""
-
-    modules: set[str]
-    blocks: set[int]
-    strength: Strength
-    mode: Mode
-    group_mean: bool
 
 
 @dataclass(frozen=True)
@@ -87,10 +63,10 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
             for name in architecture.modules:
                 W = weight_of(linear(block, name)).detach()
                 full = f"{architecture.blocks}.{index}.{name}"
-                with _located(full):
+                with located(full):
                     require_finite(W, "the weight", FETCH_AGAIN)
                 rounded = round_nearest(W, recipe.grid(full))
-                row = _row(full, index, architecture.kind(name), W, W, rounded, Status.ok, None, None, None)
+                row = module_row(full, index, architecture.kind(name), W, W, rounded, Status.ok, None, None, None)
                 done.append(QuantizedModule(rounded, row))
         yield Block(index, done, [])
 
@@ -109,7 +85,7 @@ def gptq(
     _advance(activations, hidden or [])
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        solve_group = _solver(source.architecture, recipe, debias, done, compute.alpha_zero)
+        solve_group = solver(source.architecture, recipe, debias, done, compute.alpha_zero)
         sums = _sums([debias], calibration, index, compute.device)
         outputs = _run(source, index, activations, sums, recipe, solve_group, compute)
         _advance(activations, outputs)
@@ -131,7 +107,7 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
     activations = _embed(source, calibration, compute)
     for index in _progress(source, "sweep", 0):
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
-        solvers = [_solver(source.architecture, *each, compute.alpha_zero) for each in zip(recipes, debiases, done, strict=True)]
+        solvers = [solver(source.architecture, *each, compute.alpha_zero) for each in zip(recipes, debiases, done, strict=True)]
 
         def solve_all(
             index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
@@ -238,109 +214,6 @@ def _sums(
         return Sums(d, device, with_C, n_groups)
 
     return make
-
-
-def _solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], alpha_zero: bool) -> SolveGroup:
-    """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
-
-    def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
-        """Modules with the same input and the same grid are solved as one matrix."""
-        by_grid: dict[Grid, list[str]] = {}
-        for name in names:
-            by_grid.setdefault(recipe.grid(f"{architecture.blocks}.{index}.{name}"), []).append(name)
-        return by_grid.items()
-
-    def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
-        fair = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
-        B = debias.strength.matrix(statistics) if debias is not None and fair else None
-        mode = debias.mode if debias is not None else Mode.exact
-        plain = [name for name in group if name not in fair]
-        stacks = [(*stack, matrix) for chosen, matrix in ((fair, B), (plain, None)) for stack in stacked(chosen, index)]
-        for grid, names, matrix in stacks:
-            modules = [linear(block, name) for name in names]
-            W = torch.cat([weight_of(module).float() for module in modules])
-            with _located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
-                rounding = (grid, mode, recipe.damping, recipe.act_order)
-                solved = solve(W, statistics.H, matrix, *rounding)
-                unfair = solve(W, statistics.H, None, *rounding) if alpha_zero and matrix is not None else None
-            ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
-            start = 0
-            for name, module in zip(names, modules, strict=True):
-                stop = start + weight_of(module).shape[0]
-                rounded = solved.rounded.rows(start, stop)
-                full = f"{architecture.blocks}.{index}.{name}"
-                status = _status(solved)
-                part = slice(start, stop)
-                kind, table = architecture.kind(name), []
-                if matrix is not None and statistics.C is not None:
-                    states = {"weight": W[part], "target": solved.W1[part], "quantized": rounded.Q}
-                    states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
-                    table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
-                penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
-                row = _row(full, index, kind, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
-                done.append(QuantizedModule(rounded, row, table))
-                _warn(full, status, solved.tried)
-                if recipe.collection == "sequential":
-                    put(module, rounded.Q)
-                start = stop
-
-    return solve_group
-
-
-def _status(solved: Solved) -> Status:
-    if solved.fallback:
-        return Status.fallback_rtn
-    return Status.damped if any(len(ladder) > 1 for ladder in solved.tried.values()) else Status.ok
-
-
-def _warn(name: str, status: Status, tried: Mapping[str, Sequence[float]]) -> None:
-    """Say at once what the record says later."""
-    ladders = "; ".join(f"{matrix}: {len(ladder)} tries up to {ladder[-1]:.4f}" for matrix, ladder in tried.items())
-    if status is Status.fallback_rtn:
-        log.warning("%s: rounded to nearest, no factorization succeeded (damping of %s)", name, ladders)
-    elif status is Status.damped:
-        log.warning("%s: needed more damping (%s)", name, ladders)
-
-
-def _row(
-    full: str,
-    index: int,
-    kind: str,
-    W: Tensor,
-    W1: Tensor,
-    rounded: Rounded,
-    status: Status,
-    solved: Solved | None,
-    bias_ratio: float | None,
-    penalty: Penalty | None,
-) -> ModuleRow:
-    norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
-    return ModuleRow(
-        name=full,
-        block=index,
-        kind=kind,
-        shape=(W.shape[0], W.shape[1]),
-        status=status,
-        debiased=penalty is not None,
-        damping=None if solved is None else solved.damping,
-        damping_tried={} if solved is None else solved.tried,
-        loss=None if solved is None or solved.fallback else float(rounded.loss.sum()),
-        bias_ratio=bias_ratio,
-        top_eigenvalue=None if solved is None else solved.top_eigenvalue,
-        shift=float((W1 - W).norm() / norm),
-        weight_change=float((rounded.Q - W).norm() / norm),
-        dead_columns=0 if solved is None else solved.dead,
-        penalty=penalty,
-    )
-
-
-@contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Name the module in an error of the arithmetic, which knows matrices alone."""
-    try:
-        yield
-    except FairgateError as error:
-        raise type(error)(error.what, where=where, remedy=error.remedy) from None
 
 
 def select(recipe: Rtn, pairs: Sequence[Batch], texts: Sequence[Batch], n_groups: int) -> Calibration:
