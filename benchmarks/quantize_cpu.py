@@ -1,0 +1,92 @@
+"""Plain GPTQ and Fair-GPTQ of the default model on this CPU, against GPTQModel on the same model, tokens, bits and groups.
+
+    python -m benchmarks.quantize_cpu --runs 3 --peer-runs 1        # after `dvc repro calibrate`
+
+Timed are, on both sides, reading the model, calibration, quantization and writing the checkpoint; imports are not. GPTQModel runs in its
+own data type for CPUs (bfloat16) and batches of 8; it gets the token ids that fairgate makes of the calibration data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from stages.common.files import write_json
+from stages.common.params import load
+from stages.common.records import Pair, Text, read_records
+from stages.quantize.settings import Run, read_recipe
+from stages.quantize.stage import quantize
+from stages.quantize.tokens import Alignment, encode_pairs, encode_texts
+
+
+def own(recipe: str, data: Path, folder: Path) -> float:
+    """Seconds of one quantization by a recipe of params.yaml, without the second rounding that only the report needs."""
+    run = load(Run, "quantize").model_copy(update={"device": "cpu", "alpha_zero": False})
+    started = time.perf_counter()
+    quantize(recipe, read_recipe(recipe, "params.yaml"), run, data / "base", data / "calibration", folder / recipe, folder / "work")
+    return time.perf_counter() - started
+
+
+def peer(data: Path, folder: Path, tokens: list[list[int]]) -> float:
+    """Seconds of GPTQModel, in a process of its own."""
+    (folder / "tokens.json").write_text(json.dumps(tokens))
+    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(data / "base"), str(folder / "tokens.json"), str(folder / "peer")]
+    done = subprocess.run([*command, "--batch", "8"], capture_output=True, text=True, timeout=3600, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+    seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"gptqmodel: {seconds}", flush=True)
+    return float(sum(seconds.values()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-runs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_cpu.json"))
+    arguments = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
+    pairs = encode_pairs(read_records(Pair, arguments.data / "calibration/pairs.jsonl"), tokenizer, Alignment.aligned, "bias_type")
+    texts = encode_texts(read_records(Text, arguments.data / "calibration/text.jsonl"), tokenizer)
+    tokens = [side for pair in pairs for side in (pair.a, pair.b)] + texts
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for recipe in ("gptq", "fair_gptq"):
+            found[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
+            print(f"{recipe}: {found[recipe]}", flush=True)
+        found["gptqmodel"] = [peer(arguments.data, Path(scratch), tokens) for _ in range(arguments.peer_runs)]
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    common = {
+        "peer": f"gptqmodel {version('gptqmodel')}, plain GPTQ",
+        "machine": f"CPU {platform.machine()}, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "shape": "SmolLM2-135M-Instruct, 4 bits symmetric, groups of 64",
+        "tokens": sum(map(len, tokens)),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": f"python -m benchmarks.quantize_cpu {' '.join(sys.argv[1:])}".strip(),
+        "seconds": {name: [round(value, 1) for value in values] for name, values in found.items()},
+    }
+    ratios = {"cpu_time_vs_gptqmodel": "gptq", "cpu_time_vs_gptqmodel_fair": "fair_gptq"}
+    records = [
+        {"name": name, "value": round(middle[recipe] / middle["gptqmodel"], 3), "unit": "ratio", "target": 0.5, **common}
+        for name, recipe in ratios.items()
+    ]
+    write_json(arguments.out, records)
+    print(json.dumps(records, indent=2))
+
+
+if __name__ == "__main__":
+    main()
