@@ -111,6 +111,8 @@ def test_model_is_written_to_the_parameters_and_comments_stay(tmp_path: Path) ->
 def command(project: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
     """`python -m flows.release` as a user starts it: nothing of the test suite's own server in its environment."""
     clean = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
+    # A shell's background job starts with Ctrl-C ignored and its children inherit that; a handler they do not inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows.release", *arguments],
         cwd=project,
