@@ -221,8 +221,10 @@ def peer(folder: Path, layers: tuple[int, int], arguments: argparse.Namespace, b
     for depth in layers:
         model = make_model(folder.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp)
         options = ["--group-size", "128", "--batch", str(batch), "--device", "cuda" if torch.cuda.is_available() else "cpu"]
-        command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(model), str(file), *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+        command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(model.resolve()), str(file.resolve()), *options]
+        # Beside the model: it writes logs where it runs.
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        done = subprocess.run(command, cwd=folder.parent, env=env, capture_output=True, text=True, timeout=500, check=False)
         if done.returncode:
             raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
         found[depth] = json.loads(done.stdout.strip().splitlines()[-1])

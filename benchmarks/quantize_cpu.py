@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -42,8 +43,10 @@ def own(recipe: str, data: Path, folder: Path) -> float:
 def peer(data: Path, folder: Path, tokens: list[list[int]]) -> float:
     """Seconds of GPTQModel, in a process of its own."""
     (folder / "tokens.json").write_text(json.dumps(tokens))
-    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(data / "base"), str(folder / "tokens.json"), str(folder / "peer")]
-    done = subprocess.run([*command, "--batch", "8"], capture_output=True, text=True, timeout=3600, check=False)
+    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(data.resolve() / "base"), "tokens.json", "peer", "--batch", "8"]
+    # In the scratch folder: it writes logs where it runs.
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=3600, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-4000:])
     seconds = json.loads(done.stdout.strip().splitlines()[-1])
