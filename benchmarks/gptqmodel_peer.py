@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,18 @@ def quantize(
     if out is not None:
         model.save(str(out))
     return {"load_s": loaded - started, "quantize_s": quantized - loaded, "save_s": time.perf_counter() - quantized}
+
+
+def alone(base: Path, tokens: list[list[int]], folder: Path, *options: str, timeout_s: float = 3600) -> dict[str, float]:
+    """The same in a process of its own, in the scratch folder `folder`: it writes logs where it runs. `options`: of the command line."""
+    (folder / "tokens.json").write_text(json.dumps(tokens))
+    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(base.resolve()), "tokens.json", *options]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
 
 def main() -> None:

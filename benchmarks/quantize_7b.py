@@ -16,7 +16,6 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
+from benchmarks.gptqmodel_peer import alone
 from stages.common.files import write_json
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
@@ -215,19 +215,13 @@ class Records:
 def peer(folder: Path, layers: tuple[int, int], arguments: argparse.Namespace, batch: int) -> dict[int, dict[str, float]]:
     """GPTQModel on models of two depths, each in a process of its own."""
     pairs, _ = tokens()
-    file = folder.parent / "tokens.json"
-    file.write_text(json.dumps([side for pair in pairs for side in (pair.a, pair.b)]))
+    sides = [side for pair in pairs for side in (pair.a, pair.b)]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options = ("--group-size", "128", "--batch", str(batch), "--device", device)
     found = {}
     for depth in layers:
         model = make_model(folder.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp)
-        options = ["--group-size", "128", "--batch", str(batch), "--device", "cuda" if torch.cuda.is_available() else "cpu"]
-        command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(model.resolve()), str(file.resolve()), *options]
-        # Beside the model: it writes logs where it runs.
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-        done = subprocess.run(command, cwd=folder.parent, env=env, capture_output=True, text=True, timeout=500, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
-        found[depth] = json.loads(done.stdout.strip().splitlines()[-1])
+        found[depth] = alone(model, sides, folder.parent, *options, timeout_s=500)
         shutil.rmtree(model)
     return found
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
+from benchmarks.gptqmodel_peer import alone
 from stages.common.files import write_json
 from stages.common.params import load
 from stages.common.records import Pair, Text, read_records
@@ -38,20 +37,6 @@ def own(recipe: str, data: Path, folder: Path) -> float:
     started = time.perf_counter()
     quantize(recipe, read_recipe(recipe, "params.yaml"), run, data / "base", data / "calibration", folder / recipe, folder / "work")
     return time.perf_counter() - started
-
-
-def peer(data: Path, folder: Path, tokens: list[list[int]]) -> float:
-    """Seconds of GPTQModel, in a process of its own."""
-    (folder / "tokens.json").write_text(json.dumps(tokens))
-    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(data.resolve() / "base"), "tokens.json", "peer", "--batch", "8"]
-    # In the scratch folder: it writes logs where it runs.
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=3600, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-4000:])
-    seconds = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"gptqmodel: {seconds}", flush=True)
-    return float(sum(seconds.values()))
 
 
 def main() -> None:
@@ -70,7 +55,8 @@ def main() -> None:
         for recipe in ("gptq", "fair_gptq"):
             found[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
             print(f"{recipe}: {found[recipe]}", flush=True)
-        found["gptqmodel"] = [peer(arguments.data, Path(scratch), tokens) for _ in range(arguments.peer_runs)]
+        peer = [alone(arguments.data / "base", tokens, Path(scratch), "peer", "--batch", "8") for _ in range(arguments.peer_runs)]
+        found["gptqmodel"] = [sum(seconds.values()) for seconds in peer]
     middle = {name: statistics.median(values) for name, values in found.items()}
     common = {
         "peer": f"gptqmodel {version('gptqmodel')}, plain GPTQ",

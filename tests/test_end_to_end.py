@@ -48,7 +48,8 @@ def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_not
     page = clone / "data/reports/index.html"
     assert f"Report: {page.resolve()}" in first
     assert (clone / "data/models/fair_gptq/model.safetensors").is_file()
-    assert "# " in (clone / "data/reports/fair_gptq/checkpoint/README.md").read_text()
+    released = {path.name for path in (clone / "data/reports/fair_gptq/checkpoint").iterdir()}
+    assert released == {path.name for path in (clone / "data/models/fair_gptq").iterdir()} | {"README.md"}
     verdict = json.loads((clone / "data/reports/fair_gptq/verdict.json").read_text())
     assert verdict["verdict"] in ("reject", "inconclusive")
     assert verdict["reasons"]

@@ -123,6 +123,19 @@ def test_sweep_refuses_recipes_that_need_other_inputs(source: Streamed, data: Ca
         next(sweep(source, [sequential, sequential], data, Compute(CPU)))
 
 
+@pytest.mark.parametrize(("low_memory", "passes"), [(False, 1), (True, len(LLAMA.groups) + 1)])
+def test_a_batch_runs_the_block_once_or_in_low_memory_alone_for_every_group(
+    low_memory: bool, passes: int, source: Streamed, data: Calibration
+) -> None:
+    seen: list[int] = []
+    recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": "sequential"}, where="test")
+    blocks = gptq(source, recipe, data, Compute(CPU, low_memory=low_memory))
+    handle = source.blocks[0].input_layernorm.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    next(blocks)
+    handle.remove()
+    assert len(seen) == passes * len(data.batches)
+
+
 @pytest.mark.parametrize("collection", ["sequential", "parallel"])
 def test_low_memory_changes_nothing(collection: str, source: Streamed, data: Calibration) -> None:
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": collection}, where="test")
