@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.common.benchmarks import BENCHMARKS, benchmark_of, refuse
-from stages.common.errors import BadRecord, FairgateError
+from stages.common.errors import BadRecord, FairgateError, UnknownName
 from stages.common.statistic import Array
 
 _EVALUATE = "run `dvc repro evaluate` to write it again"
@@ -78,6 +78,21 @@ class Items:
     def groups(self) -> list[str]:
         """The groups that occur, sorted; items without a group belong to none."""
         return sorted({name for name in self.group if name is not None})
+
+    def inside(self, group: str | None = None, subgroup: str | None = None) -> npt.NDArray[np.bool_]:
+        """[n] whether an item is of the group and subgroup; None: of any. UnknownName where there is none."""
+        inside = np.ones(len(self.ids), dtype=bool)
+        for kind, name, column in (("group", group, self.group), ("subgroup", subgroup, self.subgroup)):
+            if name is not None:
+                known = {other for other in column[inside] if other is not None}
+                if name not in known:
+                    raise UnknownName.of(kind, name, known, where=self.benchmark)
+                inside &= column == name
+        return inside
+
+    def subgroups(self, group: str | None = None) -> list[str]:
+        """The subgroups that occur (in a group), sorted."""
+        return sorted({name for name in self.subgroup[self.inside(group)] if name is not None})
 
     @property
     def strata(self) -> npt.NDArray[np.int64]:

@@ -5,6 +5,10 @@ item itself), and a value is a function of ratios of weighted sums over clusters
 
     ratios = (w @ numerators) / (w @ denominators)        w [clusters]; numerators, denominators [clusters, k]
     value  = combine(ratios)                              w = 1: the point value; w resampled: a bootstrap draw
+
+A hierarchical mean has such a value in every cell, a group or a subgroup of it, and gives the cells equal weight:
+
+    value  = mean over groups of across(values of the group's subgroups)
 """
 
 from __future__ import annotations
@@ -15,8 +19,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from stages.common.errors import UnknownName
 
 if TYPE_CHECKING:
     from stages.common.metrics import Items
@@ -43,9 +45,12 @@ class Statistic:
         better: `higher` or `lower`, or None where `neutral` is the ideal.
         neutral: the ideal of a two-sided bias score.
         span: how far one item alone can move the value (100 for a percentage, 1 for a share); None: no limit.
-        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms) or `subgroups`.
-        combine: ratios [..., k] -> value [...].
-        empty: the ratio where the denominator is zero.
+        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms), `subgroups`, `groups`, or `hierarchy`:
+            groups, and within each of them its subgroups.
+        combine: ratios [..., k] -> value [...] of one cell.
+        across: values of a group's subgroups [..., subgroups] -> value of the group [...].
+        empty: the ratio where the denominator is zero. Without a number for it, a cell with no denominator at all (nobody answered)
+            has no value and is left out of the mean, while a resample that misses a cell has no value itself.
     """
 
     terms: Callable[..., Terms]
@@ -53,41 +58,65 @@ class Statistic:
     better: Literal["higher", "lower"] | None = None
     neutral: float | None = None
     span: float | None = None
-    mean_over: Literal["items", "clusters", "subgroups"] = "items"
+    mean_over: Literal["items", "clusters", "subgroups", "groups", "hierarchy"] = "items"
     combine: Callable[[Array], Array] = first
+    across: Callable[[Array], Array] = mean
     empty: float = np.nan
 
-    def components(self, *tables: Items, group: str | None = None) -> Components:
-        """Sums per cluster over all items, or over those of one group.
+    def components(self, *tables: Items, group: str | None = None, subgroup: str | None = None) -> Components:
+        """Sums per cluster over all items, or over those of one group, one subgroup, or one subgroup of a group.
 
         Raises:
-            UnknownName: a group that does not occur.
+            UnknownName: a group or subgroup that does not occur.
         """
         items = tables[0]
-        if group is not None and group not in items.groups:
-            raise UnknownName.of("group", group, items.groups, where=items.benchmark)
-        inside = np.ones(len(items.ids), dtype=bool) if group is None else items.group == group
-        numerators, denominators = (np.asarray(x, dtype=np.float64).reshape(len(items.ids), -1) for x in self.terms(*tables))
+        inside = items.inside(group, subgroup)
+        numerators, denominators = (np.asarray(x, dtype=np.float64).reshape(len(inside), -1) for x in self.terms(*tables))
         weight = inside.astype(np.float64)
-        combine = self.combine
         if self.mean_over == "clusters":
             weight = weight / np.maximum(np.bincount(items.cluster, weight, items.clusters)[items.cluster], 1)
-        if self.mean_over == "subgroups":
-            names = sorted({name or "" for name in items.subgroup[inside]})
-            member = np.stack([items.subgroup == (name or None) for name in names], 1)
-            numerators, denominators, combine = numerators * member, denominators * member, mean
+        cell, members = self._cells(items, inside)
+        top, bottom = (_sum(values * weight[:, None], items, cell, members.size) for values in (numerators, denominators))
+        k, combine = numerators.shape[1], self.combine
+        if self.mean_over not in ("items", "clusters"):
+            valued = (bottom.sum(0).reshape(-1, k) != 0).any(1) | ~np.isnan(self.empty)
+            combine = self._hierarchical(members, k, valued if valued.any() else ~valued)
         return Components(
-            numerators=_sum(numerators * weight[:, None], items),
-            denominators=_sum(denominators * weight[:, None], items),
+            numerators=top,
+            denominators=bottom,
             combine=combine,
             empty=self.empty,
             items=int(inside.sum()),
             clusters=len(np.unique(items.cluster[inside])),
         )
 
+    def _cells(self, items: Items, inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Code of each item's cell [n] (0 outside), and the group of each cell [cells]; items without a name share a cell."""
+        nameless = np.full(len(inside), "", dtype=object)
+        group = items.group if self.mean_over in ("groups", "hierarchy") else nameless
+        subgroup = items.subgroup if self.mean_over in ("subgroups", "hierarchy") else nameless
+        keys = [(one or "", other or "") for one, other in zip(group, subgroup, strict=True)]
+        names = sorted({key for key, counts in zip(keys, inside, strict=True) if counts}) or [("", "")]
+        code = {name: i for i, name in enumerate(names)}
+        groups = sorted({name for name, _ in names})
+        return np.array([code.get(key, 0) for key in keys]), np.array([groups.index(name) for name, _ in names])
 
-def _sum(values: Array, items: Items) -> Array:
-    return np.stack([np.bincount(items.cluster, column, items.clusters) for column in values.T], 1)
+    def _hierarchical(self, members: npt.NDArray[np.int64], k: int, valued: npt.NDArray[np.bool_]) -> Callable[[Array], Array]:
+        """Ratios [..., cells * k] -> mean over groups of `across` the values of their cells."""
+        groups = [np.flatnonzero((members == group) & valued) for group in np.unique(members[valued])]
+
+        def value(ratios: Array) -> Array:
+            cells = self.combine(ratios.reshape(*ratios.shape[:-1], -1, k))
+            return mean(np.stack([self.across(cells[..., cell]) for cell in groups], -1))
+
+        return value
+
+
+def _sum(values: Array, items: Items, cell: npt.NDArray[np.int64], cells: int) -> Array:
+    """Values [n, k] of items summed per cluster and cell: [clusters, cells * k]."""
+    place = items.cluster * cells + cell
+    sums: Array = np.stack([np.bincount(place, column, items.clusters * cells) for column in values.T], -1)
+    return sums.reshape(items.clusters, cells * values.shape[1])
 
 
 @dataclass(frozen=True)
