@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lm_eval.tasks import TaskManager
 
@@ -14,11 +14,19 @@ from stages.common.errors import FairgateError, UnknownName
 from stages.common.records import Role, Split, read_record
 
 FOLDER = Path(__file__).parent / "tasks"
+Form = Literal["options", "bare", "next_token", "greedy"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item: (context, option) texts in the task's order; `chars` counts each option without the delimiter before it."""
+    """One item: (context, option) texts in the task's order; `chars` counts each option without the delimiter before it.
+
+    form: how the texts become tokens (`Encoder`).
+        options     each option behind its context
+        bare        sentences without a start token that the tokenizer does not add by itself; their first token is never scored
+        next_token  spellings of a word: those that are one token, behind the context as it stands
+        greedy      one right continuation, and beside it the likeliest token at each of its places
+    """
 
     id: str
     cluster: str
@@ -27,6 +35,7 @@ class Item:
     gold: int | None
     prompts: tuple[tuple[str, str], ...]
     chars: tuple[int, ...]
+    form: Form = "options"
 
 
 @dataclass(frozen=True)
@@ -91,24 +100,32 @@ class Catalogue:
             version=str(task.VERSION),
             data=metadata["set"],
             role=Role(metadata["role"]),
-            items=tuple(_item(task, doc) for doc in task.eval_docs),
+            items=tuple(_item(task, doc, metadata.get("form", "options")) for doc in task.eval_docs),
             window=metadata.get("window"),
             upstream=metadata.get("of"),
         )
 
 
-def _item(task: Any, doc: dict[str, Any]) -> Item:
+def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:
     requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(task.task_name, 0, 1))
-    choice = task.OUTPUT_TYPE == "multiple_choice"
-    prompts = tuple((r.args[0], r.args[1]) for r in requests) if choice else (("", requests.args[0]),)
-    texts = task.doc_to_choice(doc) if choice else [prompts[0][1]]
+    if task.OUTPUT_TYPE == "multiple_choice":
+        prompts = tuple((r.args[0], r.args[1]) for r in requests)
+        texts = [text.strip() if form == "next_token" else text for text in task.doc_to_choice(doc)]
+    elif form == "greedy":
+        prompts = (requests.args,) * 2
+        texts = [requests.args[1]] * 2
+    else:
+        prompts = (("", requests.args[0]),)
+        texts = [requests.args[0]]
     return Item(
         id=doc["item_id"],
         cluster=doc["cluster"],
         group=doc["group"],
         subgroup=doc["subgroup"],
         # In pairs of sentences the target only tells lm-eval which side is counted.
-        gold=task.doc_to_target(doc) if "label" in doc else None,
+        gold=doc.get("label"),
         prompts=prompts,
-        chars=tuple(len(text) for text in texts),
+        # Of a text that is measured per word, the words.
+        chars=(doc["words"],) if "words" in doc else tuple(len(text) for text in texts),
+        form=form,
     )

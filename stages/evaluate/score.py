@@ -23,12 +23,16 @@ from stages.evaluate.model import Model
 from stages.evaluate.tokens import Encoded, Request
 
 _LOGIT_ROWS = 512  # rows of logits held at once: 100 MB at a vocabulary of 49,152 in float32
+BEST = -1
 Path = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a forward pass; `reads`: for each option (item, option) the (place in the row, target token) pairs that it sums."""
+    """One row of a forward pass; `reads`: for each option (item, option) the (place in the row, target token) pairs that it sums.
+
+    A target of BEST is the likeliest token there.
+    """
 
     tokens: list[int]
     positions: list[int]
@@ -100,7 +104,8 @@ def _row(i: int, requests: dict[int, Request], paths: list[Path], shared: int) -
         start = starts[_path(request)]
         first = len(request.context) - 1
         places = (p if p < shared else start + p - shared for p in range(first, first + len(request.option)))
-        row.reads.append((i, k, list(zip(places, request.option, strict=True))))
+        targets = [BEST] * len(request.option) if request.best else request.option
+        row.reads.append((i, k, list(zip(places, targets, strict=True))))
     return row
 
 
@@ -133,7 +138,10 @@ def _logprobs(model: Model, batch: list[Row], pairs: list[tuple[int, int]]) -> T
     parts = []
     for states, goal in zip(hidden.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
         logits = model.logits(states).float()
-        parts.append(logits.gather(1, goal[:, None])[:, 0] - logits.logsumexp(1))
+        reached = logits.gather(1, goal.clamp(min=0)[:, None])[:, 0]
+        if (goal == BEST).any():
+            reached = reached.where(goal != BEST, logits.amax(1))
+        parts.append(reached - logits.logsumexp(1))
     return torch.cat(parts).double().cpu()
 
 

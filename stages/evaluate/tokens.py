@@ -14,10 +14,14 @@ from stages.evaluate.benchmark import Benchmark, Item
 
 @dataclass(frozen=True)
 class Request:
-    """Token ids: `option` is scored behind `context`, which is never empty."""
+    """Token ids: `option` is scored behind `context`, which is never empty.
+
+    best: instead of the tokens of `option` the likeliest token at each of their places is scored: equal sums are a greedy match.
+    """
 
     context: tuple[int, ...]
     option: tuple[int, ...]
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Encoder:
     """Encodes items for one model.
 
     An empty context becomes the start token: BOS, else EOS. Another context gets what the tokenizer adds by itself. Spaces at the
-    end of a context move into the option. An option is what the whole text has beyond the tokens of its context.
+    end of a context move into the option. An option is what the whole text has beyond the tokens of its context. Items of another
+    `form` than `options` follow their own rule.
     """
 
     def __init__(self, tokenizer: Any, context: int) -> None:
@@ -51,7 +56,7 @@ class Encoder:
         Raises:
             FairgateError: prompts longer than the model's context (none is ever cut), or an option without a token.
         """
-        encoded = [Encoded(item, tuple(self._request(c, o) for c, o in item.prompts), sha256_json(item.prompts)) for item in items]
+        encoded = [self._encoded(item, benchmark) for item in items]
         # The last token is only predicted, never read: context + option may be one longer than the model's context.
         long = [e.item.id for e in encoded if any(len(r.context) + len(r.option) - 1 > self.context for r in e.requests)]
         if long:
@@ -68,17 +73,42 @@ class Encoder:
     def windows(self, benchmark: Benchmark) -> list[Encoded]:
         """The text of a perplexity task in windows; each token is predicted once, the first of a window from the token before it."""
         assert benchmark.window is not None
-        (whole,) = benchmark.items
-        ids = self.tokenizer.encode(whole.prompts[0][1], verbose=False)  # longer than the context on purpose
-        rolling = get_rolling_token_windows(
-            token_list=ids, prefix_token=self.start, max_seq_len=min(benchmark.window, self.context), context_len=1
-        )
         encoded = []
-        for number, pair in enumerate(rolling):
-            context, scored = make_disjoint_window(pair)
-            item = replace(whole, id=f"window-{number}", cluster=f"window-{number}", chars=(len(self.tokenizer.decode(scored)),))
-            encoded.append(Encoded(item, (Request(tuple(context), tuple(scored)),), sha256_json([context, scored])))
+        for text in benchmark.items:
+            ids = self.tokenizer.encode(text.prompts[0][1], verbose=False)  # longer than the context on purpose
+            rolling = get_rolling_token_windows(
+                token_list=ids, prefix_token=self.start, max_seq_len=min(benchmark.window, self.context), context_len=1
+            )
+            for number, pair in enumerate(rolling):
+                context, scored = make_disjoint_window(pair)
+                if len(benchmark.items) == 1:
+                    item = replace(text, id=f"window-{number}", cluster=f"window-{number}", chars=(len(self.tokenizer.decode(scored)),))
+                else:  # pages: what a page counts stands in its first window
+                    item = replace(text, id=f"{text.id}-window-{number}", chars=text.chars if number == 0 else (0,))
+                encoded.append(Encoded(item, (Request(tuple(context), tuple(scored)),), sha256_json([context, scored])))
         return encoded
+
+    def _encoded(self, item: Item, benchmark: str) -> Encoded:
+        kept = tuple(range(len(item.prompts)))
+        if item.form == "bare":
+            whole = [tuple(self.tokenizer.encode(option)) for _, option in item.prompts]
+            requests = tuple(Request(ids[:1], ids[1:]) for ids in whole)
+        elif item.form == "next_token":
+            context = tuple(self.tokenizer.encode(item.prompts[0][0]))
+            spelt = [tuple(self.tokenizer.encode(option, add_special_tokens=False)) for _, option in item.prompts]
+            kept = tuple(k for k, ids in enumerate(spelt) if len(ids) == 1 and ids not in spelt[:k])
+            if {item.chars[k] for k in kept} != set(item.chars):
+                raise FairgateError(
+                    "no spelling of an answer is a single token of this tokenizer",
+                    where=f"task {benchmark}",
+                    remedy="take the task out of evaluate.tasks for this model: the first token does not tell its answer",
+                )
+            requests = tuple(Request(context, spelt[k]) for k in kept)
+        else:
+            requests = tuple(self._request(c, o) for c, o in item.prompts)
+            if item.form == "greedy":
+                requests = (requests[0], replace(requests[1], best=True))
+        return Encoded(replace(item, chars=tuple(item.chars[k] for k in kept)), requests, sha256_json(item.prompts))
 
     def _request(self, context: str, option: str) -> Request:
         if not context:
