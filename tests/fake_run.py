@@ -13,6 +13,7 @@ from stages.common import records
 from stages.common.contributions import FILE, STATES, Contribution, rolled_up, write_contributions
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.files import write_json
+from stages.common.items import read_items, write_items
 from stages.common.metrics import derive, metrics_of
 from tests.items import environment
 
@@ -202,9 +203,9 @@ def verdict_record(candidate: str, verdict: str) -> records.VerdictRecord:
 
 
 def _evaluation(folder: Path, recipe: str, rows: list[dict[str, Any]]) -> None:
-    records.write_items(folder / "items.parquet", rows)
-    table = derive(records.read_items(folder / "items.parquet"))
-    records.write_items(folder / "items.parquet", table.to_pylist())
+    write_items(folder / "items.parquet", rows)
+    table = derive(read_items(folder / "items.parquet"))
+    write_items(folder / "items.parquet", table.to_pylist())
     write_json(folder / "metrics.json", metrics_of(table))
     records.write_record(folder / "environment.json", environment())
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.common.records import ITEMS, Environment, ModuleRow, Quantization, Role, Status
+from stages.common.items import ITEMS
+from stages.common.records import Environment, ModuleRow, Quantization, Role, Status
 
 
 def row(benchmark: str, item: int | str, loglik: list[float], **columns: Any) -> dict[str, Any]:

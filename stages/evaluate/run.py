@@ -17,8 +17,9 @@ import torch
 from stages.common.digests import weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder, write_json
+from stages.common.items import ITEMS, write_items
 from stages.common.metrics import derive, metrics_of
-from stages.common.records import ITEMS, SCHEMA, Environment, Role, write_items, write_record
+from stages.common.records import SCHEMA, Environment, Role, write_record
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.score import score

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from stages.common.cli import run
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.errors import BadRecord, MissingFile
+from stages.common.items import read_items
 from stages.common.params import pick, read_params
-from stages.common.records import Environment, Quantization, Role, VerdictRecord, read_items, read_record, write_record
+from stages.common.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
 from stages.gate.decide import decide
 from stages.gate.policy import read_policy
 from stages.gate.table import render

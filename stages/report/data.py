@@ -13,8 +13,9 @@ from stages.common.contributions import FILE as CONTRIBUTIONS
 from stages.common.contributions import Contribution, read_contributions
 from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
+from stages.common.items import read_items
 from stages.common.params import pick, read_params
-from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_items, read_record
+from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_record
 from stages.report.measures import Cell, Flip, Power, all_flips, cells, power
 
 

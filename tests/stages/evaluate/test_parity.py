@@ -12,7 +12,7 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from stages.common.records import read_items
+from stages.common.items import read_items
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.run import evaluate
 

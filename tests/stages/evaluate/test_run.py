@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.common.gptq_format import pack, unpack
+from stages.common.items import read_items
 from stages.common.params import parse
-from stages.common.records import Role, read_items
+from stages.common.records import Role
 from stages.evaluate import model as models
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.model import load

@@ -15,7 +15,8 @@ import yaml
 from stages.common.cli import run
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.files import write_json
-from stages.common.records import Verdict, VerdictRecord, read_record, write_items, write_record
+from stages.common.items import write_items
+from stages.common.records import Verdict, VerdictRecord, read_record, write_record
 from stages.gate.__main__ import main
 from tests.items import crows, environment, quantization
 

@@ -1,0 +1,78 @@
+"""The item table `items.parquet`: one row per item and model, validated on reading. Every metric, flip and test derives from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.common.errors import BadRecord, MissingFile
+from stages.common.files import atomic_path
+from stages.common.records import SCHEMA
+
+# Columns:
+#   option_loglik  summed log-likelihood (nats) of each option, in the task's option order
+#   n_tokens       scored tokens of each option;  n_chars  its characters (for acc_norm)
+#   cluster        what a bootstrap resamples as a whole (target term, passage, or the item itself)
+#   answer, gold   option indices;  correct  answer == gold;  biased  the stereotyped option is preferred
+#   entropy        of softmax(option_loglik), divided by log(k): 0 certain .. 1 uniform
+ITEMS = pa.schema(
+    [
+        ("schema", pa.int32()),
+        ("model", pa.string()),
+        ("benchmark", pa.string()),
+        ("task_version", pa.string()),
+        ("item_id", pa.string()),
+        ("cluster", pa.string()),
+        ("group", pa.string()),
+        ("subgroup", pa.string()),
+        ("prompt_hash", pa.string()),
+        ("option_loglik", pa.list_(pa.float64())),
+        ("n_tokens", pa.list_(pa.int32())),
+        ("n_chars", pa.list_(pa.int32())),
+        ("text", pa.string()),
+        ("answer", pa.int32()),
+        ("gold", pa.int32()),
+        ("correct", pa.bool_()),
+        ("biased", pa.bool_()),
+        ("entropy", pa.float64()),
+    ]
+)
+REQUIRED = ("schema", "model", "benchmark", "task_version", "item_id", "cluster", "prompt_hash", "option_loglik", "n_tokens")
+
+
+def write_items(path: Path | str, rows: list[dict[str, Any]]) -> None:
+    """Write item rows (dicts with the columns of ITEMS; absent ones become null) as parquet."""
+    full = [{"schema": SCHEMA, **row} for row in rows]
+    table = pa.Table.from_pylist(full, schema=ITEMS)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_items(path: Path | str) -> pa.Table:
+    """Read and validate an item table: schema, version, required columns, unique (benchmark, item_id)."""
+    path = Path(path)
+    remedy = "run `dvc repro evaluate` to write it again"
+    if not path.is_file():
+        raise MissingFile("no item table", where=str(path), remedy=remedy)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadRecord(f"not a readable item table ({error})", where=str(path), remedy=remedy) from None
+    missing = [name for name in ITEMS.names if name not in table.schema.names]
+    if missing:
+        raise BadRecord(f"column {missing[0]!r} is missing", where=str(path), remedy=remedy)
+    table = table.select(ITEMS.names).cast(ITEMS)
+    for name in REQUIRED:
+        if table[name].null_count:
+            raise BadRecord(f"column {name!r} has {table[name].null_count} empty values", where=str(path), remedy=remedy)
+    versions = set(table["schema"].unique().to_pylist())
+    if versions - {SCHEMA}:
+        raise BadRecord(f"schema {sorted(versions)} instead of {SCHEMA}", where=str(path), remedy=remedy)
+    keys = list(zip(table["benchmark"].to_pylist(), table["item_id"].to_pylist(), strict=True))
+    if len(set(keys)) != len(keys):
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise BadRecord(f"item {double} occurs more than once", where=str(path), remedy=remedy)
+    return table
