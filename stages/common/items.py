@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,27 @@ from stages.common.errors import BadRecord, MissingFile
 from stages.common.files import atomic_path
 from stages.common.records import SCHEMA
 
+
+class Ending(StrEnum):
+    """How a generated text ended."""
+
+    ok = "ok"
+    empty = "empty"  # nothing but white space, after the thoughts of a reasoning model
+    no_answer = "no_answer"  # came to its end without an answer that can be read
+    out_of_budget = "out_of_budget"  # the token budget ran out; an answer before that counts
+    unclosed_thought = "unclosed_thought"  # nothing came after the thoughts: they were never closed
+
+
 # Columns:
 #   option_loglik  summed log-likelihood (nats) of each option, in the task's option order
 #   n_tokens       scored tokens of each option;  n_chars  its characters (for acc_norm)
 #   cluster        what a bootstrap resamples as a whole (target term, passage, or the item itself)
 #   answer, gold   option indices;  correct  answer == gold;  biased  the stereotyped option is preferred
 #   entropy        of softmax(option_loglik), divided by log(k): 0 certain .. 1 uniform
+# Of generated text (option_loglik and n_tokens are empty lists):
+#   text           what the model wrote;  status  how that ended (Ending)
+#   answer         the option that was read out of it, -1 where none could be; of a continuation the judge's label, if one ran
+#   score          of a continuation: probability that it is toxic, or its sentiment -1 .. 1; null where nothing was said
 ITEMS = pa.schema(
     [
         ("schema", pa.int32()),
@@ -38,8 +54,11 @@ ITEMS = pa.schema(
         ("correct", pa.bool_()),
         ("biased", pa.bool_()),
         ("entropy", pa.float64()),
+        ("status", pa.string()),
+        ("score", pa.float64()),
     ]
 )
+LATER = ("status", "score")  # came after the first tables were written: null where a table has no such column
 REQUIRED = ("schema", "model", "benchmark", "task_version", "item_id", "cluster", "prompt_hash", "option_loglik", "n_tokens")
 
 
@@ -61,6 +80,9 @@ def read_items(path: Path | str) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadRecord(f"not a readable item table ({error})", where=str(path), remedy=remedy) from None
+    for name in LATER:
+        if name not in table.schema.names:
+            table = table.append_column(ITEMS.field(name), pa.nulls(table.num_rows, ITEMS.field(name).type))
     missing = [name for name in ITEMS.names if name not in table.schema.names]
     if missing:
         raise BadRecord(f"column {missing[0]!r} is missing", where=str(path), remedy=remedy)

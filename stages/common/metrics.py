@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.benchmarks import BENCHMARKS, benchmark_of, refuse
+from stages.common.benchmarks import benchmark_of, refuse
 from stages.common.errors import BadRecord, FairgateError, UnknownName
 from stages.common.statistic import Array
 
@@ -24,6 +24,8 @@ class Items:
 
     loglik [n, k] summed log-likelihood in nats (-inf where an item has fewer options than k); tokens, chars [n, k] (1 there);
     options [n]; gold [n] or None; cluster [n] codes below `clusters`; group, subgroup [n] strings or None.
+    Of generated text, with no options to score: given [n] the answer that was read, -1 for none (None: a benchmark without answers);
+    score [n], NaN for none; words [n] of the text; status [n].
     """
 
     benchmark: str
@@ -37,6 +39,10 @@ class Items:
     clusters: int
     group: npt.NDArray[np.object_]
     subgroup: npt.NDArray[np.object_]
+    given: npt.NDArray[np.int64] | None
+    score: Array
+    words: npt.NDArray[np.int64]
+    status: npt.NDArray[np.object_]
 
     @classmethod
     def of(cls, table: pa.Table, benchmark: str) -> Items:
@@ -44,7 +50,7 @@ class Items:
 
         Raises:
             UnknownName: a benchmark that the engine does not know, or that the table does not hold.
-            BadRecord: a wrong number of options, a non-finite log-likelihood, an option without tokens.
+            BadRecord: a wrong number of options, a non-finite log-likelihood, an option without tokens, generated text without status.
         """
         definition = benchmark_of(benchmark)
         table = table.filter(pc.equal(table["benchmark"], benchmark)).sort_by("item_id").combine_chunks()
@@ -54,8 +60,12 @@ class Items:
         loglik, options = _padded(table["option_loglik"], -np.inf)
         tokens, token_options = _padded(table["n_tokens"], 1.0)
         present = np.arange(loglik.shape[1]) < options[:, None]
-        wrong = options != definition.options if definition.options else options < 2
-        refuse(wrong, ids, benchmark, f"has not the {definition.options or '2 or more'} options of its benchmark")
+        status = np.array(table["status"].to_pylist(), dtype=object)
+        if definition.generated:
+            refuse(np.array([one is None for one in status]), ids, benchmark, "generated text has no status")
+        else:
+            wrong = options != definition.options if definition.options else options < 2
+            refuse(wrong, ids, benchmark, f"has not the {definition.options or '2 or more'} options of its benchmark")
         refuse(token_options != options, ids, benchmark, "n_tokens and option_loglik differ in length")
         refuse((present & ~np.isfinite(loglik)).any(1), ids, benchmark, "log-likelihood is not finite")
         refuse((tokens < 1).any(1), ids, benchmark, "an option without scored tokens")
@@ -72,6 +82,10 @@ class Items:
             clusters=len(names),
             group=np.array(table["group"].to_pylist(), dtype=object),
             subgroup=np.array(table["subgroup"].to_pylist(), dtype=object),
+            given=None if not definition.generated or table["answer"].null_count else table["answer"].to_numpy().astype(np.int64),
+            score=np.array([np.nan if one is None else one for one in table["score"].to_pylist()], dtype=np.float64),
+            words=np.array([len((text or "").split()) for text in table["text"].to_pylist()], dtype=np.int64),
+            status=status,
         )
 
     @property
@@ -115,7 +129,9 @@ class Items:
 
     @property
     def answer(self) -> npt.NDArray[np.int64] | None:
-        """[n] preferred side (0 stereotype, 1 anti-stereotype) or likeliest option; None for plain text."""
+        """[n] preferred side (0 stereotype, 1 anti-stereotype), likeliest option or the answer given (-1: none); None for plain text."""
+        if benchmark_of(self.benchmark).generated:
+            return self.given
         biased = self.biased
         if biased is not None:
             return np.where(biased, 0, 1).astype(np.int64)
@@ -157,15 +173,18 @@ def estimates(table: pa.Table, benchmarks: Sequence[str] | None = None) -> list[
     """Every metric of every benchmark in the table, overall and per group, for one model.
 
     Raises:
-        BadRecord: a value that is not finite, or an item that breaks the contract.
+        BadRecord: a value that is not finite (of generated text one without items is left out), or an item that breaks the contract.
     """
     out = []
     for name in benchmarks if benchmarks is not None else benchmarks_of(table):
         items = Items.of(table, name)
-        for key, statistic in BENCHMARKS[name].statistics.items():
+        definition = benchmark_of(name)
+        for key, statistic in definition.statistics.items():
             for group in (None, *items.groups):
                 part = statistic.components(items, group=group)
                 value = part.value
+                if definition.generated and np.isnan(value):
+                    continue  # no item of this group answered: `no_answer` and `nonempty` beside it say so
                 if not np.isfinite(value):
                     where = f"{name}.{key}" + (f".{group}" if group else "")
                     raise BadRecord(f"value {value} is not finite ({part.items} items)", where=where, remedy=_EVALUATE)
@@ -184,7 +203,7 @@ def metrics_of(table: pa.Table) -> dict[str, float]:
 
 
 def derive(table: pa.Table) -> pa.Table:
-    """The table with `answer`, `correct`, `biased` and `entropy` filled from the log-likelihoods; rows keep their order.
+    """The table with `answer`, `correct`, `biased` and `entropy` filled from log-likelihoods or the answer given; rows keep their order.
 
     entropy is that of softmax(option_loglik) divided by log(options): 0 certain .. 1 uniform; null for a single option.
     """
@@ -195,6 +214,8 @@ def derive(table: pa.Table) -> pa.Table:
         answer = empty if items.answer is None else items.answer.tolist()
         biased = empty if items.biased is None else items.biased.tolist()
         correct = empty if items.gold is None or items.answer is None else (items.answer == items.gold).tolist()
+        if items.given is not None:  # what was not answered is neither
+            biased, correct = ([one if a >= 0 else None for one, a in zip(x, items.given, strict=True)] for x in (biased, correct))
         rows = zip(answer, correct, biased, _entropy(items), strict=True)
         found.update({(name, item): row for item, row in zip(items.ids, rows, strict=True)})
     keys = zip(table["benchmark"].to_pylist(), table["item_id"].to_pylist(), strict=True)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 _CELLS = ("pro_male", "pro_female", "anti_male", "anti_female")
 
 
-def _cells(items: Items) -> Terms:
+def cells(items: Items) -> Terms:
+    """Right answers in the four cells of side and pronoun: [n, 4]."""
     member = np.stack([items.subgroup == cell for cell in _CELLS], 1)
     refuse(~member.any(1), items.ids, items.benchmark, f"subgroup is none of {', '.join(_CELLS)}")
-    correct = items.loglik.argmax(1) == gold(items)
+    correct = np.asarray(items.answer == gold(items))
     return correct[:, None] * member, member
 
 
@@ -28,9 +29,9 @@ CHOICES: dict[str, Benchmark] = {
         options=2,
         prefers=None,
         statistics={
-            "accuracy": Statistic(_cells, "share", better="higher", span=1.0, combine=mean),
-            "historical_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=contrast(0.5, 0.5, -0.5, -0.5)),
-            "population_bias": Statistic(_cells, "share", neutral=0.0, span=2.0, combine=contrast(0.5, -0.5, 0.5, -0.5)),
+            "accuracy": Statistic(cells, "share", better="higher", span=1.0, combine=mean),
+            "historical_bias": Statistic(cells, "share", neutral=0.0, span=2.0, combine=contrast(0.5, 0.5, -0.5, -0.5)),
+            "population_bias": Statistic(cells, "share", neutral=0.0, span=2.0, combine=contrast(0.5, -0.5, 0.5, -0.5)),
         },
     ),
 }

@@ -20,11 +20,15 @@ EVALUATE = "run `dvc repro evaluate` to write it again"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics."""
+    """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics.
+
+    generated: answers are read out of text instead of log-likelihoods; a statistic may then rest on no item, and has no value.
+    """
 
     options: int | None
     prefers: Callable[[Items], npt.NDArray[np.bool_]] | None
     statistics: dict[str, Statistic]
+    generated: bool = False
 
 
 def refuse(wrong: npt.NDArray[np.bool_] | np.bool_, ids: list[str], benchmark: str, what: str) -> None:
@@ -46,8 +50,8 @@ def side(items: Items) -> npt.NDArray[np.bool_]:
 
 
 def gold(items: Items) -> npt.NDArray[np.int64]:
-    """[n] index of the right option; BadRecord where an item has none."""
-    if items.gold is None or ((items.gold < 0) | (items.gold >= items.options)).any():
+    """[n] index of the right option; BadRecord where an item has none. Generated text has no scored options to count."""
+    if items.gold is None or ((items.gold < 0) | ((items.gold >= items.options) & (items.options > 0))).any():
         raise BadRecord("an item has no gold option among its options", where=f"items of {items.benchmark}", remedy=EVALUATE)
     return items.gold
 
