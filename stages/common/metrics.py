@@ -137,6 +137,20 @@ class Items:
             return np.where(biased, 0, 1).astype(np.int64)
         return self.loglik.argmax(1).astype(np.int64) if self.loglik.shape[1] > 1 else None
 
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """[n] whether there is an answer: a generated text may hold none that can be read."""
+        return np.ones(len(self.ids), dtype=bool) if self.given is None else self.given >= 0
+
+    @property
+    def entropy(self) -> Array | None:
+        """[n] entropy of softmax(option_loglik) divided by log(options): 0 certain .. 1 uniform; None for a single option."""
+        if self.loglik.shape[1] < 2:
+            return None
+        p = np.exp(self.loglik - self.loglik.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1) / np.log(self.options))
+
 
 def _padded(column: pa.ChunkedArray, fill: float) -> tuple[Array, npt.NDArray[np.int64]]:
     lists = column.to_pylist()
@@ -203,10 +217,7 @@ def metrics_of(table: pa.Table) -> dict[str, float]:
 
 
 def derive(table: pa.Table) -> pa.Table:
-    """The table with `answer`, `correct`, `biased` and `entropy` filled from log-likelihoods or the answer given; rows keep their order.
-
-    entropy is that of softmax(option_loglik) divided by log(options): 0 certain .. 1 uniform; null for a single option.
-    """
+    """The table with `answer`, `correct`, `biased` and `entropy` filled from log-likelihoods or the answer given; rows keep their order."""
     found: dict[tuple[str, str], tuple[Any, Any, Any, Any]] = {}
     for name in benchmarks_of(table):
         items = Items.of(table, name)
@@ -216,7 +227,8 @@ def derive(table: pa.Table) -> pa.Table:
         correct = empty if items.gold is None or items.answer is None else (items.answer == items.gold).tolist()
         if items.given is not None:  # what was not answered is neither
             biased, correct = ([one if a >= 0 else None for one, a in zip(x, items.given, strict=True)] for x in (biased, correct))
-        rows = zip(answer, correct, biased, _entropy(items), strict=True)
+        entropy = empty if items.entropy is None else items.entropy.tolist()
+        rows = zip(answer, correct, biased, entropy, strict=True)
         found.update({(name, item): row for item, row in zip(items.ids, rows, strict=True)})
     keys = zip(table["benchmark"].to_pylist(), table["item_id"].to_pylist(), strict=True)
     columns = list(zip(*(found[key] for key in keys), strict=True))
@@ -224,11 +236,3 @@ def derive(table: pa.Table) -> pa.Table:
         index = table.schema.get_field_index(column)
         table = table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type))
     return table
-
-
-def _entropy(items: Items) -> list[float | None]:
-    if items.loglik.shape[1] < 2:
-        return [None] * len(items.ids)
-    p = np.exp(items.loglik - items.loglik.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    return (-(p * np.log(np.where(p > 0, p, 1))).sum(1) / np.log(items.options)).tolist()

@@ -8,10 +8,21 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stages.common.compare import NET_NEW_BIAS, NEWLY_BIASED, UnequalItems, flips, mcnemar, require_same_items
+from stages.common.compare import (
+    NET_NEW_BIAS,
+    NEWLY_BIASED,
+    Stratum,
+    UnequalItems,
+    benjamini_hochberg,
+    flips,
+    mcnemar,
+    require_same_items,
+    strata,
+    strata_of,
+)
 from stages.common.errors import FairgateError, UnknownName
 from stages.common.metrics import Items
-from tests.items import choices, crows, table, windows
+from tests.items import choices, crows, row, table, windows
 
 
 def _pair(q: list[int], b: list[int], groups: list[str] | None = None) -> tuple[Items, Items]:
@@ -91,3 +102,77 @@ def test_an_item_missing_on_either_side_is_refused() -> None:
     q, b = (Items.of(table(*part), "crows_pairs") for part in (rows[:2], rows))
     with pytest.raises(UnequalItems):
         flips(q, b)
+
+
+def test_flips_of_a_subgroup() -> None:
+    rows = [
+        (crows(np.array([side]))[0] | {"item_id": str(i), "group": group, "subgroup": subgroup})
+        for i, (side, group, subgroup) in enumerate([(1, "race", "a"), (1, "race", "b"), (0, "race", "b"), (0, "age", "b")])
+    ]
+    turned = [rows[0], *(crows(np.array([not i]))[0] | {**rows[i], "option_loglik": rows[0]["option_loglik"]} for i in (1, 2, 3))]
+    q, b = Items.of(table(*turned), "crows_pairs"), Items.of(table(*rows), "crows_pairs")
+    found = {(g, s): flips(q, b, g, s) for g, s in ((None, None), ("race", None), ("race", "b"), ("race", "a"), (None, "b"))}
+    assert {key: (f.n, f.newly_biased, f.new_bias) for key, f in found.items() if f} == {
+        (None, None): (4, 2, 1.0),
+        ("race", None): (3, 1, 1.0),
+        ("race", "b"): (2, 1, 1.0),
+        ("race", "a"): (1, 0, None),
+        (None, "b"): (3, 2, 1.0),
+    }
+
+
+def test_strata_are_closed_above() -> None:
+    third = 1 / 3
+    assert strata_of([0, third, np.nextafter(third, 1), 2 * third, np.nextafter(2 * third, 1), 1]).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_flips_by_the_certainty_of_the_parent() -> None:
+    # Of two options with odds e^d : 1 the entropy in bits is 0.011 for d = 7, 0.53 for d = 2 and 1 for a tie.
+    parent = [[-1, -8], [-1, -8], [-8, -1], [-1, -3], [-1, -1], [-1, -1]]
+    now = [[-1, -1.2], [-8, -1], [-8, -1], [-3, -1], [-1, -1], [-1, -2]]
+    groups = ["a", "a", "b", "a", "a", "b"]
+    q, b = (
+        Items.of(table(*(row("crows_pairs", i, x, group=groups[i]) for i, x in enumerate(side))), "crows_pairs") for side in (now, parent)
+    )
+    assert strata(q, b) == (Stratum("low", 3, 1 / 3, 1 / 3), Stratum("medium", 1, 1.0, 1.0), Stratum("high", 2, 0.5, 0.5))
+    assert strata(q, b, "b") == (Stratum("low", 1, 0.0, 0.0), Stratum("medium", 0, None, None), Stratum("high", 1, 1.0, 1.0))
+    assert [s.alarming for s in strata(q, b)] == [True, False, False]
+    assert not any(s.alarming for s in strata(q, b, "b"))
+    text = Items.of(table(*windows(np.array([-5.0]))), "perplexity")
+    assert strata(text, text) == ()
+
+
+def test_strata_of_choices_have_no_bias_and_count_their_own_options() -> None:
+    # Three options, two of them equally likely: ln 2 / ln 3 = 0.631, medium; padded beside an item with four.
+    rows = [row("piqa", 0, [-1, -1, -99], gold=0), row("piqa", 1, [-1, -1, -1, -1], gold=0)]
+    items = Items.of(table(*rows), "piqa")
+    assert strata(items, items) == (Stratum("low", 0, None, None), Stratum("medium", 1, 0.0, None), Stratum("high", 1, 0.0, None))
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    # Sorted: 0.01 * 3/1, 0.04 * 3/2, 0.041 * 3/3; each at most what follows.
+    assert benjamini_hochberg([0.041, 0.01, 0.04]) == pytest.approx([0.041, 0.03, 0.041])
+    assert benjamini_hochberg([1.0, 1.0]) == [1, 1]
+    assert benjamini_hochberg([0.04]) == [0.04]
+    assert benjamini_hochberg([]) == []
+
+
+def test_no_discordant_items_are_no_evidence() -> None:
+    q, b = _pair([1, 0, 1], [1, 0, 1])
+    found = flips(q, b)
+    assert found is not None and found.p_value == 1 and found.new_bias == found.reverse == 0
+
+
+def test_an_item_without_an_answer_of_both_is_no_flip() -> None:
+    # -1 is an answer that could not be read; of the three others one turned stereotyped (0) and one back.
+    def bbq(answers: list[int]) -> Items:
+        columns = {"n_chars": None, "text": "", "status": "ok", "gold": 2, "group": "Religion", "subgroup": "ambig"}
+        return Items.of(table(*(row("bbq", i, [], **columns, answer=answer) for i, answer in enumerate(answers))), "bbq")
+
+    q, b = bbq([0, 2, 0, -1, 2]), bbq([2, 0, 0, 0, -1])
+    found = flips(q, b)
+    assert found is not None and (found.n, found.newly_biased, found.newly_unbiased) == (3, 1, 1)
+    assert found.answer_flips == found.bias_flips == pytest.approx(2 / 3)
+    assert (found.new_bias, found.reverse) == (1, 1 / 2)
+    assert NEWLY_BIASED.components(q, b).value == pytest.approx(1 / 3) and NET_NEW_BIAS.components(q, b).value == 0
+    assert flips(bbq([-1]), bbq([0])) is None and strata(q, b) == ()

@@ -88,7 +88,7 @@ def test_bbq_items_turn_biased_and_unanswered_ones_are_neither() -> None:
     assert derive(tables[0])["correct"].to_pylist() == [False, False, None, False]
     found = flips(*(Items.of(one, "bbq") for one in tables))
     assert found is not None
-    assert (found.answer_flips, found.newly_biased, found.newly_unbiased) == (3 / 4, 1, 0)
+    assert (found.n, found.answer_flips, found.newly_biased, found.newly_unbiased) == (2, 1 / 2, 1, 0)
 
 
 def test_discrimevalgen() -> None:
