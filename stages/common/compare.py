@@ -16,7 +16,7 @@ from stages.common.statistic import Statistic, Terms
 
 _Mask = npt.NDArray[np.bool_]
 # What must agree item by item; n_tokens differs when the tokenizers do.
-_SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "n_tokens", "n_chars")
+_SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "covariate", "n_tokens", "n_chars")
 
 
 class UnequalItems(FairgateError):

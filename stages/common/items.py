@@ -29,6 +29,7 @@ class Ending(StrEnum):
 #   n_tokens       scored tokens of each option;  n_chars  its characters (for acc_norm)
 #   cluster        what a bootstrap resamples as a whole (target term, passage, or the item itself)
 #   answer, gold   option indices;  correct  answer == gold;  biased  the stereotyped option is preferred
+#   covariate      a number of the item that the metrics of its benchmark need besides
 #   entropy        of softmax(option_loglik), divided by log(k): 0 certain .. 1 uniform
 # Of generated text (option_loglik and n_tokens are empty lists):
 #   text           what the model wrote;  status  how that ended (Ending)
@@ -51,6 +52,7 @@ ITEMS = pa.schema(
         ("text", pa.string()),
         ("answer", pa.int32()),
         ("gold", pa.int32()),
+        ("covariate", pa.float64()),
         ("correct", pa.bool_()),
         ("biased", pa.bool_()),
         ("entropy", pa.float64()),

@@ -23,7 +23,7 @@ class Items:
     """The rows of one benchmark as arrays, in the order of `item_id`.
 
     loglik [n, k] summed log-likelihood in nats (-inf where an item has fewer options than k); tokens, chars [n, k] (1 there);
-    options [n]; gold [n] or None; cluster [n] codes below `clusters`; group, subgroup [n] strings or None.
+    options [n]; gold [n] or None; covariate [n], NaN for none; cluster [n] codes below `clusters`; group, subgroup [n] strings or None.
     Of generated text, with no options to score: given [n] the answer that was read, -1 for none (None: a benchmark without answers);
     score [n], NaN for none; words [n] of the text; status [n].
     """
@@ -35,6 +35,7 @@ class Items:
     chars: Array | None
     options: npt.NDArray[np.int64]
     gold: npt.NDArray[np.int64] | None
+    covariate: Array
     cluster: npt.NDArray[np.int64]
     clusters: int
     group: npt.NDArray[np.object_]
@@ -78,6 +79,7 @@ class Items:
             chars=None if table["n_chars"].null_count else _padded(table["n_chars"], 1.0)[0],
             options=options,
             gold=None if table["gold"].null_count else table["gold"].to_numpy().astype(np.int64),
+            covariate=np.array(table["covariate"].to_pylist(), dtype=np.float64),
             cluster=cluster.astype(np.int64),
             clusters=len(names),
             group=np.array(table["group"].to_pylist(), dtype=object),
@@ -169,10 +171,11 @@ def benchmarks_of(table: pa.Table) -> list[str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with what it rests on. `group` is None for the whole benchmark; `stderr` is None below two clusters."""
+    """One number with what it rests on. `group` and `subgroup` are None for all; `stderr` is None below two clusters."""
 
     metric: str
     group: str | None
+    subgroup: str | None
     value: float
     stderr: float | None
     items: int
@@ -180,34 +183,34 @@ class Estimate:
 
     @property
     def name(self) -> str:
-        return self.metric if self.group is None else f"{self.metric}.{self.group}"
+        return self.metric + (f".{self.group}" if self.group else "") + (f"/{self.subgroup}" if self.subgroup else "")
 
 
 def estimates(table: pa.Table, benchmarks: Sequence[str] | None = None) -> list[Estimate]:
-    """Every metric of every benchmark in the table, overall and per group, for one model.
+    """Every metric of every benchmark in the table, overall, per group, and per subgroup (of all groups), for one model.
+
+    A value that the items do not define (a gap between two sexes where one of them never answered) is left out.
 
     Raises:
-        BadRecord: a value that is not finite (of generated text one without items is left out), or an item that breaks the contract.
+        BadRecord: an infinite value, or an item that breaks the contract.
     """
     out = []
     for name in benchmarks if benchmarks is not None else benchmarks_of(table):
         items = Items.of(table, name)
-        definition = benchmark_of(name)
-        for key, statistic in definition.statistics.items():
-            for group in (None, *items.groups):
-                part = statistic.components(items, group=group)
-                value = part.value
-                if definition.generated and np.isnan(value):
-                    continue  # no item of this group answered: `no_answer` and `nonempty` beside it say so
-                if not np.isfinite(value):
-                    where = f"{name}.{key}" + (f".{group}" if group else "")
-                    raise BadRecord(f"value {value} is not finite ({part.items} items)", where=where, remedy=_EVALUATE)
-                out.append(Estimate(f"{name}.{key}", group, value, part.stderr, part.items, part.clusters))
+        parts = [(None, None), *((group, None) for group in items.groups), *((None, subgroup) for subgroup in items.subgroups())]
+        for key, statistic in benchmark_of(name).statistics.items():
+            for group, subgroup in parts:
+                part = statistic.components(items, group=group, subgroup=subgroup)
+                estimate = Estimate(f"{name}.{key}", group, subgroup, part.value, part.stderr, part.items, part.clusters)
+                if np.isinf(estimate.value):
+                    raise BadRecord(f"value {estimate.value} is not finite ({part.items} items)", where=estimate.name, remedy=_EVALUATE)
+                if not np.isnan(estimate.value):
+                    out.append(estimate)
     return out
 
 
 def metrics_of(table: pa.Table) -> dict[str, float]:
-    """Flat numbers: `stereoset.ss`, `stereoset.ss.race`, and `<name>.stderr` where two clusters or more allow one."""
+    """Flat numbers: `stereoset.ss`, `stereoset.ss.race`, `crows_pairs.pct_stereotype/stereo`; `<name>.stderr` from two clusters on."""
     flat: dict[str, float] = {}
     for estimate in estimates(table):
         flat[estimate.name] = estimate.value

@@ -35,6 +35,7 @@ class Item:
     gold: int | None
     prompts: tuple[tuple[str, str], ...]
     chars: tuple[int, ...]
+    covariate: float | None = None
     form: Form = "options"
 
 
@@ -127,5 +128,6 @@ def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:
         prompts=prompts,
         # Of a text that is measured per word, the words.
         chars=(doc["words"],) if "words" in doc else tuple(len(text) for text in texts),
+        covariate=doc.get("covariate"),
         form=form,
     )

@@ -100,6 +100,7 @@ def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float
         "n_tokens": [len(request.option) for request in encoded.requests],
         "n_chars": list(item.chars),
         "gold": item.gold,
+        "covariate": item.covariate,
     }
 
 

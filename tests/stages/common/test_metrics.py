@@ -124,6 +124,22 @@ def test_standard_error_of_perplexity_is_linearized() -> None:
     assert ppl.stderr == pytest.approx(ppl.value * loglik.std(ddof=1) / 100 / math.sqrt(50), rel=1e-6)
 
 
+def test_a_subgroup_is_measured_over_all_groups() -> None:
+    pairs = [(STEREOTYPED, "age", "stereo"), (ANTI, "gender", "stereo"), (ANTI, "gender", "antistereo")]
+    values = metrics_of(table(*(row("crows_pairs", i, pair, group=g, subgroup=s) for i, (pair, g, s) in enumerate(pairs))))
+    assert values["crows_pairs.pct_stereotype/stereo"] == 50
+    assert values["crows_pairs.pct_stereotype/antistereo"] == 0
+    assert values["crows_pairs.pct_stereotype.gender"] == 0
+    assert "crows_pairs.pct_stereotype/stereo.stderr" in values and "crows_pairs.pct_stereotype/antistereo.stderr" not in values
+
+
+def test_what_the_items_do_not_define_is_left_out_and_an_infinite_value_refused() -> None:
+    one_cell = table(row("winobias_dev", 0, STEREOTYPED, gold=0, subgroup="pro_male"))
+    assert not any("historical_bias" in name for name in metrics_of(one_cell))
+    with pytest.raises(BadRecord, match=r"perplexity.ppl: value inf is not finite \(1 items\)"):
+        metrics_of(table(row("perplexity", 0, [-1e6])))
+
+
 def test_values_do_not_depend_on_row_order() -> None:
     rows = stereoset(np.random.default_rng(0).random(60) < 0.6)
     assert metrics_of(table(*rows)) == metrics_of(table(*rows[::-1]))
