@@ -51,7 +51,8 @@ def test_bbq_items_that_contradict_themselves_are_refused(tmp_path: Path, change
     raw = write_bbq(tmp_path)
     line = {
         "example_id": 0, "question_index": "0", "context_condition": "ambig", "category": "Religion", "context": "c",
-        "answer_info": {f"ans{k}": ["x", "unknown" if k == 1 else "M"] for k in range(3)}, "question": "q", "ans0": "a", "ans1": "b", "ans2": "c", "label": 1,
+        "answer_info": {f"ans{k}": ["x", "unknown" if k == 1 else "M"] for k in range(3)}, "question": "q",
+        "ans0": "a", "ans1": "b", "ans2": "c", "label": 1,
     }  # fmt: skip
     write_lines(raw / "bbq" / "Religion.jsonl", [line | change])
     with pytest.raises(BadRecord, match=message):
