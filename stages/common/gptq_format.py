@@ -69,9 +69,10 @@ def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int,
             remedy="choose a group size that divides the layer's inputs",
         )
     top, lowest = 2**bits - 1, LOWEST_ZERO[form]
-    if int(codes.max()) > top or int(zero.min()) < lowest or int(zero.max()) > top:
+    most, low, high = torch.stack([codes.max().int(), zero.min().int(), zero.max().int()]).tolist()  # a GPU is waited for once
+    if most > top or low < lowest or high > top:
         raise FairgateError(
-            f"codes up to {int(codes.max())}, zero points {int(zero.min())} .. {int(zero.max())} at {bits} bits",
+            f"codes up to {most}, zero points {low} .. {high} at {bits} bits",
             where="gptq_format.pack",
             remedy=f"keep codes in 0 .. {top} and zero points in {lowest} .. {top} (the format {form!r} stores them minus {lowest})",
         )
@@ -131,6 +132,9 @@ def _places(bits: int) -> list[tuple[int, int]]:
 def _to_words(values: Tensor, bits: int) -> Tensor:
     """[n, m] integers -> [ceil(n * bits / 32), m] int32 words, stream along dimension 0."""
     n, m = values.shape
+    if n % _WORD == 0 and _WORD % bits == 0:  # no code crosses a word: three kernels instead of a hundred
+        shifts = torch.arange(0, _WORD, bits, dtype=torch.int32, device=values.device)[:, None]
+        return (values.to(torch.int32).view(-1, len(shifts), m) << shifts).sum(1, dtype=torch.int32)
     padded = torch.zeros(-(-n // _WORD), _WORD, m, dtype=torch.int64, device=values.device)
     padded.view(-1, m)[:n] = values.to(torch.int64)
     words = torch.zeros(len(padded), bits, m, dtype=torch.int64, device=values.device)

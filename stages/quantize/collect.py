@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from stages.common.errors import FairgateError
-from stages.quantize.products import add_gram
+from stages.quantize.differences import differences
+from stages.quantize.products import add_difference_gram, add_gram, whole
 from stages.quantize.tokens import Batch
 
 
@@ -65,15 +66,16 @@ class Sums:
         self.pairs += batch.pairs
         if not self.with_C:
             return
-        D = torch.sparse.mm(batch.M, X.float())
+        D = differences(batch, X)
         if self.n_groups == 0:
-            self.C = add_gram(self.C, D)
+            self.C = add_difference_gram(self.C, D)
             return
         assert batch.groups is not None
         if self.S is None or self.n_group is None:
             self.S, self.n_group = D.new_zeros(self.n_groups, self.d), D.new_zeros(self.n_groups)
-        self.S.index_add_(0, batch.groups, D)
-        self.n_group += torch.bincount(batch.groups, minlength=self.n_groups)
+        members = (batch.groups == torch.arange(self.n_groups, device=D.device)[:, None]).to(D.dtype)
+        self.S += members @ D  # a scattered sum would take another order every time
+        self.n_group += members.sum(1)
 
     def finish(self, text_share: float | None) -> Statistics:
         """H and C.
@@ -96,7 +98,8 @@ class Sums:
             H += self.G_pair * (2 * t * (1 - w) / n_pair)
         if self.G_text is not None and w > 0:
             H += self.G_text * (2 * t * w / n_text)
-        C = self.C
+        whole(H)
+        C = None if self.C is None else whole(self.C)
         if self.S is not None and self.n_group is not None:
             # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum: B = 2 alpha/P C then has the documented scale.
             weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stages.common.contributions import Contribution
-from stages.quantize.products import product
+from stages.quantize.products import coarse_product
 
 TOP = 8  # channels of a module that are listed
 
@@ -30,7 +30,7 @@ def by_output(Q: Tensor, C: Tensor) -> Tensor:
 
 def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """Both of the above from one product: Q [.., r, d] -> [.., d], [.., r]."""
-    weights = Q * product(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
+    weights = Q * coarse_product(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
     return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
 
@@ -41,14 +41,22 @@ def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C:
         states: the weight [r, d] in each state of the table. C: [d, d]. pairs: P, by which all values are divided.
     """
     names = {"block": block, "kind": kind, "module": name}
-    inputs, outputs = (part.cpu() / pairs for part in by_channel(torch.stack(list(states.values())), C))  # [states, channels]
-    rows = [_row("module", names, None, states, outputs.sum(1))]
-    for level, values in (("input", inputs), ("output", outputs)):
-        # Largest in any state: a channel that rounding made large belongs here as much as one that was large before.
-        order = values.abs().amax(0).argsort(descending=True, stable=True)
-        rows += [_row(level, names, int(channel), states, values[:, channel]) for channel in order[:TOP]]
-        rows.append(_row(level, names, None, states, values[:, order[TOP:]].sum(1)))
+    parts = zip(("input", "output"), by_channel(torch.stack(list(states.values())), C), strict=True)
+    levels = {level: [part.cpu() for part in _largest(values / pairs)] for level, values in parts}
+    rows = [_row("module", names, None, states, levels["output"][0].sum(1))]
+    for level, (values, channels) in levels.items():
+        rows += [_row(level, names, channel, states, values[:, at]) for at, channel in enumerate(channels.tolist())]
+        rows.append(_row(level, names, None, states, values[:, -1]))
     return rows
+
+
+def _largest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Of values [states, channels]: [states, TOP + 1], the largest channels' and the sum of all others; [TOP], the channels.
+
+    Largest in any state: a channel that rounding made large belongs here as much as one that was large before.
+    """
+    order = values.abs().amax(0).argsort(descending=True, stable=True)
+    return torch.cat((values[:, order[:TOP]], values[:, order[TOP:]].sum(1, keepdim=True)), 1), order[:TOP]
 
 
 def _row(level: str, names: Mapping[str, object], channel: int | None, states: Mapping[str, Tensor], values: Tensor) -> Contribution:

@@ -124,6 +124,9 @@ if triton is not None:
         total = tl.load(loss + row, mask=own, other=0.0)
         s = tl.zeros((ROWS,), tl.float32)
         z = tl.zeros((ROWS,), tl.float32)
+        # A row of U is loaded one column ahead of its use: the loop is a chain of latencies, and this one need not be part of it.
+        pivot = tl.load(U + start.to(tl.int64) * d + start)
+        u = tl.load(U + start.to(tl.int64) * d + start + column, mask=(column > 0) & (column < count), other=0.0)
         for first in range(0, count, INNER):
             if FIT:
                 inside = (column >= first) & (column < first + INNER)
@@ -143,6 +146,9 @@ if triton is not None:
                 tl.store(scale + at_group, s, mask=own)
                 tl.store(zero + at_group, z, mask=own)
             for j in range(first, tl.minimum(first + INNER, count)):
+                line = U + (start + j + 1).to(tl.int64) * d + start
+                next_pivot = tl.load(line + j + 1, mask=j + 1 < count, other=1.0)
+                next_u = tl.load(line + column, mask=(column > j + 1) & (column < count), other=0.0)
                 if not FIT:
                     at_group = row * n_groups + tl.load(group + start + j)
                     s = tl.load(scale + at_group, mask=own, other=1.0)
@@ -151,14 +157,12 @@ if triton is not None:
                 wj = tl.sum(tl.where(at, w, 0.0), axis=1)
                 c = tl.minimum(tl.maximum(tl.div_rn(wj, s) + z, -1.0), TOP + 1.0)
                 c = tl.minimum(tl.maximum(_round(c), 0.0), TOP)
-                line = U + (start + j).to(tl.int64) * d + start
-                pivot = tl.load(line + j)
                 e = tl.div_rn(wj - s * (c - z), tl.zeros((ROWS,), tl.float32) + pivot)
-                u = tl.load(line + column, mask=(column > j) & (column < count), other=0.0)
                 w -= e[:, None] * u[None, :]
                 error = tl.where(at, e[:, None], error)
                 code = tl.where(at, c[:, None], code)
                 total += e * e
+                pivot, u = next_pivot, next_u
         place = row[:, None] * d + (start + column)[None, :]
         tl.store(codes + place, code.to(tl.uint8), mask=tile)
         tl.store(errors + row[:, None] * SPAN + column[None, :], error, mask=tile)

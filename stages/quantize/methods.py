@@ -66,7 +66,7 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
                 with located(full):
                     require_finite(W, "the weight", FETCH_AGAIN)
                 rounded = round_nearest(W, recipe.grid(full))
-                row = module_row(full, index, architecture.kind(name), W, W, rounded, Status.ok, None, None, None)
+                row = module_row(full, index, architecture.kind(name), W, W, rounded.Q, Status.ok, None, None, None, None)
                 done.append(QuantizedModule(rounded, row))
         yield Block(index, done, [])
 

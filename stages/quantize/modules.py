@@ -71,20 +71,21 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
             for name, module in zip(names, modules, strict=True):
                 stop = start + weight_of(module).shape[0]
                 rounded = solved.rounded.rows(start, stop)
+                Q = rounded.Q
                 full = f"{architecture.blocks}.{index}.{name}"
                 status = _status(solved)
                 part = slice(start, stop)
                 kind, table = architecture.kind(name), []
                 if matrix is not None and statistics.C is not None:
-                    states = {"weight": W[part], "target": solved.W1[part], "quantized": rounded.Q}
+                    states = {"weight": W[part], "target": solved.W1[part], "quantized": Q}
                     states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
                     table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
                 penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
-                row = module_row(full, index, kind, W[part], solved.W1[part], rounded, status, solved, ratio, penalty)
+                row = module_row(full, index, kind, W[part], solved.W1[part], Q, status, solved, rounded.loss, ratio, penalty)
                 done.append(QuantizedModule(rounded, row, table))
                 _warn(full, status, solved.tried)
                 if recipe.collection == "sequential":
-                    put(module, rounded.Q)
+                    put(module, Q)
                 start = stop
 
     return solve_group
@@ -111,14 +112,17 @@ def module_row(
     kind: str,
     W: Tensor,
     W1: Tensor,
-    rounded: Rounded,
+    Q: Tensor,
     status: Status,
     solved: Solved | None,
+    loss: Tensor | None,
     bias_ratio: float | None,
     penalty: Penalty | None,
 ) -> ModuleRow:
-    """The module's row of the record; `solved`, `bias_ratio` and `penalty` are None where rounding or debiasing did not need them."""
+    """The module's row of the record; `solved`, `loss` [r], `bias_ratio` and `penalty`: None where nothing needed them."""
     norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
+    total = norm.new_zeros(()) if loss is None else loss.sum()
+    measures = torch.stack([(W1 - W).norm() / norm, (Q - W).norm() / norm, total]).tolist()  # a GPU is waited for once
     return ModuleRow(
         name=full,
         block=index,
@@ -128,11 +132,11 @@ def module_row(
         debiased=penalty is not None,
         damping=None if solved is None else solved.damping,
         damping_tried={} if solved is None else solved.tried,
-        loss=None if solved is None or solved.fallback else float(rounded.loss.sum()),
+        loss=None if solved is None or solved.fallback else measures[2],
         bias_ratio=bias_ratio,
         top_eigenvalue=None if solved is None else solved.top_eigenvalue,
-        shift=float((W1 - W).norm() / norm),
-        weight_change=float((rounded.Q - W).norm() / norm),
+        shift=measures[0],
+        weight_change=measures[1],
         dead_columns=0 if solved is None else solved.dead,
         penalty=penalty,
     )

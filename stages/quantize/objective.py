@@ -26,7 +26,7 @@ from stages.common.errors import FairgateError
 from stages.quantize.columns import Rounded, Static, round_nearest
 from stages.quantize.grid import Grid
 from stages.quantize.kernels import round_columns
-from stages.quantize.products import product
+from stages.quantize.products import inverse_upper, product
 
 DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
 DAMPING_STEPS = 40
@@ -99,21 +99,20 @@ def factorize(A: Tensor, damping: float, tried: list[float] | None = None) -> Fa
         damped.diagonal().add_(used * mean)
         L, info = torch.linalg.cholesky_ex(damped)
         if int(info) == 0:
-            R = L.flip(0, 1)
-            eye = torch.eye(A.shape[0], dtype=A.dtype, device=A.device)
-            return Factor(torch.linalg.solve_triangular(R, eye, upper=True), used)
+            return Factor(inverse_upper(L.flip(0, 1)), used)
     raise NotPositiveDefinite(f"the Hessian is not positive definite, damping tried up to {used:.4f}")
 
 
 def require_finite(A: Tensor, what: str, remedy: str) -> None:
     """Raise NotFinite, with the number of bad values, unless all of A is finite."""
-    if bad := int((~torch.isfinite(A)).sum()):
+    # The sum of finite numbers is finite, unless it overflows; counting takes a GPU ten times as long.
+    if not torch.isfinite(A.sum()) and (bad := int((~torch.isfinite(A)).sum())):
         raise NotFinite(f"{what} holds {bad} NaN or infinite values", remedy=remedy)
 
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
     """W - W B A^-1 with A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
-    return W - product(product(product(W, B), U.T), U)
+    return W - product(product(product(W, B), U.T, "lower"), U, "upper")
 
 
 def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
@@ -126,12 +125,15 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 20) -> f
     """Largest eigenvalue of U B U^T by subspace iteration: the largest generalised eigenvalue of (B, A) where U^T U = A^-1."""
     generator = torch.Generator().manual_seed(0)
     V = torch.randn(B.shape[0], min(vectors, B.shape[0]), generator=generator).to(B)
-    for _ in range(steps):
-        # Nearly orthogonal is enough on the way, and a factor of 8 x 8 costs a GPU far less than a QR of the long matrix.
-        W = V.T @ V
-        W.diagonal().add_((1e-5 * W.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
-        L = torch.linalg.cholesky_ex(W)[0]
-        V = U @ (B @ (U.T @ torch.linalg.solve_triangular(L, V.T, upper=False).T))
+    # On the way 16 bits are enough: the last product, in float32, forgives the square of an error in V.
+    b, u = (B.bfloat16(), U.bfloat16()) if B.is_cuda else (B, U)
+    for step in range(steps):
+        if step % 2 == 0:
+            # Nearly orthogonal is enough too, and a factor of 8 x 8 costs a GPU far less than a QR of the long matrix.
+            W = V.T @ V
+            W.diagonal().add_((1e-5 * W.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
+            V = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(W)[0], V.T, upper=False).T
+        V = (u @ (b @ (u.T @ V.to(u.dtype)))).to(V.dtype)
     V = torch.linalg.qr(V)[0]
     projected = V.T @ (U @ (B @ (U.T @ V)))
     return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])

@@ -73,6 +73,16 @@ class Batch:
         """Whether every token slot enters H."""
         return bool(self.counts.all())
 
+    @cached_property
+    def compressed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """M row by row: where each row's entries start [m + 1], their columns and their weights."""
+        assert self.M is not None
+        M = self.M.coalesce()
+        rows, columns = M.indices()
+        starts = torch.zeros(M.shape[0] + 1, dtype=torch.int64, device=M.device)
+        torch.cumsum(torch.bincount(rows, minlength=M.shape[0]), 0, out=starts[1:])
+        return starts, columns.contiguous(), M.values()
+
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on the device."""
         moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
