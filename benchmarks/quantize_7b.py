@@ -143,8 +143,8 @@ def _to_memory(parts: dict[str, torch.Tensor], ready: torch.cuda.Event | None) -
         return {name: tensor.clone() for name, tensor in pinned.items()}
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Seconds, peak GiB of GPU memory (reserved), result."""
+def timed(run: Callable[[], Any]) -> tuple[float, tuple[float, float], Any]:
+    """Seconds, peak GiB of GPU memory (reserved, and allocated in it), result."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -154,7 +154,9 @@ def timed(run: Callable[[], Any]) -> tuple[float, float, Any]:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    return seconds, torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0, result
+    if not torch.cuda.is_available():
+        return seconds, (0.0, 0.0), result
+    return seconds, (torch.cuda.max_memory_reserved() / 2**30, torch.cuda.max_memory_allocated() / 2**30), result
 
 
 def profile(model: Path, compute: Compute) -> None:
@@ -246,7 +248,9 @@ def main() -> None:
 
     def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None, runs: int = arguments.runs, **more: Any) -> float:
         found = [timed(run) for _ in range(runs)]
-        records.add(name, [seconds for seconds, _, _ in found], "s", tokens, target, peak_gib=round(found[-1][1], 2), **more)
+        records.add(
+            name, [seconds for seconds, _, _ in found], "s", tokens, target, peak_gib=[round(gib, 2) for gib in found[-1][1]], **more
+        )
         return statistics.median(seconds for seconds, _, _ in found)
 
     if "peer" in parts:

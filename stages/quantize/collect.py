@@ -55,7 +55,7 @@ class Sums:
     def add(self, X: Tensor, batch: Batch) -> None:
         """Add one batch. X: [rows, L, d] (or [rows * L, d]), the layer's input for every token slot of the batch."""
         X = X.reshape(-1, self.d)
-        valid = X if batch.whole else X[batch.counts.reshape(-1)]
+        valid = X if batch.whole else X[batch.counted]
         if batch.M is None:
             self.G_text = add_gram(self.G_text, valid)
             self.text_tokens += len(valid)

@@ -124,7 +124,8 @@ def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list
     activations = embed(source, calibration.batches, compute.device, compute.dtype)
     if compute.low_memory:
         for activation in activations:
-            activation.hidden = activation.hidden.cpu()
+            hidden = activation.hidden.cpu()
+            activation.hidden = hidden.pin_memory() if compute.device.type == "cuda" else hidden
     return activations
 
 

@@ -74,6 +74,11 @@ class Batch:
         return bool(self.counts.all())
 
     @cached_property
+    def counted(self) -> Tensor:
+        """Numbers of the token slots that enter H."""
+        return self.counts.reshape(-1).nonzero()[:, 0]
+
+    @cached_property
     def compressed(self) -> tuple[Tensor, Tensor, Tensor]:
         """M row by row: where each row's entries start [m + 1], their columns and their weights."""
         assert self.M is not None

@@ -104,7 +104,7 @@ def put(module: Linear, W: Tensor) -> None:
 def forward(block: nn.Module, activation: Activation, index: int) -> Tensor:
     """The output [rows, L, d] of the block with number `index`, on the batch's device wherever its input is kept."""
     args, kwargs = activation.arguments[index]
-    out = block(activation.hidden.to(activation.batch.ids.device), *args, **kwargs)
+    out = block(activation.hidden.to(activation.batch.ids.device, non_blocking=True), *args, **kwargs)
     return out if isinstance(out, Tensor) else out[0]
 
 
@@ -152,13 +152,18 @@ def run_block(
                 solve(index, group, block, statistics)
             else:
                 waiting.append((group, statistics))
-        outputs = [out.to(activation.hidden.device) for out, activation in zip(reach(len(groups)), activations, strict=True)]
+        outputs = [_kept(out, activation) for out, activation in zip(reach(len(groups)), activations, strict=True)]
     finally:
         for handle in handles:
             handle.remove()
     for group, statistics in waiting:
         solve(index, group, block, statistics)
     return outputs
+
+
+def _kept(out: Tensor, activation: Activation) -> Tensor:
+    """The output; where inputs are kept off the device, in the input's own memory, which nothing reads any more."""
+    return out if out.device == activation.hidden.device else activation.hidden.copy_(out)
 
 
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there

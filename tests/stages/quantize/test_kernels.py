@@ -7,9 +7,11 @@ import torch
 
 from stages.quantize import columns, kernels
 from stages.quantize.columns import Static
+from stages.quantize.differences import differences
 from stages.quantize.grid import Grid
 from stages.quantize.objective import factorize
-from stages.quantize.products import add_gram, product
+from stages.quantize.products import add_difference_gram, add_gram, coarse_product, inverse_upper, product, whole
+from stages.quantize.tokens import Alignment, Encoded, pair_batches
 from tests.stages.quantize import reference
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -60,16 +62,54 @@ def test_kernel_gives_the_same_bits_twice() -> None:
 
 
 def test_sums_of_16_bit_activations_are_exact_up_to_their_order() -> None:
-    X = torch.randn(5000, 256, generator=torch.Generator().manual_seed(0)).bfloat16().cuda()
+    X = torch.randn(5000, 600, generator=torch.Generator().manual_seed(0)).bfloat16().cuda()
     exact = X.double().T @ X.double()
-    twice = add_gram(add_gram(None, X), X)
+    twice = whole(add_gram(add_gram(None, X), X))
+    assert torch.equal(twice, twice.T) or (twice - twice.T).abs().max() < 1e-3 * twice.diagonal().mean()
     # Tensor cores cut off where other units round: the error grows with the number of rows, not with its root.
     assert ((twice.double() - 2 * exact).abs().max() / exact.diagonal().mean()) < 5e-4
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+def test_float16_differences_lose_no_more_than_the_tensor_cores_do(size: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(4000, 600, generator=generator) * torch.rand(600, generator=generator) * size
+    second = first + 0.2 * size * torch.randn(4000, 600, generator=generator)
+    D = (first.bfloat16().float() - second.bfloat16().float()).cuda()
+    exact = D.double().T @ D.double()
+    assert (whole(add_difference_gram(None, D)).double() - exact).norm() / exact.norm() < 3e-4
+    twice = whole(add_difference_gram(add_difference_gram(None, D), D))
+    assert (twice.double() - 2 * exact).norm() / exact.norm() < 6e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("alignment", Alignment)
+def test_differences_by_the_kernel_are_those_of_the_matrix(alignment: Alignment, dtype: torch.dtype) -> None:
+    pairs = [Encoded(str(i), "a", [1, 5, 6 + i, 7, 8, 9], [1, 5, 3, 4 + i, 7, 8, 9][: 7 - i % 2]) for i in range(6)]
+    for batch in pair_batches(pairs, alignment, 0, 4096, {"a": 0}):
+        batch = batch.to(torch.device("cuda"))
+        X = torch.randn(batch.ids.numel(), 1500, device="cuda").to(dtype)
+        assert batch.M is not None
+        assert torch.allclose(differences(batch, X), torch.sparse.mm(batch.M, X.float()), atol=1e-5)
+
+
 def test_float32_products_keep_sixteen_bits() -> None:
     generator = torch.Generator().manual_seed(0)
-    A, B = (torch.randn(512, 512, generator=generator).cuda() for _ in range(2))
+    A, B = (torch.randn(640, 640, generator=generator).cuda() for _ in range(2))
     exact = A.double() @ B.double()
     assert ((product(A, B).double() - exact).norm() / exact.norm()) < 2e-5
-    assert ((add_gram(None, A).double() - A.double().T @ A.double()).norm() / exact.norm()) < 2e-5
+    assert ((product(A, B.triu(), "upper").double() - A.double() @ B.triu().double()).norm() / exact.norm()) < 2e-5
+    assert ((product(A, B.tril(), "lower").double() - A.double() @ B.tril().double()).norm() / exact.norm()) < 2e-5
+    assert ((whole(add_gram(None, A)).double() - A.double().T @ A.double()).norm() / exact.norm()) < 2e-5
+    assert ((coarse_product(1e-4 * A, 1e7 * B).double() - 1e3 * exact).norm() / (1e3 * exact).norm()) < 1e-3
+
+
+def test_triangular_inverse_by_halves() -> None:
+    X = torch.randn(9000, 2500, generator=torch.Generator().manual_seed(0)).cuda() * torch.linspace(0.01, 3, 2500).cuda()
+    H = X.T @ X / len(X)
+    H.diagonal().add_(0.01 * H.diagonal().mean())
+    R = torch.linalg.cholesky(H).T
+    U = inverse_upper(R)
+    assert torch.equal(U, U.triu())
+    assert (R.double() @ U.double() - torch.eye(2500, device="cuda")).abs().max() < 2e-4
+    assert (U.double() - torch.linalg.inv(R.double())).norm() / U.norm() < 1e-4
