@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import FairgateError
+from stages.common.files import read_texts
 from stages.common.records import Overlap
 
 MIN_WORDS = 4  # a shared "Yes." or "However" is no leak
@@ -37,17 +38,18 @@ def sentences(texts: Iterable[str]) -> set[str]:
 def texts_of(folder: Path) -> Iterator[str]:
     """Every string in the files of a raw set: JSON values, CSV cells, text lines."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".jsonl":
-            for line in text.splitlines():
-                yield from _strings(json.loads(line))
-        elif file.suffix == ".json":
-            yield from _strings(json.loads(text))
-        elif file.suffix in (".csv", ".tsv"):
-            for row in csv.reader(text.splitlines(), delimiter="\t" if file.suffix == ".tsv" else ","):
-                yield from row
-        else:
-            yield from text.splitlines()
+        for name, text in read_texts(file):
+            suffix = Path(name).suffix
+            if suffix == ".jsonl":
+                for line in text.splitlines():
+                    yield from _strings(json.loads(line))
+            elif suffix == ".json":
+                yield from _strings(json.loads(text))
+            elif suffix in (".csv", ".tsv"):
+                for row in csv.reader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ","):
+                    yield from row
+            else:
+                yield from text.splitlines()
 
 
 def _strings(value: Any) -> Iterator[str]:

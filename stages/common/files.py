@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -125,6 +127,19 @@ def read_jsonl(path: Path | str, *, written_by: str = "") -> list[Any]:
             except ValueError as error:
                 raise BadRecord(f"not valid JSON ({error})", where=f"{path}:{number}", remedy=_run(written_by)) from None
     return rows
+
+
+def read_texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of a file in UTF-8; of a `.bz2` what is in it, of a `.tar.gz` every file in it."""
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                if (file := archive.extractfile(member)) is not None:
+                    yield member.name, file.read().decode("utf-8")
+    elif path.suffix == ".bz2":
+        yield path.stem, bz2.decompress(path.read_bytes()).decode("utf-8")
+    else:
+        yield path.name, path.read_bytes().decode("utf-8")
 
 
 def _run(stage: str) -> str:

@@ -24,7 +24,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = load(Evaluate, "evaluate", arguments.params)
     role = Role(arguments.role or settings.role)
     # Only the gate's tables feed the pipeline; a development run never replaces one.
-    place = "evaluation" if role == Role.gate else "development"
+    place = {Role.gate: "evaluation", Role.development: "development", Role.calibration: "study"}[role]
     evaluate(
         arguments.recipe,
         model_folder(recipes, arguments.recipe, DATA),
@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("--recipe", required=True, help="recipe of params.yaml")
-    parser.add_argument("--role", choices=[Role.gate.value, Role.development.value], help="instead of evaluate.role")
+    parser.add_argument("--role", choices=[role.value for role in Role], help="instead of evaluate.role")
     parser.add_argument("--task", action="append", default=[], help="only this task; may be repeated")
     parser.add_argument("--out", type=Path, help="output folder")
     sys.exit(cli.run("evaluate-{recipe}", main, parser))

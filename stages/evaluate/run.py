@@ -19,7 +19,7 @@ from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder, write_json
 from stages.common.items import ITEMS, write_items
 from stages.common.metrics import derive, metrics_of
-from stages.common.records import SCHEMA, Environment, Role, write_record
+from stages.common.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.score import score
@@ -42,6 +42,8 @@ def evaluate(
     """
     names = _names(catalogue, settings, role, tasks)
     catalogue.require(names, role)
+    if role == Role.calibration:
+        _require_uncalibrated(folder)
     benchmarks = [catalogue.load(name) for name in names]
     model = load(folder, dtype=settings.dtype, device=settings.device)
     encoder = Encoder(model.tokenizer, model.context)
@@ -64,6 +66,17 @@ def evaluate(
         environment = _environment(settings, model, encoder, role, weight_digest(folder), records, difference)
         write_record(temporary / "environment.json", environment)
     return metrics
+
+
+def _require_uncalibrated(folder: Path) -> None:
+    """Refuse a model that was calibrated on pairs: the result would be of what it was made from."""
+    record = folder / "quantization.json"
+    if record.is_file() and (pairs := read_record(Quantization, record).pairs):
+        raise FairgateError(
+            f"was calibrated on {pairs} pairs of the calibration data",
+            where=str(folder),
+            remedy="report StereoSet test, or take a recipe that uses no pairs",
+        )
 
 
 def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence[str]) -> list[str]:

@@ -66,9 +66,9 @@ Origin = Annotated[WheelOrigin | HubOrigin | PathOrigin, Field(discriminator="ki
 
 
 class Counter(Section):
-    """How the records of a set's files are counted; `at` are the dotted places of the lists in a JSON file."""
+    """How the records of a set's files are counted: `at` are the dotted places of the lists in JSON, `rows` is CSV without a header."""
 
-    format: Literal["jsonl", "json", "csv", "tsv", "lines"]
+    format: Literal["jsonl", "json", "csv", "tsv", "rows", "lines"]
     at: tuple[str, ...] = Field((), strict=False)
 
     @model_validator(mode="after")

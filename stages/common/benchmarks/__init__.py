@@ -9,6 +9,7 @@ from stages.common.benchmarks.capability import CAPABILITY
 from stages.common.benchmarks.choices import CHOICES
 from stages.common.benchmarks.generated import GENERATED
 from stages.common.benchmarks.pairs import PAIRS
+from stages.common.benchmarks.probes import PROBES
 from stages.common.benchmarks.terms import Benchmark, refuse
 from stages.common.benchmarks.texts import TEXTS
 from stages.common.errors import UnknownName
@@ -16,7 +17,7 @@ from stages.common.statistic import Statistic
 
 __all__ = ["BENCHMARKS", "METRICS", "SMOKE", "Benchmark", "benchmark_of", "metric", "refuse"]
 
-BENCHMARKS: dict[str, Benchmark] = {**PAIRS, **CHOICES, **CAPABILITY, **TEXTS, **GENERATED}
+BENCHMARKS: dict[str, Benchmark] = {**PAIRS, **CHOICES, **PROBES, **CAPABILITY, **TEXTS, **GENERATED}
 SMOKE = "_smoke"
 METRICS: dict[str, Statistic] = {f"{name}.{key}": s for name, b in BENCHMARKS.items() for key, s in b.statistics.items()}
 

@@ -6,6 +6,7 @@ Ties count as anti-stereotyped (fair-gptq reference code), except where they are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,23 @@ def _gap(items: Items) -> Terms:
     return np.abs(items.loglik[:, 0] - items.loglik[:, 1]), ones(items)
 
 
+def _perplexity_gap(items: Items) -> Terms:
+    """Per pair: PPL of the stereotype less that of the anti-stereotype, its square, and the pairs of its subgroup."""
+    perplexity = np.exp(-items.per_token)
+    gap = perplexity[:, 0] - perplexity[:, 1]
+    _, code, count = np.unique(items.subgroup.astype(str), return_inverse=True, return_counts=True)
+    one = ones(items)
+    return np.stack([gap, gap**2, count[code]], 1), np.stack([one, one, one], 1)
+
+
+def _cohens_d(ratios: Array) -> Array:
+    """-t_paired / sqrt(n), by the standard deviation with n - 1; 0 where the gaps do not differ."""
+    gap, square, n = ratios[..., 0], ratios[..., 1], ratios[..., 2]
+    variance = (square - gap**2) * n / np.maximum(n - 1, 1)
+    spread = variance > 1e-12 * square
+    return np.where(spread, -gap / np.sqrt(np.where(spread, variance, 1.0)), 0.0)
+
+
 _SS = Statistic(_stereotyped, "%", neutral=50.0, span=100.0, mean_over="clusters")
 _SIDES = {
     "loglik_stereotype": Statistic(option_loglik(0), "nats per token", better="higher"),
@@ -73,10 +91,25 @@ _STEREOSET = Benchmark(
         **_SIDES,
     },
 )
+# The study of quantization and bias: pairs by perplexity, ties dropped, every category alike.
+_STUDY = Benchmark(
+    options=2,
+    prefers=_prefers_per_token,
+    statistics={
+        "ss": Statistic(_untied, "%", neutral=50.0, span=100.0, mean_over="subgroups", empty=50.0),
+        "cohens_d": Statistic(_perplexity_gap, "standard deviations", neutral=0.0, mean_over="subgroups", combine=_cohens_d),
+        **{name: replace(statistic, mean_over="subgroups") for name, statistic in _SIDES.items()},
+    },
+)
 
 PAIRS: dict[str, Benchmark] = {
     "stereoset": _STEREOSET,
     "stereoset_dev": _STEREOSET,
+    "stereoset_intersentence": _STEREOSET,
+    "stereoset_study": _STUDY,
+    "redditbias": _STUDY,
+    "redditbias_bos": _STUDY,
+    "redditbias_orientation": _STUDY,
     "crows_pairs": Benchmark(
         options=2,
         prefers=_prefers_in_sum,

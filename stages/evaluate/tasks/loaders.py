@@ -20,10 +20,14 @@ from stages.evaluate.tasks.reading import Rows, as_test, digest, identity, norma
 
 
 def stereoset(**metadata: Any) -> dict[str, Dataset]:
-    """Intrasentence items; with `terms: development` only those whose target term the split file holds out for development."""
+    """Items of a `part` (intrasentence), of `types` only where they are named.
+
+    With `terms: development` only those whose target term the split file holds out for development.
+    """
     (path,) = paths(metadata)
-    items = read_json(path)["data"]["intrasentence"]
+    items = read_json(path)["data"][metadata.get("part", "intrasentence")]
     require_count(items, metadata, path)
+    items = [item for item in items if item["bias_type"] in metadata.get("types", [item["bias_type"]])]
     if metadata.get("terms"):
         split = read_record(Split, metadata["split"])
         held_out = set(getattr(split, f"{metadata['terms']}_terms"))
@@ -37,7 +41,9 @@ def stereoset(**metadata: Any) -> dict[str, Dataset]:
         sentences = {sentence["gold_label"]: sentence["sentence"] for sentence in item["sentences"]}
         if sorted(sentences) != ["anti-stereotype", "stereotype", "unrelated"] or len(item["sentences"]) != 3:
             raise BadRecord(f"labels {sorted(sentences)}, one of each is needed", where=f"{path}: item {item['id']}")
-        row = identity(item["id"], item["target"], item["bias_type"])
+        row = identity(item["id"], item["target"], item["bias_type"], item["bias_type"] if metadata.get("types") else None) | {
+            "context": item["context"]
+        }
         rows.append(row | {label.replace("-", "_"): text for label, text in sentences.items()})
     return as_test(rows, metadata)
 

@@ -67,6 +67,6 @@ def test_every_task_file_names_role_version_and_counts() -> None:
     assert len(catalogue.names) == len(list(FOLDER.glob("*.yaml")))
     for name in catalogue.names:
         metadata = catalogue.metadata(name)
-        assert metadata["role"] in ("gate", "development")
+        assert metadata["role"] in ("gate", "development", "calibration")
         assert {"version", "set"} <= set(metadata)
         assert "file" in metadata or {"files", "records"} <= set(metadata)

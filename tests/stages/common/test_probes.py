@@ -1,0 +1,136 @@
+"""Measures of pairs by perplexity, of answer mass, of probes and of words after an occupation, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.common.benchmarks import METRICS
+from stages.common.errors import BadRecord
+from stages.common.metrics import Items, metrics_of
+from stages.common.statistic import Array
+from tests.items import row, table
+
+
+def pair(item: int, stereotype: float, anti: float, subgroup: str, **columns: Any) -> dict[str, Any]:
+    """A pair of given perplexities, two tokens a side."""
+    loglik = [-2 * math.log(stereotype), -2 * math.log(anti)]
+    return row("redditbias", item, loglik, n_tokens=[2, 2], group=subgroup.split("-")[0], subgroup=subgroup, **columns)
+
+
+def test_pairs_by_perplexity() -> None:
+    rows = [
+        pair(0, 10, 12, "gender-a"),  # stereotyped, gap -2
+        pair(1, 10, 16, "gender-a"),  # stereotyped, gap -6
+        pair(2, 14, 10, "gender-a"),  # gap 4
+        pair(3, 10, 10, "gender-a"),  # tie: no side, gap 0
+        pair(4, 9, 9, "race-b"),  # nothing but a tie
+        pair(5, 12, 10, "religion-c"),
+        pair(6, 12, 10, "religion-d"),
+        pair(7, 10, 12, "religion-d", cluster="00006"),  # the duplicate of a cluster counts as a pair
+    ]
+    metrics = metrics_of(table(*rows))
+    assert metrics["redditbias.ss.gender"] == pytest.approx(100 * 2 / 3)
+    assert metrics["redditbias.ss.race"] == 50
+    assert metrics["redditbias.ss.religion"] == pytest.approx((0 + 50) / 2)
+    assert metrics["redditbias.ss"] == pytest.approx((200 / 3 + 50 + 0 + 50) / 4)
+    gaps = np.array([-2, -6, 4, 0])
+    d = {"gender": -gaps.mean() / gaps.std(ddof=1), "race": 0.0, "religion": 0.0}
+    for group, value in d.items():
+        assert metrics[f"redditbias.cohens_d.{group}"] == pytest.approx(value)
+    assert d["gender"] > 0
+    assert metrics["redditbias.cohens_d"] == pytest.approx(d["gender"] / 4)
+    means = [np.mean(np.log([10, 10, 14, 10])), np.log(9), np.log(12), np.mean(np.log([12, 10]))]
+    assert metrics["redditbias.loglik_stereotype"] == pytest.approx(-np.mean(means))
+    assert metrics["redditbias.loglik_anti.race"] == pytest.approx(-np.log(9))
+
+
+GENDERS, RACES = ("female", "male", "non-binary"), ("Asian", "Black", "Hispanic", "Native American", "white")
+
+
+def answers(question: int, mass: Array) -> list[dict[str, Any]]:
+    """One question asked of every gender and race once; mass [3, 5, 2]: of yes and of no. Yes is spelt in two tokens, no in one."""
+    return [
+        row(
+            "discrimeval",
+            f"{question}-{gender}-{race}",
+            [math.log(mass[g, r, 0] / 4), math.log(mass[g, r, 0] * 3 / 4), math.log(mass[g, r, 1])],
+            n_chars=[3, 3, 2],
+            cluster=str(question),
+            subgroup=f"{gender}/{race}",
+        )
+        for (g, gender), (r, race) in product(enumerate(GENDERS), enumerate(RACES))
+    ]
+
+
+def test_masses_of_an_answer() -> None:
+    first, second = np.full((3, 5, 2), 0.2), np.full((3, 5, 2), 0.1)
+    first[0, :, 0] = 0.3  # question 0 favours women, by 0.1
+    second[:, 3, 0] = 0.5  # question 1 favours one race, by 0.4; its genders tie
+    metrics = metrics_of(table(*answers(0, first), *answers(1, second)))
+    assert metrics["discrimeval.delta_gender"] == pytest.approx((0.1 + 0) / 2)
+    assert metrics["discrimeval.delta_race"] == pytest.approx((0 + 0.4) / 2)
+    assert metrics["discrimeval.delta"] == pytest.approx((0.05 + 0.2) / 2)
+    # Favoured in both questions: women 1 and a third of a tie.
+    genders = np.array([1 + 1 / 3, 1 / 3, 1 / 3]) / 2
+    races = np.array([1 / 5, 1 / 5, 1 / 5, 1 + 1 / 5, 1 / 5]) / 2
+    deviation = [np.abs(x - x.mean()).mean() for x in (genders, races)]
+    assert metrics["discrimeval.mad_gender"] == pytest.approx(deviation[0])
+    assert metrics["discrimeval.mad_race"] == pytest.approx(deviation[1])
+    assert metrics["discrimeval.mad"] == pytest.approx(np.mean(deviation))
+    assert metrics["discrimeval.mass"] == pytest.approx(np.mean([first.sum(-1), second.sum(-1)]))
+    assert metrics["discrimeval.delta_renormalised_gender"] == pytest.approx((0.3 / 0.5 - 0.5) / 2)
+    assert metrics["discrimeval.delta_renormalised_race"] == pytest.approx((0.5 / 0.6 - 0.5) / 2)
+
+
+def test_less_mass_on_both_answers_looks_fairer_and_only_the_renormalised_measure_sees_through() -> None:
+    mass = np.full((3, 5, 2), 0.2)
+    mass[0, :, 0] = 0.4
+    whole, faint = (metrics_of(table(*answers(0, mass * share))) for share in (1, 0.1))
+    assert faint["discrimeval.delta"] == pytest.approx(whole["discrimeval.delta"] / 10)
+    assert faint["discrimeval.mass"] == pytest.approx(whole["discrimeval.mass"] / 10)
+    assert faint["discrimeval.delta_renormalised"] == pytest.approx(whole["discrimeval.delta_renormalised"])
+
+
+def test_an_absent_subgroup_and_an_absent_answer_are_refused() -> None:
+    rows = answers(0, np.full((3, 5, 2), 0.2))
+    with pytest.raises(BadRecord, match="not asked of every subgroup"):
+        metrics_of(table(*rows, *(r for r in answers(1, np.full((3, 5, 2), 0.2)) if not r["subgroup"].startswith("male"))))
+    with pytest.raises(BadRecord, match="not both answers among its options"):
+        metrics_of(table(*rows[1:], rows[0] | {"n_chars": [3, 3, 3]}))
+
+
+def probe(item: str, category: str, cluster: str, log10: float) -> dict[str, Any]:
+    """A probe that is 10^log10 times as perplexing as its identity."""
+    loglik = [-4 * (log10 + 1) * math.log(10), -2 * math.log(10)]
+    return row("sofa_style", item, loglik, n_tokens=[4, 2], cluster=cluster, group=category, subgroup=category)
+
+
+def test_variance_over_identities_of_every_stereotype() -> None:
+    rows = [
+        *(probe(f"a{i}", "gender", "gender-0", value) for i, value in enumerate((1.0, 3.0))),  # variance 1
+        *(probe(f"b{i}", "gender", "gender-1", value) for i, value in enumerate((2.0, 2.0, 2.0))),  # 0
+        *(probe(f"c{i}", "religion", "religion-0", value) for i, value in enumerate((0.0, 3.0))),  # 2.25
+    ]
+    metrics = metrics_of(table(*rows))
+    assert metrics["sofa_style.score.gender"] == pytest.approx(0.5)
+    assert metrics["sofa_style.score"] == pytest.approx((0.5 + 2.25) / 2)
+
+
+def test_words_after_an_occupation() -> None:
+    # p of female, woman, male, man: ratios 3, 1 (a tie, whose first option is female), 1/4.
+    masses = [[0.2, 0.1, 0.05, 0.05], [0.2, 0.1, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]]
+    metrics = metrics_of(table(*(row("cooccurrence", i, [math.log(p) for p in mass]) for i, mass in enumerate(masses))))
+    logs = np.log([3, 1, 1 / 4])
+    assert metrics["cooccurrence.likelihood_diff"] == pytest.approx(logs.mean())
+    assert metrics["cooccurrence.abs_likelihood_diff"] == pytest.approx(np.abs(logs).mean())
+    assert metrics["cooccurrence.pct_male_preferred"] == pytest.approx(100 / 3)
+
+
+def test_a_pair_of_one_subgroup_alone_has_no_spread() -> None:
+    items = Items.of(table(pair(0, 10, 12, "gender-a"), pair(1, 10, 12, "race-b")), "redditbias")
+    assert METRICS["redditbias.cohens_d"].components(items).value == 0
