@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,32 +91,42 @@ class Items:
             status=status,
         )
 
+    @cached_property
+    def group_codes(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The names of groups, sorted, and for each item [n] the index of its own; -1 for none."""
+        return _codes(self.group)
+
+    @cached_property
+    def subgroup_codes(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """As `group_codes`, of subgroups."""
+        return _codes(self.subgroup)
+
     @property
     def groups(self) -> list[str]:
         """The groups that occur, sorted; items without a group belong to none."""
-        return sorted({name for name in self.group if name is not None})
+        return self.group_codes[0]
 
     def inside(self, group: str | None = None, subgroup: str | None = None) -> npt.NDArray[np.bool_]:
         """[n] whether an item is of the group and subgroup; None: of any. UnknownName where there is none."""
         inside = np.ones(len(self.ids), dtype=bool)
-        for kind, name, column in (("group", group, self.group), ("subgroup", subgroup, self.subgroup)):
+        for kind, name, (names, codes) in (("group", group, self.group_codes), ("subgroup", subgroup, self.subgroup_codes)):
             if name is not None:
-                known = {other for other in column[inside] if other is not None}
+                known = {names[code] for code in np.unique(codes[inside]) if code >= 0}
                 if name not in known:
                     raise UnknownName.of(kind, name, known, where=self.benchmark)
-                inside &= column == name
+                inside &= codes == names.index(name)
         return inside
 
     def subgroups(self, group: str | None = None) -> list[str]:
         """The subgroups that occur (in a group), sorted."""
-        return sorted({name for name in self.subgroup[self.inside(group)] if name is not None})
+        names, codes = self.subgroup_codes
+        return [names[code] for code in np.unique(codes[self.inside(group)]) if code >= 0]
 
     @property
     def strata(self) -> npt.NDArray[np.int64]:
         """[clusters] code of each cluster's group: what a stratified bootstrap keeps apart."""
         codes = np.zeros(self.clusters, dtype=np.int64)
-        names = [None, *self.groups]
-        codes[self.cluster] = [names.index(name) for name in self.group]
+        codes[self.cluster] = self.group_codes[1] + 1
         return codes
 
     @property
@@ -152,6 +163,12 @@ class Items:
         p = np.exp(self.loglik - self.loglik.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1) / np.log(self.options))
+
+
+def _codes(column: npt.NDArray[np.object_]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    names = sorted({name for name in column if name is not None})
+    code = {None: -1} | {name: i for i, name in enumerate(names)}
+    return names, np.array([code[name] for name in column], dtype=np.int64)
 
 
 def _padded(column: pa.ChunkedArray, fill: float) -> tuple[Array, npt.NDArray[np.int64]]:

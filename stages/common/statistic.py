@@ -92,14 +92,14 @@ class Statistic:
 
     def _cells(self, items: Items, inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Code of each item's cell [n] (0 outside), and the group of each cell [cells]; items without a name share a cell."""
-        nameless = np.full(len(inside), "", dtype=object)
-        group = items.group if self.mean_over in ("groups", "hierarchy") else nameless
-        subgroup = items.subgroup if self.mean_over in ("subgroups", "hierarchy") else nameless
-        keys = [(one or "", other or "") for one, other in zip(group, subgroup, strict=True)]
-        names = sorted({key for key, counts in zip(keys, inside, strict=True) if counts}) or [("", "")]
-        code = {name: i for i, name in enumerate(names)}
-        groups = sorted({name for name, _ in names})
-        return np.array([code.get(key, 0) for key in keys]), np.array([groups.index(name) for name, _ in names])
+        nameless = np.zeros(len(inside), dtype=np.int64)
+        group = items.group_codes[1] + 1 if self.mean_over in ("groups", "hierarchy") else nameless
+        subgroup = items.subgroup_codes[1] + 1 if self.mean_over in ("subgroups", "hierarchy") else nameless
+        names = len(items.subgroup_codes[0]) + 1
+        cells, inverse = np.unique((group * names + subgroup)[inside], return_inverse=True)
+        code = np.zeros(len(inside), dtype=np.int64)
+        code[inside] = inverse
+        return code, cells // names
 
     def _hierarchical(self, members: npt.NDArray[np.int64], k: int, valued: npt.NDArray[np.bool_]) -> Callable[[Array], Array]:
         """Ratios [..., cells * k] -> mean over groups of `across` the values of their cells."""
