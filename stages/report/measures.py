@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import norm
 
-from stages.common.benchmarks import BENCHMARKS, METRICS
+from stages.common import intervals
+from stages.common.benchmarks import BENCHMARKS
 from stages.common.compare import flips, mcnemar
+from stages.common.intervals import Estimate
 from stages.common.metrics import Items, benchmarks_of
-from stages.common.resample import bootstrap, lower, upper
-from stages.common.statistic import Array, Components, Statistic
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,8 @@ TITLES = {"stereoset": "StereoSet", "crows_pairs": "CrowS-Pairs", "piqa": "PIQA"
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value in printed units with its two-sided interval; `low` and `high` are None where one cluster allows none."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-    stderr: float | None = None
-
-
-@dataclass(frozen=True)
 class Cell:
-    """One metric in one group (None: overall) for every recipe: levels, paired changes against the reference, and
+    """One metric in one group (None: overall) for every recipe, in printed units: levels, paired changes against the reference, and
     `versus`: paired changes of the candidate against each other quantized recipe.
 
     A change is a difference of distances from neutral for a two-sided metric, else a plain difference.
@@ -121,39 +110,24 @@ def _cells(
     measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], pair: tuple[str, str], alpha: float, draws: int, seed: int
 ) -> list[Cell]:
     candidate, reference = pair
-    statistic = METRICS[measure.metric]
-    keys = [(recipe, group) for group in groups for recipe in items]
-    parts = [statistic.components(items[recipe], group=group) for recipe, group in keys]
-    samples = dict(zip(keys, bootstrap(parts, items[reference].strata, draws=draws, seed=seed), strict=True))
-    part_of = dict(zip(keys, parts, strict=True))
+    changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
+    versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
+    asked = [intervals.Cell(measure.metric.split(".")[1], group) for group in groups]
+    found = intervals.compare(items, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed)
 
-    def change(recipe: str, other: str, group: str | None) -> Estimate:
-        part, base = part_of[recipe, group], part_of[other, group]
-        value = float(_badness(statistic, part.value) - _badness(statistic, base.value))
-        difference = _badness(statistic, samples[recipe, group]) - _badness(statistic, samples[other, group])
-        return _estimate(measure, part, value, difference, alpha, None)
+    def printed(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+        return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}
 
-    out = []
-    for group in groups:
-        levels = {r: _estimate(measure, p := part_of[r, group], p.value, samples[r, group], alpha, p.stderr) for r in items}
-        changes = {recipe: change(recipe, reference, group) for recipe in items if recipe != reference}
-        versus = {recipe: change(candidate, recipe, group) for recipe in items if recipe not in pair}
-        out.append(Cell(measure, group, levels, changes, versus))
-    return out
-
-
-def _badness(statistic: Statistic, value: Array | float) -> Array:
-    """Distance from neutral where there is one, else the value itself."""
-    values = np.asarray(value)
-    return values if statistic.neutral is None else np.abs(values - statistic.neutral)
-
-
-def _estimate(measure: Measure, part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Estimate:
-    low = high = None
-    draws = draws[np.isfinite(draws)]  # a resample may miss a small group altogether
-    if part.clusters > 1 and draws.size:
-        low, high = (measure.scale * bound(draws, alpha, part.clusters) for bound in (lower, upper))
-    return Estimate(measure.scale * value, low, high, part.items, None if stderr is None else measure.scale * stderr)
+    return [
+        Cell(
+            measure,
+            one.cell.group,
+            printed(one.levels),
+            printed({recipe: one.differences[key] for recipe, key in changes.items()}),
+            printed({recipe: one.differences[key] for recipe, key in versus.items()}),
+        )
+        for one in found
+    ]
 
 
 def all_flips(tables: Mapping[str, pa.Table], reference: str) -> tuple[Flip, ...]:

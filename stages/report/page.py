@@ -11,11 +11,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages.common.intervals import Estimate
 from stages.common.records import Outcome, Status
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
-from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES, Estimate
+from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES
 from stages.report.weights import weights
 from stages.report.words import WORDS, base_name, checks_line, count, estimate_text, figure_text, limits, meaning, partial_sets
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.common.benchmarks import METRICS
+from stages.common.intervals import Estimate
 from stages.common.records import Check, ModuleRow
 from stages.report import figures
 from stages.report.data import Recipe, Report
 from stages.report.figures import Mark, Row
-from stages.report.measures import ABILITY, BIAS, TITLES, Cell, Estimate
+from stages.report.measures import ABILITY, BIAS, TITLES, Cell
 from stages.report.words import figure_text
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+from stages.common.intervals import Estimate
 from stages.common.records import Outcome, Verdict
 from stages.report.data import Report
 from stages.report.figures import number_text
-from stages.report.measures import TITLES, Estimate
+from stages.report.measures import TITLES
 
 WORDS = {Verdict.approve: "Approved", Verdict.reject: "Rejected", Verdict.inconclusive: "Inconclusive"}
 

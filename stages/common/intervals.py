@@ -1,0 +1,94 @@
+"""Several models on the same items: levels and paired differences with intervals, all under the same resampled clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.common.benchmarks import benchmark_of
+from stages.common.metrics import Items
+from stages.common.resample import bootstrap, lower, upper
+from stages.common.statistic import Array, Components, Statistic
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value of n items with its two-sided interval; `low` and `high` are None where one cluster allows none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    stderr: float | None = None
+
+    def scaled(self, by: float) -> Estimate:
+        """The same in other units."""
+        low, high, stderr = (None if x is None else by * x for x in (self.low, self.high, self.stderr))
+        return Estimate(by * self.value, low, high, self.n, stderr)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared: a metric of the benchmark, overall, in a group, or in a subgroup of it."""
+
+    metric: str
+    group: str | None = None
+    subgroup: str | None = None
+
+    @property
+    def label(self) -> str:
+        return ", ".join(name for name in (self.group, self.subgroup) if name)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One cell: the level of each model, and the difference of each pair (model, other).
+
+    A difference is one of distances from neutral for a two-sided metric, else the plain one.
+    """
+
+    cell: Cell
+    levels: Mapping[str, Estimate]
+    differences: Mapping[tuple[str, str], Estimate]
+
+
+def compare(
+    items: Mapping[str, Items], cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], *, alpha: float, draws: int, seed: int
+) -> list[Comparison]:
+    """Levels and paired differences of one benchmark; items [model] hold the same ids, `alpha` is the error of each bound."""
+    some = next(iter(items.values()))
+    statistics = benchmark_of(some.benchmark).statistics
+    keys = [(model, cell) for cell in cells for model in items]
+    parts = {(m, c): statistics[c.metric].components(items[m], group=c.group, subgroup=c.subgroup) for m, c in keys}
+    samples = dict(zip(keys, bootstrap(list(parts.values()), some.strata, draws=draws, seed=seed), strict=True))
+
+    def difference(cell: Cell, model: str, other: str) -> Estimate:
+        values, resampled = (
+            [badness(statistics[cell.metric], x[name, cell]) for name in (model, other)]
+            for x in ({key: np.asarray(part.value) for key, part in parts.items()}, samples)
+        )
+        return _estimate(parts[model, cell], float(values[0] - values[1]), resampled[0] - resampled[1], alpha, None)
+
+    return [
+        Comparison(
+            cell,
+            {m: _estimate(p := parts[m, cell], p.value, samples[m, cell], alpha, p.stderr) for m in items},
+            {pair: difference(cell, *pair) for pair in pairs},
+        )
+        for cell in cells
+    ]
+
+
+def badness(statistic: Statistic, values: Array) -> Array:
+    """Distance from neutral where there is one, else the value itself."""
+    return values if statistic.neutral is None else np.abs(values - statistic.neutral)
+
+
+def _estimate(part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Estimate:
+    low = high = None
+    draws = draws[np.isfinite(draws)]  # a resample may miss a small group altogether
+    if part.clusters > 1 and draws.size:
+        low, high = (bound(draws, alpha, part.clusters) for bound in (lower, upper))
+    return Estimate(value, low, high, part.items, stderr)
