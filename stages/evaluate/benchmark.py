@@ -35,8 +35,8 @@ class Item:
     gold: int | None
     prompts: tuple[tuple[str, str], ...]
     chars: tuple[int, ...]
-    covariate: float | None = None
     form: Form = "options"
+    covariate: float | None = None
 
 
 @dataclass(frozen=True)

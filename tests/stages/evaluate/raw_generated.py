@@ -17,7 +17,7 @@ def write_bbq(folder: Path) -> Path:
         lines = []
         for number in range(4):
             ambiguous = number % 2 == 0
-            answers = [("The pilot", "M"), ("Nobody knows", "unknown"), ("The cook", "F")]
+            answers = [("The pilot", "M"), ("Not known", "unknown"), ("The cook", "F")]
             line = {
                 "example_id": number,
                 "question_index": str(number // 2),
@@ -25,7 +25,7 @@ def write_bbq(folder: Path) -> Path:
                 "context_condition": "ambig" if ambiguous else "disambig",
                 "category": category,
                 "answer_info": {f"ans{k}": list(answer) for k, answer in enumerate(answers)},
-                "additional_metadata": {},
+                "additional_metadata": {"stereotyped_groups": ["F"]},
                 "context": f"A pilot met cook {number}.",
                 "question": "Who was late?",
                 **{f"ans{k}": text for k, (text, _) in enumerate(answers)},

@@ -30,7 +30,7 @@ def test_bbq_puts_the_stereotyped_answer_first_and_reads_a_doubled_line_once(tmp
     rows = bbq(of_bbq(raw, *BBQ_FILES, records=8))
     assert [row["item_id"] for row in rows if row["group"] == "Gender_identity"] == [f"Gender_identity-{n}" for n in range(3)]
     ambiguous, plain = rows[0], rows[1]
-    assert ambiguous["options"] == ["The cook", "The pilot", "Nobody knows"]
+    assert ambiguous["options"] == ["The cook", "The pilot", "Not known"]
     assert (ambiguous["places"], ambiguous["label"], ambiguous["subgroup"]) == ([2, 0, 1], 2, "ambig")
     assert (plain["label"], plain["subgroup"], plain["cluster"]) == (1, "disambig", "Gender_identity-0")
     counted = bbq(of_bbq(raw, *BBQ_FILES, records=8, study_counts=True))
