@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from lm_eval import utils as lm_eval_utils
 from lm_eval.tasks import TaskManager
 
 from stages.common.errors import FairgateError, UnknownName
@@ -61,6 +63,9 @@ class Catalogue:
     def __init__(self, raw: Path, split: Path, folder: Path = FOLDER) -> None:
         """`raw`: folder of the benchmark files; `split`: the split file, which says who may use what."""
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        # lm-eval compiles a template anew for every document, which takes most of the time of loading a task.
+        if not hasattr(lm_eval_utils.env.from_string, "cache_info"):
+            lm_eval_utils.env.from_string = lru_cache(maxsize=1024)(lm_eval_utils.env.from_string)
         self._split = split
         places = {"raw": str(raw), "split": str(split)}
         self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)

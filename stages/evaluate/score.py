@@ -1,47 +1,29 @@
-"""Log-likelihoods of options: shared beginnings are read once, and the vocabulary is reached only at the scored positions.
-
-The options of an item begin alike (a question, the words before the one that differs). An item becomes one row
-
-    tokens     prefix | rest of option 0 | rest of option 1 | ...
-    positions  0 .. p | p ..             | p ..             |
-    segment    0      | 1                | 2                |
-
-in which a token sees earlier tokens of the prefix and of its own segment, so every option is read as if it stood alone.
-"""
+"""Log-likelihoods of options: rows of one length together, the vocabulary only at the scored places, no wait for the device in between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from stages.common.cli import log
 from stages.common.errors import FairgateError
 from stages.evaluate.model import Model
-from stages.evaluate.tokens import Encoded, Request
+from stages.evaluate.rows import BEST, Ints, Row, rows_of
+from stages.evaluate.tokens import Encoded
 
-_LOGIT_ROWS = 512  # rows of logits held at once: 100 MB at a vocabulary of 49,152 in float32
-BEST = -1
-Path = tuple[int, ...]
+Batch = list[Row]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a forward pass; `reads`: for each option (item, option) the (place in the row, target token) pairs that it sums.
-
-    A target of BEST is the likeliest token there.
-    """
-
-    tokens: list[int]
-    positions: list[int]
-    segments: list[int]
-    reads: list[tuple[int, int, list[tuple[int, int]]]]
-
-    @property
-    def branches(self) -> bool:
-        return max(self.segments) > 1
+# Batches under way at once: while one runs, the next is made ready and the one before is read.
+_AHEAD = 1
+# Rows of logits held at once: 100 MB at a vocabulary of 49,152 in float32; a GPU takes as many as fit in 2 GiB with two temporaries.
+_LOGIT_ROWS, _LOGIT_BYTES = 512, 2**31
 
 
 def score(
@@ -49,101 +31,169 @@ def score(
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of every option of every item.
 
-    Rows are sorted by length and padded on the right, where a causal model cannot see; results do not depend on the batch.
+    Results do not depend on the batch beyond rounding: rows are padded on the right, where a causal model cannot see.
 
     Args:
         batch_tokens: rows x longest row of one forward pass; a longer single row is a batch of its own.
         done: told after each batch how many options were scored.
     Raises:
-        FairgateError: logits that are not finite; the message names the item.
+        FairgateError: logits that are not finite; the message names the item. A single row for which memory does not suffice.
     """
+    batches = batches_of(encoded, model.masked, batch_tokens)
     sums = [[0.0] * len(e.requests) for e in encoded]
-    rows = [row for i, e in enumerate(encoded) for row in _rows(i, e.requests, model.masked)]
-    # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
-    rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
-    for batch in _batches(rows, batch_tokens):
-        width = len(batch[0].tokens)
-        pairs: dict[tuple[int, int], int] = {}
-        owners: list[tuple[int, int, list[int]]] = []
-        for number, row in enumerate(batch):
-            for i, k, reads in row.reads:
-                owners.append((i, k, [pairs.setdefault((number * width + place, target), len(pairs)) for place, target in reads]))
-        logprobs = _logprobs(model, batch, list(pairs))
-        for i, k, index in owners:
-            total = float(logprobs[index].sum())
-            if total != total or total in (float("inf"), float("-inf")):
-                raise FairgateError(
-                    f"the log-likelihood of option {k} is {total}",
-                    where=f"item {encoded[i].item.id!r}",
-                    remedy="the weights or the dtype overflow: evaluate in float32, and look at the quantization record",
-                )
-            sums[i][k] = total
-        done(len(owners))
+    for number, values, _ in likelihoods(model, batches, range(len(batches)), encoded):
+        spread(batches[number], values, sums)
+        done(len(values))
     return sums
 
 
-def _rows(i: int, requests: Sequence[Request], masked: int | None = None) -> list[Row]:
-    """One row for the options of item `i`, or one for each if they have no first token in common or exceed `Model.masked`."""
-    paths = list(dict.fromkeys(_path(request) for request in requests))
-    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*paths, strict=False)))
-    alone = masked is not None and len(paths) > 1 and max(map(len, paths)) > masked
-    if not shared or alone:
-        return [_row(i, {k: request}, [_path(request)], len(_path(request))) for k, request in enumerate(requests)]
-    return [_row(i, dict(enumerate(requests)), paths, shared)]
+def batches_of(encoded: Sequence[Encoded], masked: int | None, batch_tokens: int) -> list[Batch]:
+    """Rows in batches of one kind and about one length, the largest first; a function of the items and of `batch_tokens` alone."""
+    rows = rows_of(encoded, masked)
+    # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
+    rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
+    batches: list[Batch] = []
+    for row in rows:
+        if batches and row.branches == batches[-1][0].branches and (len(batches[-1]) + 1) * len(batches[-1][0].tokens) <= batch_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
 
 
-def _row(i: int, requests: dict[int, Request], paths: list[Path], shared: int) -> Row:
-    row = Row(list(paths[0][:shared]), list(range(shared)), [0] * shared, [])
-    starts: dict[Path, int] = {}
-    for segment, path in enumerate(paths, 1):
-        starts[path] = len(row.tokens)
-        row.tokens.extend(path[shared:])
-        row.positions.extend(range(shared, len(path)))
-        row.segments.extend([segment] * (len(path) - shared))
-    for k, request in requests.items():
-        start = starts[_path(request)]
-        first = len(request.context) - 1
-        places = (p if p < shared else start + p - shared for p in range(first, first + len(request.option)))
-        targets = [BEST] * len(request.option) if request.best else request.option
-        row.reads.append((i, k, list(zip(places, targets, strict=True))))
-    return row
+def spread(batch: Batch, values: Sequence[float], sums: list[list[float]]) -> None:
+    """Put the values of a batch into their places, sums[item][option]."""
+    options = [(i, k) for row in batch for i, k, _, _ in row.reads]
+    for (i, k), value in zip(options, values, strict=True):
+        sums[i][k] = value
 
 
-def _path(request: Request) -> Path:
-    """What is read: all but the last token, which is only predicted."""
-    return (request.context + request.option)[:-1]
+def likelihoods(
+    model: Model, batches: Sequence[Batch], wanted: Iterable[int], encoded: Sequence[Encoded], pieces: int = 1
+) -> Iterator[tuple[int, list[float], int]]:
+    """For each wanted batch: its number, a value for every read of its rows in order, and in how many pieces it ran.
+
+    Where memory runs out, this batch and all later ones run in twice as many pieces.
+    """
+    waiting: deque[tuple[int, list[_Launched], int]] = deque()
+
+    def read() -> tuple[int, list[float], int]:
+        number, launched, pieces = waiting.popleft()
+        values = [value for part in launched for value in part.read()]
+        _require_finite(batches[number], values, encoded)
+        return number, values, pieces
+
+    for number in wanted:
+        batch = batches[number]
+        while True:
+            size = math.ceil(len(batch) / pieces)
+            try:
+                launched = [_launch(model, batch[start : start + size]) for start in range(0, len(batch), size)]
+                break
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise FairgateError(
+                        f"memory does not suffice for one row of {len(batch[0].tokens)} tokens",
+                        where=f"item {encoded[batch[0].reads[0][0]].item.id!r}",
+                        remedy="use a larger device, a 16-bit evaluate.dtype, or take the task out of evaluate.tasks",
+                    ) from None
+            pieces *= 2
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("out of memory: batches are scored in %d pieces from here on", pieces)
+        waiting.append((number, launched, pieces))
+        if len(waiting) > _AHEAD:
+            yield read()
+    while waiting:
+        yield read()
 
 
-def _batches(rows: list[Row], batch_tokens: int) -> Iterator[list[Row]]:
-    """Consecutive rows of one kind (longest first) whose padded size fits."""
-    start = 0
-    while start < len(rows):
-        size = max(1, batch_tokens // len(rows[start].tokens))
-        batch = [row for row in rows[start : start + size] if row.branches == rows[start].branches]
-        yield batch
-        start += len(batch)
+def _require_finite(batch: Batch, values: list[float], encoded: Sequence[Encoded]) -> None:
+    options = ((i, k) for row in batch for i, k, _, _ in row.reads)
+    for (i, k), value in zip(options, values, strict=True):
+        if not math.isfinite(value):
+            raise FairgateError(
+                f"the log-likelihood of option {k} is {value}",
+                where=f"item {encoded[i].item.id!r}",
+                remedy="the weights or the dtype overflow: evaluate in float32, and look at the quantization record",
+            )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on a GPU or on the CPU (which torch tells apart by words alone)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """Log-probabilities on their way to the host. `owners` [n]: which read each belongs to, ascending from 0 to `reads` - 1."""
+
+    logprobs: Tensor
+    arrived: torch.cuda.Event | None
+    owners: Ints
+    reads: int
+
+    def read(self) -> list[float]:
+        """The sum of every read, float64."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return np.bincount(self.owners, self.logprobs.double().numpy(), self.reads).tolist()
 
 
 @torch.inference_mode()
-def _logprobs(model: Model, batch: list[Row], pairs: list[tuple[int, int]]) -> Tensor:
-    """Log-probability [n] float64 of each (flat place in the batch, target token)."""
-    width = len(batch[0].tokens)
-    ids, positions, segments = (_padded([getattr(row, name) for row in batch], width) for name in ("tokens", "positions", "segments"))
-    mask = None
-    if batch[0].branches:
-        visible = (segments[:, None, :] == 0) | (segments[:, None, :] == segments[:, :, None])
-        mask = (visible & torch.ones(width, width, dtype=torch.bool).tril())[:, None]
-    where, targets = (torch.tensor(column, device=model.device) for column in zip(*pairs, strict=True))
-    hidden = model.hidden(ids, positions, mask).flatten(0, 1)[where]
+def _launch(model: Model, rows: Sequence[Row]) -> _Launched:
+    """Put one forward pass on the device's queue."""
+    branches = rows[0].branches
+    # Attention on a GPU copies a mask whose rows are no multiple of 16 long, in every layer.
+    width = _rounded(len(rows[0].tokens), 16 if branches and model.device.type == "cuda" else 1)
+    names = ("tokens", "positions", "ends") if branches else ("tokens",)
+    grid = np.empty((len(names), len(rows), width), dtype=np.int64)
+    for layer, name in zip(grid, names, strict=True):
+        for line, row in zip(layer, rows, strict=True):
+            line[: len(row.tokens)] = getattr(row, name)
+            line[len(row.tokens) :] = width if name == "ends" else 0  # a pad sees itself: attention to nothing is no number
+    reads = [(b * width, places, option) for b, row in enumerate(rows) for _, _, places, option in row.reads]
+    flat = np.array([base + place for base, places, _ in reads for place in places])
+    targets = np.array([token for _, _, option in reads for token in option])
+    owners = np.repeat(np.arange(len(reads)), [len(places) for _, places, _ in reads])
+    where, index = np.unique(flat, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    parts = [grid.ravel(), where, index[order], targets[order]]
+    on_device = _upload(np.concatenate(parts), model.device).split([len(part) for part in parts])
+    layers = on_device[0].view(grid.shape)
+    hidden = model.hidden(*layers).flatten(0, 1)[on_device[1]]
+    logprobs = _logprobs(model, hidden, index[order], on_device[2], on_device[3], best=bool((targets == BEST).any()))
+    if model.device.type != "cuda":
+        return _Launched(logprobs, None, owners[order], len(reads))
+    found = torch.empty(logprobs.shape, dtype=logprobs.dtype, pin_memory=True).copy_(logprobs, non_blocking=True)
+    return _Launched(found, torch.cuda.current_stream(model.device).record_event(), owners[order], len(reads))
+
+
+def _logprobs(model: Model, hidden: Tensor, places: Ints, index: Tensor, targets: Tensor, *, best: bool) -> Tensor:
+    """Log-probability [n] float32 of each target after hidden state `index`, in whose order they are; `places` is it on the host.
+
+    best: some targets are BEST.
+    """
+    vocabulary = model.network.get_output_embeddings().weight.shape[0]
+    size = _LOGIT_ROWS if model.device.type == "cpu" else max(_LOGIT_ROWS, _LOGIT_BYTES // (12 * vocabulary))
+    starts = range(0, len(hidden) + size, size)
     parts = []
-    for states, goal in zip(hidden.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
-        logits = model.logits(states).float()
-        reached = logits.gather(1, goal.clamp(min=0)[:, None])[:, 0]
-        if (goal == BEST).any():
-            reached = reached.where(goal != BEST, logits.amax(1))
-        parts.append(reached - logits.logsumexp(1))
-    return torch.cat(parts).double().cpu()
+    for (start, stop), (low, high) in zip(pairwise(starts), pairwise(np.searchsorted(places, starts)), strict=True):
+        logits = model.logits(hidden[start:stop]).float()
+        row, target = index[low:high] - start, targets[low:high]
+        reached = logits[row, target.clamp(min=0)]
+        if best:
+            reached = reached.where(target != BEST, logits.amax(1)[row])
+        parts.append(reached - logits.logsumexp(1)[row])
+    return torch.cat(parts)
 
 
-def _padded(rows: list[list[int]], width: int) -> Tensor:
-    return torch.tensor([row + [0] * (width - len(row)) for row in rows])
+def _upload(values: Ints, device: torch.device) -> Tensor:
+    found = torch.from_numpy(values)
+    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+
+
+def _rounded(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from stages.common.cli import log
 from stages.common.digests import sha256_json
 from stages.common.errors import FairgateError
 from stages.evaluate.benchmark import Benchmark, Item
+
+# Items longer than the context are left out and counted, up to this share of a task.
+BEYOND = 0.01
+_CHUNK = 8192  # items tokenised in one call: bounds the memory that tokens take twice
+_Ids = dict[tuple[str, bool], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -50,25 +57,34 @@ class Encoder:
             )
         self.start = int(start)
 
-    def encode(self, items: list[Item], benchmark: str) -> list[Encoded]:
-        """One request per option.
+    def encode(self, items: Sequence[Item], benchmark: str) -> list[Encoded]:
+        """One request per option; items longer than the model's context are left out, and the log says how many.
 
         Raises:
-            FairgateError: prompts longer than the model's context (none is ever cut), or an option without a token.
+            FairgateError: an option without a token; more than BEYOND of the items are longer than the context (none is ever cut).
         """
-        encoded = [self._encoded(item, benchmark) for item in items]
+        encoded: list[Encoded] = []
+        for start in range(0, len(items), _CHUNK):
+            part = items[start : start + _CHUNK]
+            ids = self._tokenise(part)
+            encoded += [self._encoded(item, ids, benchmark) for item in part]
+        for e in encoded:
+            for k, request in enumerate(e.requests):
+                if not request.option:
+                    what, where = f"option {k} of item {e.item.id!r} has no token", f"task {benchmark}"
+                    raise FairgateError(what, where=where, remedy="correct the task's data: an empty text has no likelihood")
         # The last token is only predicted, never read: context + option may be one longer than the model's context.
-        long = [e.item.id for e in encoded if any(len(r.context) + len(r.option) - 1 > self.context for r in e.requests)]
-        if long:
-            raise FairgateError(
-                f"{len(long)} of {len(items)} prompts exceed the context of {self.context} tokens; first: item {long[0]!r}",
-                where=f"task {benchmark}",
-                remedy="take the task out of evaluate.tasks for this model: a cut prompt is another prompt",
-            )
-        empty = [e.item.id for e in encoded if not all(r.option for r in e.requests)]
-        if empty:
-            raise FairgateError(f"an option of item {empty[0]!r} has no token", where=f"task {benchmark}", remedy="correct the task's data")
-        return encoded
+        kept = [e for e in encoded if all(len(r.context) + len(r.option) - 1 <= self.context for r in e.requests)]
+        if beyond := len(encoded) - len(kept):
+            ids_kept = {e.item.id for e in kept}
+            first = next(e.item.id for e in encoded if e.item.id not in ids_kept)
+            where = f"task {benchmark}"
+            what = f"{beyond} of {len(encoded)} items exceed the context of {self.context} tokens; first: item {first!r}"
+            if beyond > BEYOND * len(encoded):
+                remedy = f"take the task out of evaluate.tasks for this model: no prompt is cut, and at most {BEYOND:.0%} may be left out"
+                raise FairgateError(what, where=where, remedy=remedy)
+            log.warning("%s: %s; left out", where, what)
+        return kept
 
     def windows(self, benchmark: Benchmark) -> list[Encoded]:
         """The text of a perplexity task in windows; each token is predicted once, the first of a window from the token before it."""
@@ -88,15 +104,26 @@ class Encoder:
                 encoded.append(Encoded(item, (Request(tuple(context), tuple(scored)),), sha256_json([context, scored])))
         return encoded
 
-    def _encoded(self, item: Item, benchmark: str) -> Encoded:
+    def _tokenise(self, items: Sequence[Item]) -> _Ids:
+        """The tokens of every text that the items need, each text once, in one call for those with special tokens and one for others."""
+        texts = list(dict.fromkeys(text for item in items for text in _texts(item)))
+        found: _Ids = {}
+        for special in (True, False):
+            if chosen := [text for text in texts if text[1] == special]:
+                plain = [text for text, _ in chosen]
+                ids = self.tokenizer(plain, add_special_tokens=special, return_attention_mask=False, verbose=False).input_ids
+                found |= zip(chosen, map(tuple, ids), strict=True)
+        return found
+
+    def _encoded(self, item: Item, ids: _Ids, benchmark: str) -> Encoded:
         kept = tuple(range(len(item.prompts)))
         if item.form == "bare":
-            whole = [tuple(self.tokenizer.encode(option)) for _, option in item.prompts]
-            requests = tuple(Request(ids[:1], ids[1:]) for ids in whole)
+            whole = [ids[option, True] for _, option in item.prompts]
+            requests = tuple(Request(text[:1], text[1:]) for text in whole)
         elif item.form == "next_token":
-            context = tuple(self.tokenizer.encode(item.prompts[0][0]))
-            spelt = [tuple(self.tokenizer.encode(option, add_special_tokens=False)) for _, option in item.prompts]
-            kept = tuple(k for k, ids in enumerate(spelt) if len(ids) == 1 and ids not in spelt[:k])
+            context = ids[item.prompts[0][0], True]
+            spelt = [ids[option, False] for _, option in item.prompts]
+            kept = tuple(k for k, spelling in enumerate(spelt) if len(spelling) == 1 and spelling not in spelt[:k])
             if {item.chars[k] for k in kept} != set(item.chars):
                 raise FairgateError(
                     "no spelling of an answer is a single token of this tokenizer",
@@ -105,17 +132,29 @@ class Encoder:
                 )
             requests = tuple(Request(context, spelt[k]) for k in kept)
         else:
-            requests = tuple(self._request(c, o) for c, o in item.prompts)
+            requests = tuple(self._request(c, o, ids) for c, o in item.prompts)
             if item.form == "greedy":
                 requests = (requests[0], replace(requests[1], best=True))
         return Encoded(replace(item, chars=tuple(item.chars[k] for k in kept)), requests, sha256_json(item.prompts))
 
-    def _request(self, context: str, option: str) -> Request:
+    def _request(self, context: str, option: str, ids: _Ids) -> Request:
         if not context:
-            ids = self.tokenizer.encode(option, add_special_tokens=False)
-            front = [] if ids[:1] == [self.start] else [self.start]
-            return Request(tuple((front + ids)[:1]), tuple((front + ids)[1:]))
-        bare = context.rstrip()
-        whole = self.tokenizer.encode(context + option)
-        front = self.tokenizer.encode(bare)
-        return Request(tuple(whole[: len(front)]), tuple(whole[len(front) :]))
+            text = ids[option, False]
+            text = text if text[:1] == (self.start,) else (self.start, *text)
+            return Request(text[:1], text[1:])
+        front, whole = ids[context.rstrip(), True], ids[context + option, True]
+        # Options share the tokens of their context in memory.
+        return Request(front if whole[: len(front)] == front else whole[: len(front)], whole[len(front) :])
+
+
+def _texts(item: Item) -> Iterator[tuple[str, bool]]:
+    """What an item needs tokenised, and whether with special tokens."""
+    for context, option in item.prompts:
+        if item.form == "bare":
+            yield option, True
+        elif item.form == "next_token":
+            yield from ((context, True), (option, False))
+        elif context:
+            yield from ((context.rstrip(), True), (context + option, True))
+        else:
+            yield option, False

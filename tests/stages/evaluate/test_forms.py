@@ -24,7 +24,7 @@ def model(work: Path) -> Model:
 
 def encode(tokenizer: PreTrainedTokenizerFast, form: Form, *prompts: tuple[str, str]) -> Encoded:
     chars = tuple(len(option.strip()) for _, option in prompts)
-    return Encoder(tokenizer, 256).encode([Item("x", "x", None, None, None, prompts, chars, form)], "made_up")[0]
+    return Encoder(tokenizer, 256).encode([Item("x", "x", None, None, None, prompts, chars, form=form)], "made_up")[0]
 
 
 def test_a_bare_sentence_never_scores_its_first_token() -> None:
@@ -35,7 +35,7 @@ def test_a_bare_sentence_never_scores_its_first_token() -> None:
     assert (request.context, request.option) == (ids[:1], ids[1:])
     (started,) = encode(tokenizer, "options", ("", sentence)).requests
     assert (started.context, started.option) == ((tokenizer.bos_token_id,), ids)
-    with pytest.raises(FairgateError, match="option of item 'x' has no token"):
+    with pytest.raises(FairgateError, match="of item 'x' has no token"):
         encode(tokenizer, "bare", ("", "A"))
 
 

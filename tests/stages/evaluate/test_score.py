@@ -10,7 +10,8 @@ import torch
 from stages.common.errors import FairgateError
 from stages.evaluate.benchmark import Catalogue, Item
 from stages.evaluate.model import Model, load
-from stages.evaluate.score import _rows, score
+from stages.evaluate.rows import rows_of
+from stages.evaluate.score import score
 from stages.evaluate.tokens import Encoded, Encoder, Request
 from tests.tiny import make_tiny
 
@@ -73,7 +74,7 @@ def test_options_with_different_contexts_keep_their_own(model: Model) -> None:
 
 def test_yes_and_no_need_one_row_and_no_second_forward(model: Model) -> None:
     (item,) = encoded(model, ("The morning was dry.\nAnswer:", " no"), ("The morning was dry.\nAnswer:", " no"))
-    (row,) = _rows(0, item.requests)
+    (row,) = rows_of([item])
     assert len(row.tokens) == len(item.requests[0].context + item.requests[0].option) - 1
     assert not row.branches
 
@@ -95,7 +96,7 @@ def test_a_likelihood_that_is_not_finite_names_the_item(model: Model) -> None:
 
 
 def test_a_prompt_beyond_the_context_is_refused_not_cut(model: Model) -> None:
-    with pytest.raises(FairgateError, match=r"1 of 1 prompts exceed the context of 256 tokens; first: item 'x'"):
+    with pytest.raises(FairgateError, match=r"1 of 1 items exceed the context of 256 tokens; first: item 'x'"):
         encoded(model, ("The pilot reads a map. " * 100, " yes"))
 
 

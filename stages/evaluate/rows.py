@@ -1,0 +1,104 @@
+"""Requests to rows of tokens in which every shared beginning is read once.
+
+What the requests of a task read forms a tree: options share their question, questions their context, sentences their first words. A row
+is a part of that tree, depth first:
+
+    tokens     the old map | is here | was sold | by me | to him
+    positions  0   1   2   | 3  4    | 3   4    | 5  6  | 5  6       depth in the tree
+    ends       11  11  11  | 5  5    | 11  11   | 9  9  | 11 11      place behind the last token that goes on from here
+
+The token at place i sees the tokens at places j <= i < ends[j], which are those before it in its own text: each is read as if it stood
+alone. Equal requests are one path, read and scored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.evaluate.tokens import Encoded, Request
+
+Ints = npt.NDArray[np.int64]
+
+BEST = -1
+# A row that has branches grows to this many tokens, or to twice its longest path: attention costs the square of a row's length.
+_LONGEST = 256
+
+
+@dataclass
+class Row:
+    """One row of a forward pass, grown path by path.
+
+    reads: for each option (item, option) the places whose next token is scored, and that token; BEST is the likeliest one there.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    reads: list[tuple[int, int, list[int], tuple[int, ...]]] = field(default_factory=list)
+    branches: bool = False
+
+    def grow(self, path: list[int], shared: int, line: list[int]) -> list[int]:
+        """Add a path whose first `shared` tokens stand at the places line[:shared]; returns the places of the whole path."""
+        start = len(self.tokens)
+        for place in line[shared:]:
+            self.ends[place] = start
+        self.branches |= shared < len(line)
+        self.tokens += path[shared:]
+        self.positions += range(shared, len(path))
+        self.ends += [0] * (len(path) - shared)
+        return line[:shared] + list(range(start, len(self.tokens)))
+
+    def close(self, line: list[int]) -> None:
+        for place in line:
+            self.ends[place] = len(self.tokens)
+
+
+def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
+    """Rows that hold every option of every item; paths longer than `masked` (Model.masked) have a row of their own."""
+    owners: dict[bytes, list[tuple[int, int, Request]]] = {}
+    for i, item in enumerate(encoded):
+        for k, request in enumerate(item.requests):
+            owners.setdefault(_path(request), []).append((i, k, request))
+    rows: list[Row] = []
+    line: list[int] = []
+    before: npt.NDArray[np.uint32] = np.empty(0, dtype=">u4")
+    # Big-endian bytes sort like the numbers, so paths with a common beginning are neighbours.
+    for key in sorted(owners):
+        path = np.frombuffer(key, dtype=">u4")
+        shared = _shared(before, path)
+        if not rows or not _joins(rows[-1], len(before), len(path), shared, masked):
+            if rows:
+                rows[-1].close(line)
+            rows.append(Row())
+            line, shared = [], 0
+        line = rows[-1].grow(path.tolist(), shared, line)
+        for i, k, request in owners[key]:
+            targets = (BEST,) * len(request.option) if request.best else request.option
+            rows[-1].reads.append((i, k, line[len(request.context) - 1 :], targets))
+        before = path
+    if rows:
+        rows[-1].close(line)
+    return rows
+
+
+def _path(request: Request) -> bytes:
+    """What is read: all but the last token, which is only predicted."""
+    return np.array((request.context + request.option)[:-1], dtype=">u4").tobytes()
+
+
+def _shared(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
+    """Length of the common beginning."""
+    length = min(len(a), len(b))
+    differs = a[:length] != b[:length]
+    return int(differs.argmax()) if differs.any() else length
+
+
+def _joins(row: Row, before: int, length: int, shared: int, masked: int | None) -> bool:
+    """Whether a path goes on in the row: a quarter of it stands there already, and attention stays cheap."""
+    if masked is not None and max(before, length) > masked:
+        return shared == before and shared == len(row.tokens)  # it only goes on, nothing branches
+    return 4 * shared >= length and len(row.tokens) + length - shared <= max(_LONGEST, 2 * length)
