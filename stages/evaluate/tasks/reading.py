@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from datasets import Dataset
 
 from stages.common.errors import FairgateError, MissingFile
+from stages.common.files import read_json, read_jsonl
 
 Rows = list[dict[str, Any]]
 
@@ -26,6 +28,21 @@ def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
                 f"no data for {metadata['set']}", where=str(path), remedy="run `dvc repro fetch`, or name the folder as `raw`"
             )
     return found
+
+
+def given(metadata: dict[str, Any]) -> tuple[list[Path], bool]:
+    """The files in the form of the hub (`hub` of the metadata) where all of them are there, else those of `files`; which form it is."""
+    raw = Path(metadata["raw"])
+    hub = [raw / name for name in metadata.get("hub", [])]
+    return (hub, True) if hub and all(path.is_file() for path in hub) else (paths(metadata), False)
+
+
+def read_rows(path: Path) -> Rows:
+    """Rows of a parquet file, of a JSON list, or of JSON lines."""
+    if path.suffix == ".parquet":
+        rows: Rows = pq.read_table(path).to_pylist()
+        return rows
+    return list(read_json(path)) if path.suffix == ".json" else read_jsonl(path)
 
 
 def require_count(rows: Sequence[Any], metadata: dict[str, Any], where: Path) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import bz2
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from stages.fetch.manifest import Counter
     [
         ('{"a": 1}\n\n{"a": 2}', Counter(format="jsonl"), 2),
         ('{"data": {"x": [1, 2], "y": [3]}}', Counter(format="json", at=("data.x", "data.y")), 3),
+        ('[{"a": 1}, {"a": 2}]', Counter(format="json", at=(".",)), 2),
         ('a,b\n1,"two\nlines"\n3,4\n', Counter(format="csv"), 2),
         ('a\tb\n1\t"open\n3\t4\n', Counter(format="tsv"), 2),
         ("one\n \ntwo\n", Counter(format="lines"), 2),
@@ -30,3 +34,14 @@ def test_unreadable_json_names_the_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "f.json").write_bytes(data)
     with pytest.raises(BadRecord, match=r"f\.json"):
         count(tmp_path / "f.json", Counter(format="json", at=("data.x",)))
+
+
+def test_packed_files_are_counted_by_what_is_in_them(tmp_path: Path) -> None:
+    (tmp_path / "f.txt.bz2").write_bytes(bz2.compress(b"one\n\ntwo\n"))
+    assert count(tmp_path / "f.txt.bz2", Counter(format="lines")) == 2
+    with tarfile.open(tmp_path / "f.tar.gz", "w:gz") as archive:
+        for name, text in {"dev/a.csv": b'1,"two\nlines"\n', "test/a.csv": b"3,4\n5,6\n", "README.txt": b"no\nrecord\n"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    assert count(tmp_path / "f.tar.gz", Counter(format="rows")) == 3

@@ -38,6 +38,11 @@ def test_shipped_record_counts() -> None:
     assert counts["stereoset_dev"] == 2106 + 2123
     assert counts["stereoset_test"] == 6392 + 6374
     assert counts["crows_pairs"] == 1508
+    assert (counts["arc_easy"], counts["arc_challenge"], counts["winogrande"], counts["lambada"]) == (2376, 1172, 1267, 5153)
+    assert counts["hellaswag"] == 6 * 10042
+    assert counts["mmlu"] == 285 + 14042
+    assert counts["piqa_full"] == 2 * 1838
+    assert counts["sbic_stereotypes"] == 3815
     assert counts["boolq_combined"] == 9427 + 3270 + 3245
     assert counts["winobias_dev"] == counts["winobias_test"] == 4 * 396
     assert counts["bbq"] == counts["bbq_metadata"] - 64  # the metadata have 64 duplicate keys

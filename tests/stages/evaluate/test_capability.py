@@ -1,0 +1,197 @@
+"""Capability tasks: prompts of made-up items in both forms of a file, and the original files where they lie beside the checkout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from stages.common.errors import BadRecord, FairgateError, MissingFile
+from stages.common.records import Role
+from stages.evaluate.benchmark import Benchmark, Catalogue
+from stages.evaluate.run import evaluate
+from stages.evaluate.tasks import capability
+from tests.stages.evaluate.capability import COUNTS, FIRST_PAGE, LAMBADA, write_capability_tasks, write_files, write_hub
+from tests.stages.evaluate.raw import split, write_split
+
+SETS = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "lambada", "mmlu", "wikitext2")
+CHOICE = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "mmlu_ll", "mmlu_ll_5shot")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("capability")
+    write_files(folder / "raw")
+    write_hub(folder / "hub")
+    write_capability_tasks(folder / "tasks")
+    write_split(folder / "split.json", roles=split().roles | dict.fromkeys(SETS, Role.gate))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(place: Path) -> Catalogue:
+    return Catalogue(place / "raw", place / "split.json", place / "tasks")
+
+
+@pytest.fixture(scope="module")
+def loaded(made: Catalogue) -> dict[str, Benchmark]:
+    return {name: made.load(name) for name in COUNTS}
+
+
+def test_the_form_of_the_hub_gives_the_same_items(place: Path, loaded: dict[str, Benchmark]) -> None:
+    hub = Catalogue(place / "hub", place / "split.json", place / "tasks")
+    for name in (*CHOICE, "lambada"):
+        ours = [item.prompts for item in loaded[name].items]
+        if name == "hellaswag":  # the text file keeps the small letter that the hub's rows lose
+            ours = [tuple((context.replace(" he", " He"), option) for context, option in prompts) for prompts in ours]
+        assert [item.prompts for item in hub.load(name).items] == ours, name
+        assert [(item.id, item.gold) for item in hub.load(name).items] == [(item.id, item.gold) for item in loaded[name].items]
+
+
+def test_prompts(loaded: dict[str, Benchmark]) -> None:
+    arc = loaded["arc_easy"].items
+    context = "Question: Which plane leaves first?\nAnswer:"
+    assert arc[0].prompts == ((context, " the old one"), (context, " the dry one"), (context, " the pilot's"), (context, " none"))
+    assert [len(item.prompts) for item in arc] == [4, 3, 5]
+    assert [item.gold for item in arc] == [2, 0, 4]
+    assert arc[1].prompts[1] == ("Question: A pilot reads\n\nthe map. Why?\nAnswer:", " to sell: bread")
+    assert loaded["hellaswag"].items[1].prompts[0] == ("Baking: A cook opens the window 1. he", " sells 1 maps.")
+    assert loaded["piqa_full"].items[1].prompts[0] == ("Question: how do you open window 1?\nAnswer:", " turn the handle and push ")
+    assert [item.gold for item in loaded["piqa_full"].items] == [0, 1, 0]
+
+
+def test_the_text_after_the_blank_is_scored_behind_either_option(loaded: dict[str, Benchmark]) -> None:
+    first, second, third = loaded["winogrande"].items
+    assert first.prompts == (
+        ("The pilot met the cook because the pilot", " wanted bread."),
+        ("The pilot met the cook because the cook", " wanted bread."),
+    )
+    assert third.prompts == (("The morning", " was dry."), ("The harbour", " was dry."))
+    assert [first.gold, second.gold, third.gold] == [0, 1, 0]
+
+
+def test_the_last_word_of_a_passage(loaded: dict[str, Benchmark]) -> None:
+    items = loaded["lambada"].items
+    assert items[0].prompts == (("The pilot reads the old", " map"),) * 2
+    assert items[1].prompts[0] == ("She sells", ' bread.\n\n"Salt,')
+    assert {item.form for item in items} == {"greedy"}
+    assert len({item.cluster for item in items}) == len(set(LAMBADA)) == 3
+
+
+def test_questions_by_subject_with_and_without_examples(loaded: dict[str, Benchmark]) -> None:
+    asked = 'Which maps test 1?\nSay\nA. 1\nB. b, c\nC. the "d"\nD. e\nAnswer:'
+    item = loaded["mmlu_ll"].items[3]
+    assert item.prompts == tuple((asked, f" {letter}") for letter in "ABCD")
+    assert (item.group, item.gold) == ("maps", 1)
+    shots = "".join(f'Which maps dev {n}?\nSay\nA. {n}\nB. b, c\nC. the "d"\nD. e\nAnswer: {"ABCDA"[n]}\n\n' for n in range(5))
+    assert loaded["mmlu_ll_5shot"].items[3].prompts[0][0] == shots + asked
+
+
+def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[str, Benchmark]) -> None:
+    first, second = loaded["wikitext_lmeval"].items
+    assert first.prompts == (
+        ("", ' = Old harbour =\n\nThe harbour, which is-old, sells 1,200 maps.\n== Bread ==\n"Salt" is sold (too).\n'),
+    )
+    # Two more than the words: the space at either end of a page splits off an empty one, as in lm-eval.
+    assert first.chars == (len(FIRST_PAGE.split()) + 2,)
+    assert second.chars == (13 + 2,)
+
+
+@pytest.mark.parametrize("task", sorted(COUNTS))
+def test_another_count_and_an_absent_file_are_refused(place: Path, tmp_path: Path, task: str) -> None:
+    shutil.copytree(place / "tasks", tmp_path / "tasks")
+    file = tmp_path / "tasks" / f"{task}.yaml"
+    file.write_text(file.read_text().replace(f"made_up: {COUNTS[task]}", "made_up: 77"))
+    with pytest.raises(FairgateError, match=rf"{COUNTS[task]} records, accepted are 77 \(made_up\)"):
+        Catalogue(place / "raw", place / "split.json", tmp_path / "tasks").load(task)
+    with pytest.raises(MissingFile, match="no data for"):
+        Catalogue(tmp_path / "raw", place / "split.json", place / "tasks").load(task)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"answer": "answer4"}, "answer 'answer4', one of answer1, answer2, answer3 is needed"),
+        ({"instruction": "What has salt?"}, "no options in the instruction"),
+        (
+            {"instruction": "Please choose the correct answer to the question: Q\n\nAnswer1: a\n\nAnswer format: answer1/answer2"},
+            "1 options, 2",
+        ),
+    ],
+)
+def test_a_broken_record_is_refused(place: Path, tmp_path: Path, change: dict[str, str], words: str) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(place / "raw" / "arc_easy", raw / "arc_easy")
+    file = raw / "arc_easy" / "llm_adapters_ARC-Easy_test.json"
+    lines = json.loads(file.read_text())
+    lines[1] |= change
+    file.write_text(json.dumps(lines))
+    with pytest.raises(BadRecord, match=words) as error:
+        Catalogue(raw, place / "split.json", place / "tasks").load("arc_easy")
+    assert ":2" in str(error.value)
+
+
+def test_numbers_of_a_tiny_model(made: Catalogue, work: Path, settings: Any, tmp_path: Path) -> None:
+    tasks = [name for name in COUNTS if name != "mmlu_ll_5shot"]
+    metrics = evaluate("base", work / "llama", tmp_path / "out", settings(), made, role=Role.gate, tasks=tasks)
+    assert 0 <= metrics["lambada.acc"] <= 1 < metrics["lambada.ppl"]
+    assert metrics["mmlu_ll.acc"] == pytest.approx((metrics["mmlu_ll.acc.maps"] + metrics["mmlu_ll.acc.bread_science"]) / 2)
+    assert {"arc_easy.acc", "arc_challenge.acc_norm", "hellaswag.acc_norm", "piqa_full.acc_norm", "winogrande.acc"} <= set(metrics)
+    assert {"wikitext2_2048.ppl", "wikitext_lmeval.word_ppl"} <= set(metrics)
+
+
+# The original files.
+
+
+def rows_of(shared: Path, tmp_path: Path, task: str, source: str, hook: Callable[..., dict[str, Dataset]]) -> Dataset:
+    metadata = Catalogue(Path("raw"), Path("split.json")).metadata(task)
+    for name in metadata["files"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(shared / source / Path(name).name, tmp_path / name)
+    return hook(**metadata | {"raw": str(tmp_path)})["test"]
+
+
+@pytest.mark.parametrize(("task", "count", "options"), [("arc_easy", 2376, {3: 7, 5: 4}), ("arc_challenge", 1172, {3: 4, 5: 3})])
+def test_original_arc(shared: Path, tmp_path: Path, task: str, count: int, options: dict[int, int]) -> None:
+    rows = rows_of(shared, tmp_path, task, "arc", capability.arc)
+    assert Counter(len(row) for row in rows["options"]) == {4: count - sum(options.values()), **options}
+    assert all(option.strip() for row in rows["options"] for option in row)
+
+
+def test_original_winogrande(shared: Path, tmp_path: Path) -> None:
+    rows = rows_of(shared, tmp_path, "winogrande", "winogrande", capability.winogrande)
+    assert Counter(rows["label"]) == {0: 628, 1: 639}
+    assert all(ending for ending in rows["ending"])
+
+
+def test_original_hellaswag(shared: Path, tmp_path: Path) -> None:
+    rows = rows_of(shared, tmp_path, "hellaswag", "hellaswag", capability.hellaswag)
+    assert len(rows) == 10042
+    assert all(": " in begin for begin in rows["query"])
+
+
+def test_original_piqa(shared: Path, tmp_path: Path) -> None:
+    assert set(rows_of(shared, tmp_path, "piqa_full", "piqa", capability.piqa)["label"]) == {0, 1}
+
+
+def test_original_lambada(shared: Path, tmp_path: Path) -> None:
+    rows = rows_of(shared, tmp_path, "lambada", "lambada", capability.lambada)
+    assert len(rows) == 5153
+    assert all(word.startswith(" ") and len(word) > 1 for word in rows["word"])
+
+
+def test_original_mmlu(shared: Path, tmp_path: Path) -> None:
+    rows = rows_of(shared, tmp_path, "mmlu_ll_5shot", "mmlu", capability.mmlu)
+    assert len(set(rows["group"])) == 57
+    assert all(prompt.count("\nAnswer:") >= 6 for prompt in rows["prompt"])
+
+
+def test_original_wikitext(shared: Path, tmp_path: Path) -> None:
+    rows = rows_of(shared, tmp_path, "wikitext_lmeval", "wikitext2", capability.pages)
+    assert sum(rows["words"]) - 2 * 62 == 241_211
