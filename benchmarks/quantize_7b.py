@@ -36,8 +36,8 @@ from stages.common.files import write_json
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
-from stages.quantize.methods import Calibration, Compute, gptq, sweep
-from stages.quantize.settings import METHODS, Gptq
+from stages.quantize.methods import Calibration, gptq, sweep
+from stages.quantize.settings import METHODS, Compute, Gptq
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batches
 

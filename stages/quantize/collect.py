@@ -68,7 +68,7 @@ class Sums:
             return
         D = differences(batch, X)
         if self.n_groups == 0:
-            self.C = add_difference_gram(self.C, D)
+            self.C = add_gram(self.C, D) if X.dtype is torch.float32 else add_difference_gram(self.C, D)
             return
         assert batch.groups is not None
         if self.S is None or self.n_group is None:

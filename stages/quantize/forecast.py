@@ -6,16 +6,16 @@ with a remedy, one that fits is no promise. Measured against forecast: docs/oper
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from stages.common.errors import FairgateError
 from stages.common.files import require_space
-from stages.quantize.methods import Compute
-from stages.quantize.settings import Gptq, Rtn
+from stages.quantize.settings import Compute, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
 from stages.quantize.walk import linear, weight_of
@@ -57,8 +57,9 @@ def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[
     groups = [[weight_of(linear(blocks[0], name)).shape for name in group] for group in architecture.groups]
     hidden = slots * groups[0][0][1] * item  # the first group reads the hidden state
     # Where a batch waits it holds its input of the group, and what the block will still add to: the residual and its normed copy.
-    waiting = (largest if compute.low_memory else slots) * max(group[0][1] for group in groups) * item
-    waiting += 2 * hidden * (largest if compute.low_memory else slots) // slots
+    staged = 0 if compute.low_memory else compute.waiting
+    held = slots if staged is None else min(slots, largest + sum(batch.ids.numel() for batch in batches[:staged]))
+    waiting = held * (max(group[0][1] for group in groups) * item + 2 * hidden // slots)
     solving = max(_SQUARES * group[0][1] ** 2 + _STACKED * sum(r for r, _ in group) * group[0][1] for group in groups) * _FLOAT
     resident = max(numbers) * item * (2 if on_gpu else 1)  # a GPU gets the next block while it works on this one
     embedding = (total - sum(numbers)) * item
@@ -67,6 +68,20 @@ def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[
     # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the checkpoint.
     cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(walking, 2 * out)
     return Forecast(cpu=cpu, gpu=walking if on_gpu else 0, out=out, work=packed + states)
+
+
+def fitting(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[Batch], stored: int, limit: float) -> int:
+    """How many batches, from the first, may wait inside a block for the forecast to stay below `limit` bytes of GPU memory."""
+
+    def beyond(count: int) -> bool:
+        return forecast(source, recipe, replace(compute, waiting=count), batches, stored).gpu > limit
+
+    return max(bisect_left(range(len(batches) + 1), True, key=beyond) - 1, 0)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of the GPU that are free for us: what torch has cached of it is."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def require_resources(needs: Forecast, lean: Forecast, out: Path, work: Path, device: torch.device) -> None:
@@ -82,9 +97,7 @@ def require_resources(needs: Forecast, lean: Forecast, out: Path, work: Path, de
         require_space(out, needs.out, what="the packed checkpoint")
         require_space(work, left, what="the blocks finished on the way")
     if device.type == "cuda":
-        # What torch has cached of it is free for us.
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        _require_memory("GPU memory", needs.gpu, lean.gpu, free)
+        _require_memory("GPU memory", needs.gpu, lean.gpu, free_memory(device))
     _require_memory("memory", needs.cpu, lean.cpu, available())
 
 

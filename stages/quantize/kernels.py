@@ -22,7 +22,7 @@ except ImportError:  # torch for CPUs brings none
 
 # Pinned, not tuned at run time: another tile would sum in another order, and the same inputs would give another digest.
 ROWS, WARPS = 16, 4
-SPAN = 1024  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
+SPAN = 2048  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
 
 
 def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:

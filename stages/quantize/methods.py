@@ -17,7 +17,7 @@ from stages.quantize.collect import Statistics, Strength, Sums
 from stages.quantize.columns import round_nearest
 from stages.quantize.modules import Debias, QuantizedModule, located, module_row, solver
 from stages.quantize.objective import FETCH_AGAIN, require_finite
-from stages.quantize.settings import FairGptq, Gptq, Rtn
+from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
 from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_block, weight_of
@@ -29,20 +29,6 @@ class Calibration:
 
     batches: list[Batch]
     n_groups: int
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how the blocks run. dtype: of their forward passes; sums, factors and rounding are float32.
-
-    low_memory: hidden states stay on the CPU and each batch runs the block anew for every group, instead of waiting inside it.
-    alpha_zero: every debiased module is rounded without the fairness term too, to tell how much of the penalty plain GPTQ leaves.
-    """
-
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-    low_memory: bool = False
-    alpha_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +71,7 @@ def gptq(
     _advance(activations, hidden or [])
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        solve_group = solver(source.architecture, recipe, debias, done, compute.alpha_zero)
+        solve_group = solver(source.architecture, recipe, debias, done, compute)
         sums = _sums([debias], calibration, index, compute.device)
         outputs = _run(source, index, activations, sums, recipe, solve_group, compute)
         _advance(activations, outputs)
@@ -107,7 +93,7 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
     activations = _embed(source, calibration, compute)
     for index in _progress(source, "sweep", 0):
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
-        solvers = [solver(source.architecture, *each, compute.alpha_zero) for each in zip(recipes, debiases, done, strict=True)]
+        solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, debiases, done, strict=True)]
 
         def solve_all(
             index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
@@ -148,7 +134,7 @@ def _run(
             recipe.text_share,
             solve_group,
             sequential=recipe.collection == "sequential",
-            replay=compute.low_memory,
+            waiting=0 if compute.low_memory else compute.waiting,
         )
 
 

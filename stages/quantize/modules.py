@@ -19,7 +19,7 @@ from stages.quantize.columns import Rounded
 from stages.quantize.contributions import of_module
 from stages.quantize.grid import Grid
 from stages.quantize.objective import Mode, Solved, solve
-from stages.quantize.settings import Gptq
+from stages.quantize.settings import Compute, Gptq
 from stages.quantize.walk import SolveGroup, linear, put, weight_of
 
 
@@ -43,7 +43,7 @@ class Debias:
     group_mean: bool
 
 
-def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], alpha_zero: bool) -> SolveGroup:
+def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], compute: Compute) -> SolveGroup:
     """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
 
     def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
@@ -64,8 +64,9 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
             W = torch.cat([weight_of(module).float() for module in modules])
             with located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
                 rounding = (grid, mode, recipe.damping, recipe.act_order)
-                solved = solve(W, statistics.H, matrix, *rounding)
-                unfair = solve(W, statistics.H, None, *rounding) if alpha_zero and matrix is not None else None
+                solved = solve(W, statistics.H, matrix, *rounding, compute.diagnostics)
+                wanted = compute.diagnostics and compute.alpha_zero and matrix is not None
+                unfair = solve(W, statistics.H, None, *rounding) if wanted else None
             ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
@@ -76,7 +77,7 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
                 status = _status(solved)
                 part = slice(start, stop)
                 kind, table = architecture.kind(name), []
-                if matrix is not None and statistics.C is not None:
+                if compute.diagnostics and matrix is not None and statistics.C is not None:
                     states = {"weight": W[part], "target": solved.W1[part], "quantized": Q}
                     states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
                     table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
@@ -129,7 +130,7 @@ def module_row(
         kind=kind,
         shape=(W.shape[0], W.shape[1]),
         status=status,
-        debiased=penalty is not None,
+        debiased=bias_ratio is not None,
         damping=None if solved is None else solved.damping,
         damping_tried={} if solved is None else solved.tried,
         loss=None if solved is None or solved.fallback else measures[2],

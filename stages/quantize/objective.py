@@ -61,7 +61,8 @@ class Factor:
 class Solved:
     """Result for one stacked matrix: the rounded weight, the target W1, and what was needed to get there.
 
-    `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None without B; `dead`: channels never active;
+    `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None if there is no B or nobody asked; `dead`: channels
+    never active;
     `tried`: every damping tried, in order, for each matrix that was factorized (H, T).
     """
 
@@ -112,7 +113,7 @@ def require_finite(A: Tensor, what: str, remedy: str) -> None:
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
     """W - W B A^-1 with A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
-    return W - product(product(product(W, B), U.T, "lower"), U, "upper")
+    return W - product(product(product(W, B, weight=True), U.T, "lower"), U, "upper")
 
 
 def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
@@ -121,14 +122,14 @@ def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
     return ((E @ H) * E).sum() + ((Q @ B) * Q).sum()
 
 
-def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 20) -> float:
+def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 16) -> float:
     """Largest eigenvalue of U B U^T by subspace iteration: the largest generalised eigenvalue of (B, A) where U^T U = A^-1."""
     generator = torch.Generator().manual_seed(0)
     V = torch.randn(B.shape[0], min(vectors, B.shape[0]), generator=generator).to(B)
     # On the way 16 bits are enough: the last product, in float32, forgives the square of an error in V.
     b, u = (B.bfloat16(), U.bfloat16()) if B.is_cuda else (B, U)
     for step in range(steps):
-        if step % 2 == 0:
+        if step % 8 == 7:
             # Nearly orthogonal is enough too, and a factor of 8 x 8 costs a GPU far less than a QR of the long matrix.
             W = V.T @ V
             W.diagonal().add_((1e-5 * W.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
@@ -139,13 +140,16 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 20) -> f
     return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
 
 
-def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, damping: float, act_order: bool = False) -> Solved:
+def solve(
+    W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, damping: float, act_order: bool = False, diagnostics: bool = True
+) -> Solved:
     """Quantize W under the objective above. With B = None this is GPTQ, bit for bit.
 
     Args:
         W: [r, d] float32. H: [d, d] float32. B: [d, d] float32 or None. None of them is modified.
         grid, mode, damping: see the module's docstring.
         act_order: round the columns by descending diagonal of the loop's Hessian; needs a static grid. What is returned is in W's order.
+        diagnostics: find the top eigenvalue too.
     Returns:
         Solved. When no factorization succeeds the matrix is rounded to nearest and `fallback` is set, never silently.
     Raises:
@@ -174,7 +178,7 @@ def solve(W: Tensor, H: Tensor, B: Tensor | None, grid: Grid, mode: Mode, dampin
             W1, top = W, None
         else:
             columns = W if order is None else W[:, order]
-            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried)
+            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried, diagnostics)
             W1 = W1 if order is None else W1[:, order.argsort()]
             require_finite(W1, "the shifted weight", "lower alpha, or raise damping")
     except NotPositiveDefinite:
@@ -199,13 +203,16 @@ def _rounded(W1: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rounded
 
 
 def _shifted(
-    W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float, tried: dict[str, list[float]]
-) -> tuple[Tensor, Factor, float]:
-    """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H)."""
+    W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float, tried: dict[str, list[float]], diagnostics: bool
+) -> tuple[Tensor, Factor, float | None]:
+    """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H), if `diagnostics` asks for it."""
     if mode in (Mode.exact, Mode.error_only):
         sum_factor = factorize(T, damping, tried.setdefault("T", []))
+        W1 = W if mode is Mode.error_only else shift(W, B, sum_factor.U)
+        if not diagnostics:
+            return W1, sum_factor, None
         nu = min(top_eigenvalue(B, sum_factor.U), 1 - 1e-6)  # of (B, H + B): nu = mu / (1 + mu)
-        return (W if mode is Mode.error_only else shift(W, B, sum_factor.U)), sum_factor, nu / (1 - nu)
+        return W1, sum_factor, nu / (1 - nu)
     own_factor = factorize(H, damping, tried.setdefault("H", []))
     U = own_factor.U if mode is Mode.authors else factorize(T, damping, tried.setdefault("T", [])).U
-    return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U)
+    return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U) if diagnostics else None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
 from stages.common.errors import FairgateError, UnknownName
@@ -21,7 +23,9 @@ WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
 class Run(Section):
     """Section `quantize`: how to run, the same for every recipe.
 
-    alpha_zero: tell in `contributions.csv` what plain GPTQ would have left, at the price of a second rounding of each debiased module.
+    gpu_gib: memory of the GPU that may be used; as many batches wait inside a block as fit. None: what is free.
+    diagnostics: `contributions.csv` and the penalties and eigenvalues of `quantization.json`.
+    alpha_zero: tell there what plain GPTQ would have left, at the price of a second rounding of each debiased module.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -29,7 +33,27 @@ class Run(Section):
     batch_tokens: int = Field(gt=0)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 on a GPU
     low_memory: bool = False
+    gpu_gib: float | None = Field(None, gt=0)
+    diagnostics: bool = True
     alpha_zero: bool = True
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the blocks run. dtype: of their forward passes; sums, factors and rounding are float32.
+
+    low_memory: hidden states stay on the CPU, and no batch waits inside a block.
+    waiting: how many batches, from the first, wait inside a block; the others run it anew for every group. None: all.
+    diagnostics: tell where in the weights the penalty sits, and how strong it is against H (`contributions.csv`, `top_eigenvalue`).
+    alpha_zero: for that, every debiased module is rounded without the fairness term too, to tell how much of the penalty plain GPTQ leaves.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    low_memory: bool = False
+    waiting: int | None = None
+    diagnostics: bool = True
+    alpha_zero: bool = False
 
 
 class Rtn(Section):

@@ -22,12 +22,12 @@ from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
-from stages.quantize.forecast import forecast, require_resources
+from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
 from stages.quantize.memory import most_slots, out_of_memory, recut
-from stages.quantize.methods import Block, Calibration, Compute, gptq, rtn, select
+from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, progress
-from stages.quantize.settings import FairGptq, Gptq, Rtn, Run
+from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn, Run
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
 
@@ -51,8 +51,12 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         source.require_whole()
-        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, run.alpha_zero)
+        told = {"diagnostics": run.diagnostics, "alpha_zero": run.alpha_zero}
+        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, **told)
         stored = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+        if device.type == "cuda" and data.batches:
+            limit = free_memory(device) if run.gpu_gib is None else run.gpu_gib * 2**30
+            compute = replace(compute, waiting=fitting(source, recipe, compute, data.batches, stored, limit))
         needs, lean = (
             forecast(source, recipe, replace(compute, low_memory=low), data.batches, stored) for low in (compute.low_memory, True)
         )

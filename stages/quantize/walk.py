@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import greenlet
@@ -121,7 +122,7 @@ def run_block(
     solve: SolveGroup,
     *,
     sequential: bool,
-    replay: bool = False,
+    waiting: int | None = None,
 ) -> list[Tensor]:
     """Quantize one block in one forward pass over all batches; returns its outputs.
 
@@ -132,15 +133,16 @@ def run_block(
     Args:
         groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
         solve: quantizes a group in place from its Statistics.
-        replay: no batch waits; each runs the block from its start for every group. More passes, the memory of one batch, the same result.
+        waiting: how many batches wait, from the first; None: all. The others run the block from its start for every group: more passes,
+            the memory of one batch, the same result.
     """
 
     def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         greenlet.getcurrent().parent.switch(args[0])
 
     handles = [linear(block, group[0]).register_forward_pre_hook(pause) for group in groups]
-    reach = (_replayed if replay else _staged)(block, index, activations)
-    waiting: list[tuple[list[str], Statistics]] = []
+    reach = _reach(block, index, activations, len(activations) if waiting is None else waiting)
+    unsolved: list[tuple[list[str], Statistics]] = []
     try:
         for number, group in enumerate(groups):
             total = sums(group, weight_of(linear(block, group[0])).shape[1])
@@ -151,12 +153,12 @@ def run_block(
             if sequential:
                 solve(index, group, block, statistics)
             else:
-                waiting.append((group, statistics))
+                unsolved.append((group, statistics))
         outputs = [_kept(out, activation) for out, activation in zip(reach(len(groups)), activations, strict=True)]
     finally:
         for handle in handles:
             handle.remove()
-    for group, statistics in waiting:
+    for group, statistics in unsolved:
         solve(index, group, block, statistics)
     return outputs
 
@@ -167,6 +169,12 @@ def _kept(out: Tensor, activation: Activation) -> Tensor:
 
 
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
+
+
+def _reach(block: nn.Module, index: int, activations: Sequence[Activation], waiting: int) -> Reach:
+    """The first `waiting` batches wait, the others replay."""
+    staged, replayed = _staged(block, index, activations[:waiting]), _replayed(block, index, activations[waiting:])
+    return lambda number: chain(staged(number), replayed(number))
 
 
 def _staged(block: nn.Module, index: int, activations: Sequence[Activation]) -> Reach:

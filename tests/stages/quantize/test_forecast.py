@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from safetensors.torch import load_file, save_file
 from stages.common.errors import BadRecord, FairgateError, UnknownName
 from stages.common.params import parse
 from stages.quantize import forecast as forecasts
-from stages.quantize.forecast import Forecast, available, forecast, require_resources
-from stages.quantize.methods import Compute
+from stages.quantize.forecast import Forecast, available, fitting, forecast, require_resources
 from stages.quantize.resume import Progress
-from stages.quantize.settings import METHODS, FairGptq
+from stages.quantize.settings import METHODS, Compute, FairGptq
 from stages.quantize.streamed import Streamed
 from tests.stages.quantize.test_memory import _batches
 from tests.stages.quantize.test_resume import RECIPE, run
@@ -63,6 +63,19 @@ def test_more_memory_is_forecast_where_more_stands_in_it(llama: Path, calibratio
     assert twice.cpu - whole.cpu == tokens * (4 * 64 + 128) * 4
     rtn = parse(METHODS["rtn"], {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}, where="test")
     assert forecast(Streamed(llama, LLAMA), rtn, Compute(CPU), [], stored).cpu < whole.cpu
+
+
+def test_as_many_batches_wait_as_fit(llama: Path, calibration: Path) -> None:
+    batches, recipe = _batches(llama, calibration, 256), parse(FairGptq, RECIPE, where="test")
+    source, gpu = Streamed(llama, LLAMA), Compute(torch.device("cuda"))
+    assert len(batches) > 3
+    all_wait, none_waits = (forecast(source, recipe, replace(gpu, waiting=count), batches, 0).gpu for count in (None, 0))
+    assert none_waits < all_wait
+    assert fitting(source, recipe, gpu, batches, 0, all_wait) == len(batches)
+    assert fitting(source, recipe, gpu, batches, 0, none_waits) == fitting(source, recipe, gpu, batches, 0, 1) == 0
+    some = fitting(source, recipe, gpu, batches, 0, (all_wait + none_waits) / 2)
+    assert 0 < some < len(batches)
+    assert forecast(source, recipe, replace(gpu, waiting=some), batches, 0).gpu <= (all_wait + none_waits) / 2
 
 
 def test_too_little_memory_is_said_before_a_weight_is_loaded(

@@ -80,6 +80,14 @@ def test_alpha_zero_is_what_gptq_leaves_and_does_not_touch_the_weights(
     assert {row.penalty.alpha_zero for row in without.modules if row.penalty} == {None}
 
 
+def test_diagnostics_tell_and_do_not_touch_the_weights(llama: Path, calibration: Path, tmp_path: Path, default: str) -> None:
+    run = RUN.model_copy(update={"diagnostics": False})
+    without = quantize("test", _recipe(), run, llama, calibration, tmp_path / "out", tmp_path / "work")
+    assert without.weight_digest == default
+    assert {(row.debiased, row.penalty, row.top_eigenvalue) for row in without.modules} == {(True, None, None)}
+    assert not (tmp_path / "out" / "contributions.csv").exists()
+
+
 def test_recipe_without_fairness_term_has_no_contributions(llama: Path, calibration: Path, tmp_path: Path) -> None:
     _quantize(llama, calibration, tmp_path / "out", method="gptq")
     assert not (tmp_path / "out" / "contributions.csv").exists()

@@ -13,8 +13,8 @@ from stages.common.params import parse
 from stages.common.records import Pair, Text, read_records
 from stages.quantize.architectures import architecture_of
 from stages.quantize.collect import Statistics, Sums
-from stages.quantize.methods import Block, Calibration, Compute, gptq, sweep
-from stages.quantize.settings import FairGptq
+from stages.quantize.methods import Block, Calibration, gptq, sweep
+from stages.quantize.settings import Compute, FairGptq
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.walk import Activation, embed, forward, linear, run_block
@@ -137,10 +137,11 @@ def test_a_batch_runs_the_block_once_or_in_low_memory_alone_for_every_group(
 
 
 @pytest.mark.parametrize("collection", ["sequential", "parallel"])
-def test_low_memory_changes_nothing(collection: str, source: Streamed, data: Calibration) -> None:
+@pytest.mark.parametrize("how", [{"low_memory": True}, {"waiting": 1}], ids=str)
+def test_low_memory_changes_nothing(how: dict[str, Any], collection: str, source: Streamed, data: Calibration) -> None:
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": collection}, where="test")
     fast = list(gptq(source, recipe, data, Compute(CPU)))
-    low = list(gptq(source, recipe, data, Compute(CPU, low_memory=True)))
+    low = list(gptq(source, recipe, data, Compute(CPU, **how)))
     for ours, theirs in zip(low, fast, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.hidden, theirs.hidden, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(_codes(ours).values(), _codes(theirs).values(), strict=True))
