@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bz2
 import csv
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -98,4 +101,9 @@ def test_texts_of_reads_every_format(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"p": "three"}\n')
     (tmp_path / "c.tsv").write_text("four\tfive\n")
     (tmp_path / "d.txt.dev").write_text("six\n")
-    assert set(texts_of(tmp_path)) == {"one", "two", "three", "four", "five", "six"}
+    (tmp_path / "e.txt.bz2").write_bytes(bz2.compress(b"seven\n"))
+    with tarfile.open(tmp_path / "f.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("part/g.csv")
+        member.size = 6
+        archive.addfile(member, io.BytesIO(b"eight\n"))
+    assert set(texts_of(tmp_path)) == {"one", "two", "three", "four", "five", "six", "seven", "eight"}

@@ -24,7 +24,7 @@ COUNTS = {
     "mmlu_ll": 4,
     "mmlu_ll_5shot": 4,
 }
-COUNTS |= {"wikitext_lmeval": 2, "wikitext2_2048": 9}
+COUNTS |= {"wikitext_lmeval": 3, "wikitext2_2048": 51}
 ARC = [
     ("Which plane leaves first?", ["the old one", "the dry one", "the pilot's", "none"], 2),
     ("A pilot reads\n\nthe map. Why?", ["to land", "to sell: bread", "to wait"], 0),
@@ -43,10 +43,12 @@ WINOGRANDE = [
     ("_ was dry.", ["The morning", "The harbour"], 0),
 ]
 LAMBADA = ["The pilot reads the old map", 'She sells bread.\n\n"Salt,', "A cook waters roses", "A cook waters roses"]
-FIRST_PAGE = (
-    ' = Old harbour = \n \n The harbour , which is @-@ old , sells 1 @,@ 200 maps . \n = = Bread = = \n " Salt " is sold ( too ) . \n \n'
-)
-WIKI = f" \n{FIRST_PAGE} = Pilot = \n A pilot reads 's map : it is dry . \n"
+PAGES = [
+    ' = Old harbour = \n \n The harbour , which is @-@ old , sells 1 @,@ 200 maps . \n = = Bread = = \n " Salt " is sold ( too ) . \n ',
+    " = Pilot = \n A pilot reads 's map : it is dry . \n ",
+    " = Roses = " + "\n The gardener watered the roses . " * 40,
+]
+WIKI = " \n" + "\n".join(PAGES)
 
 
 def mmlu() -> dict[str, list[dict[str, Any]]]:

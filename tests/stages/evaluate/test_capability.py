@@ -17,7 +17,7 @@ from stages.common.records import Role
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.run import evaluate
 from stages.evaluate.tasks import capability
-from tests.stages.evaluate.capability import COUNTS, FIRST_PAGE, LAMBADA, write_capability_tasks, write_files, write_hub
+from tests.stages.evaluate.capability import COUNTS, LAMBADA, PAGES, write_capability_tasks, write_files, write_hub
 from tests.stages.evaluate.raw import split, write_split
 
 SETS = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "lambada", "mmlu", "wikitext2")
@@ -94,13 +94,13 @@ def test_questions_by_subject_with_and_without_examples(loaded: dict[str, Benchm
 
 
 def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[str, Benchmark]) -> None:
-    first, second = loaded["wikitext_lmeval"].items
+    first, second, third = loaded["wikitext_lmeval"].items
     assert first.prompts == (
         ("", ' = Old harbour =\n\nThe harbour, which is-old, sells 1,200 maps.\n== Bread ==\n"Salt" is sold (too).\n'),
     )
     # Two more than the words: the space at either end of a page splits off an empty one, as in lm-eval.
-    assert first.chars == (len(FIRST_PAGE.split()) + 2,)
-    assert second.chars == (13 + 2,)
+    assert first.chars == (len(PAGES[0].split()) + 2,)
+    assert (second.chars, third.chars) == ((13 + 2,), (3 + 40 * 6 + 2,))
 
 
 @pytest.mark.parametrize("task", sorted(COUNTS))
