@@ -143,8 +143,11 @@ class Items:
     @property
     def answer(self) -> npt.NDArray[np.int64] | None:
         """[n] preferred side (0 stereotype, 1 anti-stereotype), likeliest option or the answer given (-1: none); None for plain text."""
-        if benchmark_of(self.benchmark).generated:
+        definition = benchmark_of(self.benchmark)
+        if definition.generated:
             return self.given
+        if definition.chooses:
+            return definition.chooses(self)
         biased = self.biased
         if biased is not None:
             return np.where(biased, 0, 1).astype(np.int64)

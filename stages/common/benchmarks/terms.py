@@ -22,12 +22,14 @@ EVALUATE = "run `dvc repro evaluate` to write it again"
 class Benchmark:
     """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics.
 
+    chooses: the option that is an item's answer; without it the side, or the likeliest option in sum, the first of equal ones.
     generated: answers are read out of text instead of log-likelihoods; a statistic may then rest on no item, and has no value.
     """
 
     options: int | None
     prefers: Callable[[Items], npt.NDArray[np.bool_]] | None
     statistics: dict[str, Statistic]
+    chooses: Callable[[Items], npt.NDArray[np.int64]] | None = None
     generated: bool = False
 
 

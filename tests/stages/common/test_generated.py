@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from stages.common.benchmarks import BENCHMARKS, METRICS, SMOKE
-from stages.common.benchmarks.generated import COHERENT, NONSENSE, REFUSAL, deviation, disparity, spread
+from stages.common.benchmarks.answers import deviation, spread
+from stages.common.benchmarks.generated import COHERENT, NONSENSE, REFUSAL, disparity
 from stages.common.compare import flips
 from stages.common.errors import BadRecord
 from stages.common.items import Ending, read_items, write_items
