@@ -64,17 +64,19 @@ def compare(
     parts = {(m, c): statistics[c.metric].components(items[m], group=c.group, subgroup=c.subgroup) for m, c in keys}
     samples = dict(zip(keys, bootstrap(list(parts.values()), some.strata, draws=draws, seed=seed), strict=True))
 
+    points = {key: np.asarray(part.value) for key, part in parts.items()}
+
     def difference(cell: Cell, model: str, other: str) -> Estimate:
-        values, resampled = (
-            [badness(statistics[cell.metric], x[name, cell]) for name in (model, other)]
-            for x in ({key: np.asarray(part.value) for key, part in parts.items()}, samples)
+        value, resampled = (
+            badness(statistics[cell.metric], of[model, cell]) - badness(statistics[cell.metric], of[other, cell])
+            for of in (points, samples)
         )
-        return _estimate(parts[model, cell], float(values[0] - values[1]), resampled[0] - resampled[1], alpha, None)
+        return _estimate(parts[model, cell], float(value), resampled, alpha, None)
 
     return [
         Comparison(
             cell,
-            {m: _estimate(p := parts[m, cell], p.value, samples[m, cell], alpha, p.stderr) for m in items},
+            {m: _estimate(p := parts[m, cell], float(points[m, cell]), samples[m, cell], alpha, p.stderr) for m in items},
             {pair: difference(cell, *pair) for pair in pairs},
         )
         for cell in cells

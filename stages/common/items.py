@@ -60,7 +60,7 @@ ITEMS = pa.schema(
         ("score", pa.float64()),
     ]
 )
-LATER = ("status", "score")  # came after the first tables were written: null where a table has no such column
+LATER = ("covariate", "status", "score")  # came after the first tables were written: null where a table has no such column
 REQUIRED = ("schema", "model", "benchmark", "task_version", "item_id", "cluster", "prompt_hash", "option_loglik", "n_tokens")
 
 

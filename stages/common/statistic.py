@@ -63,6 +63,11 @@ class Statistic:
     across: Callable[[Array], Array] = mean
     empty: float = np.nan
 
+    @property
+    def divisible(self) -> bool:
+        """Whether a subgroup alone has a value that means something: a gap between subgroups or several ratios in one have none."""
+        return self.combine is first and self.across is mean
+
     def components(self, *tables: Items, group: str | None = None, subgroup: str | None = None) -> Components:
         """Sums per cluster over all items, or over those of one group, one subgroup, or one subgroup of a group.
 
