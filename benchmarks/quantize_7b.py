@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -32,10 +29,11 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from benchmarks.gptqmodel_peer import alone
-from stages.common.files import write_json
+from benchmarks.records import Records
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
+from stages.quantize.forecast import fitting
 from stages.quantize.methods import Calibration, gptq, sweep
 from stages.quantize.settings import METHODS, Compute, Gptq
 from stages.quantize.streamed import Streamed
@@ -44,7 +42,7 @@ from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batche
 VOCABULARY, PAIRS, SIDE, TEXTS, LENGTH = 32000, 2048, 24, 128, 2048
 PLAIN: dict[str, Any] = {"method": "gptq", "bits": 4, "group_size": 128, "symmetric": True}
 FAIR: dict[str, Any] = {**PLAIN, "method": "fair_gptq", "alpha": 0.1}
-BATCH_TOKENS = 32768
+BATCH_TOKENS, LOW_BATCH_TOKENS = 32768, 8192
 
 
 def make_model(folder: Path, layers: int, hidden: int, mlp: int) -> Path:
@@ -103,10 +101,10 @@ def tokens() -> tuple[list[Encoded], list[list[int]]]:
     return pairs, torch.randint(3, VOCABULARY, (TEXTS, LENGTH), generator=generator).tolist()
 
 
-def calibration(*, text: bool) -> Calibration:
+def calibration(*, text: bool, batch_tokens: int = BATCH_TOKENS) -> Calibration:
     pairs, texts = tokens()
-    batches = list(pair_batches(pairs, Alignment.aligned, 2, BATCH_TOKENS, {"a": 0}))
-    return Calibration([*batches, *(text_batches(texts, 2, BATCH_TOKENS) if text else ())], 1)
+    batches = list(pair_batches(pairs, Alignment.aligned, 2, batch_tokens, {"a": 0}))
+    return Calibration([*batches, *(text_batches(texts, 2, batch_tokens) if text else ())], 1)
 
 
 def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
@@ -143,20 +141,28 @@ def _to_memory(parts: dict[str, torch.Tensor], ready: torch.cuda.Event | None) -
         return {name: tensor.clone() for name, tensor in pinned.items()}
 
 
-def timed(run: Callable[[], Any]) -> tuple[float, tuple[float, float], Any]:
-    """Seconds, peak GiB of GPU memory (reserved, and allocated in it), result."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+@dataclass(frozen=True)
+class Peak:
+    """GiB of GPU memory: what the process held, and what was in use of it."""
+
+    reserved_gib: float
+    allocated_gib: float
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Peak, Any]:
+    """Seconds, peak memory, result."""
+    if not torch.cuda.is_available():
+        started = time.perf_counter()
+        result = run()
+        return time.perf_counter() - started, Peak(0, 0), result
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     result = run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    if not torch.cuda.is_available():
-        return seconds, (0.0, 0.0), result
-    return seconds, (torch.cuda.max_memory_reserved() / 2**30, torch.cuda.max_memory_allocated() / 2**30), result
+    return seconds, Peak(torch.cuda.max_memory_reserved() / 2**30, torch.cuda.max_memory_allocated() / 2**30), result
 
 
 def profile(model: Path, compute: Compute) -> None:
@@ -188,128 +194,131 @@ def profile(model: Path, compute: Compute) -> None:
         print(f"  {length / 1e3:8.1f} ms {name}")
 
 
-class Records:
-    """Figures as they are measured; every one is written at once, so that a run cut short leaves what it has."""
+def peer(records: Records, arguments: argparse.Namespace, compute: Compute, batches: Sequence[int], depths: tuple[int, int]) -> None:
+    """Plain GPTQ by GPTQModel and by us on models of two depths; what a block more costs is the figure, so set-up and JIT are not in it.
 
-    def __init__(self, path: Path, shape: str) -> None:
-        self.path, self.shape, self.rows = path, shape, [] if not path.exists() else json.loads(path.read_text())
-
-    def add(self, name: str, values: list[float], unit: str, tokens: int, target: float | None = None, **more: Any) -> None:
-        row = {
-            "name": name,
-            "value": round(statistics.median(values), 3),
-            "runs": [round(value, 3) for value in values],
-            "unit": unit,
-            "target": target,
-            "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "transformers": version("transformers")},
-            "shape": self.shape,
-            "tokens": tokens,
-            "date": datetime.now(UTC).date().isoformat(),
-            "command": f"python -m benchmarks.quantize_7b {' '.join(sys.argv[1:])}",
-            **more,
-        }
-        self.rows = [*(other for other in self.rows if other["name"] != name), row]
-        write_json(self.path, self.rows)
-        print(f"{name}: {row['value']} {unit} {row['runs']} {more or ''}", flush=True)
-
-
-def peer(folder: Path, layers: tuple[int, int], arguments: argparse.Namespace, batch: int) -> dict[int, dict[str, float]]:
-    """GPTQModel on models of two depths, each in a process of its own."""
+    GPTQModel runs in a process of its own, once for each batch size; its fastest counts. Ours: median of three after a warm-up.
+    """
     pairs, _ = tokens()
     sides = [side for pair in pairs for side in (pair.a, pair.b)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    options = ("--group-size", "128", "--batch", str(batch), "--device", device)
-    found = {}
-    for depth in layers:
-        model = make_model(folder.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp)
-        found[depth] = alone(model, sides, folder.parent, *options, timeout_s=500)
+    few, many = depths
+    found: dict[int, dict[int, float]] = {batch: {} for batch in batches}
+    ours: dict[int, list[float]] = {}
+    for depth in depths:
+        model = make_model(arguments.model.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp)
+        for batch in batches:
+            torch.cuda.empty_cache()
+            options = ("--group-size", "128", "--batch", str(batch), "--device", device)
+            found[batch][depth] = alone(model, sides, model.parent, *options, timeout_s=400)["quantize_s"]
+            print(f"GPTQModel, {depth} blocks, batches of {batch}: {found[batch][depth]:.1f} s", flush=True)
+        run = partial(quantize, model, recipe(PLAIN, calibration="pairs"), calibration(text=False), compute)
+        run()
+        ours[depth] = [timed(run)[0] for _ in range(3)]
         shutil.rmtree(model)
-    return found
+    theirs = {batch: (seconds[many] - seconds[few]) / (many - few) for batch, seconds in found.items()}
+    own = (statistics.median(ours[many]) - statistics.median(ours[few])) / (many - few)
+    records.add(
+        "speedup_vs_gptqmodel",
+        [min(theirs.values()) / own],
+        "x",
+        target=20,
+        peer=f"GPTQModel {version('gptqmodel')}, plain GPTQ, same tokens, model and GPU",
+        tokens=PAIRS * 2 * SIDE,
+        per_block_s={"ours": round(own, 4), **{f"gptqmodel, batches of {batch}": round(value, 3) for batch, value in theirs.items()}},
+        whole_s={"ours": ours, "gptqmodel": found},
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--parts", default="pairs,text,save,plain,sweep,low")
+    parser.add_argument("--parts", default="pairs,text,save,sweep,low,peer")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--gib", type=float, default=18.0, help="GPU memory that waiting batches may be forecast to fill")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # before the first allocation
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
-    records = Records(arguments.out, shape)
+    records = Records(arguments.out, "benchmarks.quantize_7b", shape)
     few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
 
-    def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None, runs: int = arguments.runs, **more: Any) -> float:
-        found = [timed(run) for _ in range(runs)]
-        records.add(
-            name, [seconds for seconds, _, _ in found], "s", tokens, target, peak_gib=[round(gib, 2) for gib in found[-1][1]], **more
-        )
-        return statistics.median(seconds for seconds, _, _ in found)
+    def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None = None, **more: Any) -> float:
+        found = [timed(run) for _ in range(arguments.runs)]
+        peaks = {kind: round(max(getattr(peak, kind) for _, peak, _ in found), 2) for kind in ("reserved_gib", "allocated_gib")}
+        return records.add(name, [seconds for seconds, _, _ in found], "s", target=target, tokens=tokens, **peaks, **more)
+
+    def peak_of(name: str) -> float:
+        return float(next(row["reserved_gib"] for row in records.rows if row["name"] == name))
 
     if "peer" in parts:
-        depths = (2, 4)
-        theirs = peer(arguments.model, depths, arguments, batch=32)
-        ours = {}
-        for depth in depths:
-            model = make_model(arguments.model.parent / f"own{depth}", depth, arguments.hidden, arguments.mlp)
-            run = partial(quantize, model, recipe(PLAIN, calibration="pairs"), calibration(text=False), compute)
-            timed(run)
-            ours[depth] = statistics.median(timed(run)[0] for _ in range(3))
-            shutil.rmtree(model)
-        a, b = depths
-        per_layer = (theirs[b]["quantize_s"] - theirs[a]["quantize_s"]) / (b - a), (ours[b] - ours[a]) / (b - a)
-        records.add("speedup_vs_gptqmodel", [per_layer[0] / per_layer[1]], "x", few, 20, per_layer_s=per_layer, theirs=theirs, ours=ours)
+        peer(records, arguments, compute, batches=(8, 32), depths=(2, 6))
     if parts == ["peer"]:
         return
     seconds, _, model = timed(lambda: make_model(arguments.model, arguments.layers, arguments.hidden, arguments.mlp))
     print(f"model made in {seconds:.1f} s", flush=True)
     short, long = calibration(text=False), calibration(text=True)
-    out_set = recipe(FAIR, modules="out", calibration="pairs")
-    everywhere = recipe(FAIR, calibration="pairs")
+    everywhere, out_set = (recipe(FAIR, modules=modules, calibration="pairs") for modules in ("all", "out"))
+    mixed = recipe(FAIR)
+    silent = replace(compute, diagnostics=False)
     warm = make_model(arguments.model.parent / "warm", 2, arguments.hidden, arguments.mlp)
-    print(f"first block, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
+    print(f"first blocks, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
     if "pairs" in parts:
-        repeat("quantize_7b_pairs_s", lambda: quantize(model, everywhere, short, compute), few, 14, modules="all seven")
-        repeat("quantize_7b_pairs_out_s", lambda: quantize(model, out_set, short, compute), few, 14, modules="o, down")
-    if "plain" in parts:
-        repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute), few, None)
+        plain = repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute), few)
+        runs = {
+            "quantize_7b_pairs_s": (everywhere, compute, "all seven", 14),
+            "quantize_7b_pairs_term_alone_s": (everywhere, silent, "all seven, without diagnostics", None),
+            "quantize_7b_pairs_out_s": (out_set, compute, "o and down", 14),
+            "quantize_7b_pairs_out_term_alone_s": (out_set, silent, "o and down, without diagnostics", None),
+        }
+        costs = {}
+        for name, (settings, how, what, target) in runs.items():
+            costs[what] = repeat(name, partial(quantize, model, settings, short, how), few, target, modules=what) / plain - 1
+        share = costs["o and down, without diagnostics"]
+        records.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=few, all_measured=costs)
     if "text" in parts:
-        repeat("quantize_7b_pairs_and_text_s", lambda: quantize(model, recipe(FAIR), long, compute), many, 35, modules="all seven")
-    if "save" in parts:
-        out = arguments.model.parent / "out"
-
-        def save() -> None:
-            source, tensors = quantize(model, recipe(FAIR), long, compute)
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
-            modules = {name.rsplit(".", 1)[0] for name in tensors}
-            write_checkpoint(model, out, source.tensors(), tensors.items(), modules, recipe(FAIR), source.architecture)
-
-        repeat("load_to_saved_7b_s", save, many, 60)
+        waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, long.batches, 0, arguments.gib * 2**30)
+        some = replace(compute, waiting=waiting)
+        wait = {"modules": "all seven", "batches_waiting": [waiting, len(long.batches)]}
+        fast = repeat("quantize_7b_pairs_and_text_s", lambda: quantize(model, mixed, long, some), many, 35, **wait)
+        records.add("peak_gib", [peak_of("quantize_7b_pairs_and_text_s")], "GiB reserved", target=22.35, tokens=many, **wait)
+        if "low" in parts:
+            small = calibration(text=True, batch_tokens=LOW_BATCH_TOKENS)
+            lean = replace(compute, low_memory=True)
+            slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean), many, batch_tokens=LOW_BATCH_TOKENS)
+            records.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
+            records.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
+        if "save" in parts:
+            repeat("load_to_saved_7b_s", lambda: save(model, mixed, long, some), many, 60)
     if "sweep" in parts:
         recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
-
-        def run_sweep(recipes: list[Gptq]) -> None:
-            for blocks in sweep(Streamed(model, architecture_of("llama")), recipes, long, compute):
-                for block, settings in zip(blocks, recipes, strict=True):
-                    for module in block.modules:
-                        packed(module.row.name, module.rounded, settings)
-
-        one = timed(lambda: run_sweep(recipes[:1]))[0]
-        eight = timed(lambda: run_sweep(recipes))[0]
-        records.add("sweep_per_alpha_s", [(eight - one) / 7], "s", many, 8, one_s=one, eight_s=eight)
-    if "low" in parts:
-        low = Compute(compute.device, compute.dtype, low_memory=True)
-        repeat("low_memory_s", lambda: quantize(model, recipe(FAIR), long, low), many, None, runs=1)
+        eight = [timed(lambda: run_sweep(model, recipes, long, compute))[0] for _ in range(arguments.runs)]
+        records.add("sweep_per_alpha_s", [value / 8 for value in eight], "s, the calibration pass shared out", target=8, tokens=many)
     if "profile" in parts:
         profile(warm, compute)
+
+
+def save(model: Path, settings: Gptq, data: Calibration, compute: Compute) -> None:
+    """From the open model to the checkpoint's files."""
+    source, tensors = quantize(model, settings, data, compute)
+    out = model.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    modules = {name.rsplit(".", 1)[0] for name in tensors}
+    write_checkpoint(model, out, source.tensors(), tensors.items(), modules, settings, source.architecture)
+
+
+def run_sweep(model: Path, recipes: list[Gptq], data: Calibration, compute: Compute) -> None:
+    """All recipes from one pass, each packed."""
+    for blocks in sweep(Streamed(model, architecture_of("llama")), recipes, data, compute):
+        for block, settings in zip(blocks, recipes, strict=True):
+            for module in block.modules:
+                packed(module.row.name, module.rounded, settings)
 
 
 if __name__ == "__main__":
