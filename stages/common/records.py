@@ -172,7 +172,8 @@ class Environment(Record):
     """`environment.json`: what an evaluation judged (`weight_digest`), in which role, and what its numbers depend on.
 
     packed_kernel: difference of the packed kernel's logits and the tolerance; None for plain weights or where no kernel is installed.
-    tasks: version, data set and item counts of each task.
+    tasks: version, data set and item counts of each task; skipped: why a task of the role was left out, by task.
+    rounding: where a CPU computed in 16 bits, a sample against float32 (stages/evaluate/rounding.py).
     """
 
     written_by: ClassVar[str] = "evaluate"
@@ -190,6 +191,8 @@ class Environment(Record):
     prompts_beyond_context: int
     packed_kernel: dict[str, float] | None
     tasks: dict[str, dict[str, Any]]
+    skipped: dict[str, str] = Field(default_factory=dict)
+    rounding: dict[str, float] | None = None
 
     model_config = ConfigDict(populate_by_name=True)
 

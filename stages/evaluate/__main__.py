@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from stages.common import cli
 from stages.common.params import load, pick, read_params
 from stages.common.records import Role
 
-DATA = Path("data")
+DATA, WORK = Path("data"), Path(".fairgate/evaluate")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -18,6 +19,7 @@ def main(arguments: argparse.Namespace) -> None:
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
     from stages.evaluate.benchmark import Catalogue
+    from stages.evaluate.resume import Shard
     from stages.evaluate.run import evaluate, model_folder
     from stages.evaluate.settings import Evaluate
 
@@ -25,6 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
     role = Role(arguments.role or settings.role)
     # Only the gate's tables feed the pipeline; a development run never replaces one.
     place = {Role.gate: "evaluation", Role.development: "development", Role.calibration: "study"}[role]
+    if arguments.all:
+        settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
     evaluate(
         arguments.recipe,
         model_folder(recipes, arguments.recipe, DATA),
@@ -33,13 +37,20 @@ def main(arguments: argparse.Namespace) -> None:
         Catalogue(DATA / "raw", DATA / "calibration" / "split.json"),
         role=role,
         tasks=arguments.task,
+        work=WORK / place / arguments.recipe,
+        shard=Shard.parse(arguments.shard) if arguments.shard else Shard(),
     )
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing is forked here
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("--recipe", required=True, help="recipe of params.yaml")
     parser.add_argument("--role", choices=[role.value for role in Role], help="instead of evaluate.role")
     parser.add_argument("--task", action="append", default=[], help="only this task; may be repeated")
+    parser.add_argument(
+        "--all", action="store_true", help="every task of the role whose data are there, whole, into data/<role's folder>-all"
+    )
+    parser.add_argument("--shard", help="score part I of N, as I/N, and keep it; the run without --shard puts all parts together")
     parser.add_argument("--out", type=Path, help="output folder")
     sys.exit(cli.run("evaluate-{recipe}", main, parser))

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from lm_eval import utils as lm_eval_utils
 from lm_eval.tasks import TaskManager
 
-from stages.common.errors import FairgateError, UnknownName
+from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.common.records import Role, Split, read_record
+from stages.evaluate.tasks.reading import paths
 
 FOLDER = Path(__file__).parent / "tasks"
 Form = Literal["options", "bare", "next_token", "greedy"]
@@ -66,7 +67,7 @@ class Catalogue:
         # lm-eval compiles a template anew for every document, which takes most of the time of loading a task.
         if not hasattr(lm_eval_utils.env.from_string, "cache_info"):
             lm_eval_utils.env.from_string = lru_cache(maxsize=1024)(lm_eval_utils.env.from_string)
-        self._split = split
+        self._split, self._raw = split, raw
         places = {"raw": str(raw), "split": str(split)}
         self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)
 
@@ -81,7 +82,7 @@ class Catalogue:
         return dict((self._manager.task_index[name].cfg or {})["metadata"])
 
     def require(self, names: Sequence[str], role: Role) -> None:
-        """Refuse a task whose data the split file does not give to `role`; no data is read yet."""
+        """Refuse a task whose data the split file does not give to `role`, or are not there; nothing is read yet."""
         roles = read_record(Split, self._split).roles
         for name in names:
             metadata = self.metadata(name)
@@ -96,11 +97,26 @@ class Catalogue:
                     where=where,
                     remedy="take the task out of evaluate.tasks; docs/architecture.md says who may be used for what",
                 )
+            self._files(name)
+
+    def absent(self, name: str) -> str | None:
+        """Why a task has no data: a file of its list that is not there; None where all are."""
+        try:
+            self._files(name)
+        except MissingFile as error:
+            return f"{error.what} ({Path(error.where).name})"
+        return None
+
+    def _files(self, name: str) -> list[Path]:
+        return paths(self.metadata(name) | {"raw": self._raw})
 
     def load(self, name: str) -> Benchmark:
         """Read one task with its data; the hooks check record counts."""
         metadata = self.metadata(name)
-        task = self._manager.load([name])["tasks"][name]
+        try:
+            task = self._manager.load([name])["tasks"][name]
+        except KeyError as error:
+            raise self._without_column(name, str(error.args[0])) from error
         return Benchmark(
             name=name,
             version=str(task.VERSION),
@@ -110,6 +126,13 @@ class Catalogue:
             window=metadata.get("window"),
             upstream=metadata.get("of"),
         )
+
+    def _without_column(self, name: str, column: str) -> BadRecord:
+        """The error for a record that lacks a column; names the files where it occurs nowhere, else all of the task."""
+        files = self._files(name)
+        lacking = [path for path in files if column not in path.read_text(encoding="utf-8", errors="replace")]
+        where = ", ".join(map(str, lacking or files))
+        return BadRecord(f"column {column!r} is missing", where=f"task {name}: {where}", remedy="fetch the file again (`dvc repro fetch`)")
 
 
 def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:

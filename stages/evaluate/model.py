@@ -41,6 +41,11 @@ class Model:
     packed: bool
     masked: int | None = None
 
+    @property
+    def dtype(self) -> str:
+        """Of weights and activations, as torch names it."""
+        return str(self.network.dtype).removeprefix("torch.")
+
     def hidden(self, ids: Tensor, positions: Tensor | None = None, ends: Tensor | None = None) -> Tensor:
         """Input of the output embedding, [B, L, width]. `ends` [B, L]: place i sees j <= i < ends[j]; None: every earlier place."""
         mask = None
@@ -93,7 +98,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
     network, report = kind.from_pretrained(
-        None if state else folder, config=config, state_dict=state, dtype=getattr(torch, dtype), output_loading_info=True
+        None if state else folder, config=config, state_dict=state, dtype=_dtype(dtype, target), output_loading_info=True
     )
     if wrong := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         raise FairgateError(
@@ -156,6 +161,14 @@ def _device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise FairgateError(f"device {name!r}, but torch sees no GPU", where="evaluate.device", remedy="use `auto` or `cpu`")
     return name
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        return getattr(torch, name)
+    # Without these instructions a CPU emulates bfloat16, which is slower than float32.
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _transposed(kind: Any, config: Any) -> set[str]:

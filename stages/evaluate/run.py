@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,58 +12,131 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from stages.common.cli import log
 from stages.common.digests import weight_digest
-from stages.common.errors import FairgateError
+from stages.common.errors import FairgateError, MissingFile
 from stages.common.files import atomic_folder, write_json
 from stages.common.items import ITEMS, write_items
 from stages.common.metrics import derive, metrics_of
 from stages.common.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
-from stages.evaluate.score import score
+from stages.evaluate.progress import Progress, ahead
+from stages.evaluate.resume import Shard, digest, forget, kept
+from stages.evaluate.rounding import rounding
+from stages.evaluate.score import Batch, batches_of, likelihoods, spread
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.subset import draw
 from stages.evaluate.tokens import Encoded, Encoder
 
+WHOLE = Shard()
+CHECKED = 8  # items of each task that are scored in float32 too, where a CPU computes in 16 bits
+
 
 def evaluate(
-    recipe: str, folder: Path, out: Path, settings: Evaluate, catalogue: Catalogue, *, role: Role, tasks: Sequence[str] = ()
+    recipe: str,
+    folder: Path,
+    out: Path,
+    settings: Evaluate,
+    catalogue: Catalogue,
+    *,
+    role: Role,
+    tasks: Sequence[str] = (),
+    work: Path | None = None,
+    shard: Shard = WHOLE,
 ) -> dict[str, float]:
     """Score the model in `folder` and write items.parquet, metrics.json and environment.json to `out`; returns the metrics.
 
     Args:
         recipe: name of the model in the item table.
-        tasks: those to run; empty: those of `settings.tasks` that have the role.
+        tasks: those to run; empty: those of `settings.tasks` that have the role, or all of the role whose data are there.
+        work: where finished batches outlive a kill; None: nowhere.
+        shard: this process scores its part into `work` and writes no table; the run without one puts all parts together.
     Raises:
-        FairgateError: an unknown task, one whose data has not the role, missing or wrong data, a prompt beyond the context,
+        FairgateError: an unknown task, one whose data has not the role, missing or wrong data, too many prompts beyond the context,
             a likelihood that is not finite, a packed kernel that disagrees with the unpacked weights.
     """
-    names = _names(catalogue, settings, role, tasks)
+    names, skipped = _names(catalogue, settings, role, tasks)
     catalogue.require(names, role)
     if role == Role.calibration:
         _require_uncalibrated(folder)
-    benchmarks = [catalogue.load(name) for name in names]
     model = load(folder, dtype=settings.dtype, device=settings.device)
     encoder = Encoder(model.tokenizer, model.context)
+    weights = weight_digest(folder)
+    run = Run(model, weights, work, shard)
     rows: list[dict[str, Any]] = []
     records: dict[str, Any] = {}
-    for benchmark in benchmarks:
-        encoded, total = _chosen(benchmark, encoder, settings)
-        records[benchmark.name] = _record(benchmark, encoded, total, model)
-        progress = Progress(benchmark.name, encoded)
-        scores = score(model, encoded, batch_tokens=settings.batch_tokens, done=progress.update)
-        progress.finish()
-        rows += [_row(recipe, benchmark, e, loglik) for e, loglik in zip(encoded, scores, strict=True)]
+    sample: list[tuple[Encoded, list[float]]] = []
+    for part in ahead(lambda name: _prepared(catalogue.load(name), encoder, model, settings), names):
+        scores = run.score(part)
+        records[part.benchmark.name] = _record(part, model)
+        rows += [_row(recipe, part.benchmark, e, loglik) for e, loglik in zip(part.encoded, scores, strict=True)]
+        sample += [] if part.benchmark.window else list(zip(part.encoded, scores, strict=True))[:CHECKED]
+    if shard != WHOLE:
+        log.info("part %d of %d is done; the run without --shard puts all parts together", shard.index, shard.count)
+        return {}
     # A bare GPU machine may have no packed kernel to compare with; the environment record then says null.
     difference = kernel_difference(model, folder) if model.packed and find_spec("gptqmodel") else None
+    check = rounding(model, folder, sample) if model.device.type == "cpu" and model.dtype != "float32" else None
     table = derive(pa.Table.from_pylist(rows, schema=ITEMS))
     metrics = metrics_of(table)
     with atomic_folder(out) as temporary:
         write_items(temporary / "items.parquet", table.to_pylist())
         write_json(temporary / "metrics.json", metrics)
-        environment = _environment(settings, model, encoder, role, weight_digest(folder), records, difference)
+        environment = _environment(settings, model, encoder, role, weights, records, difference)
+        environment = environment.model_copy(update={"skipped": skipped, "rounding": check})
         write_record(temporary / "environment.json", environment)
+    if work:
+        forget(work, names)
     return metrics
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task ready to be scored. `available`: items of the data; `beyond`: drawn items that are longer than the context."""
+
+    benchmark: Benchmark
+    encoded: list[Encoded]
+    batches: list[Batch]
+    available: int
+    beyond: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A loaded model, and where its scores are kept."""
+
+    model: Model
+    weights: str
+    work: Path | None
+    shard: Shard
+
+    def score(self, part: Prepared) -> list[list[float]]:
+        """Log-likelihoods [item][option]; those of other processes' parts are 0 unless they are kept already."""
+        sums = [[0.0] * len(e.requests) for e in part.encoded]
+        progress = Progress(part.benchmark.name, part.encoded)
+        with kept(self.work, part.benchmark.name, self._fingerprint(part) if self.work else {}, self.shard) as done:
+            for number, values in done.values.items():
+                spread(part.batches[number], values, sums)
+                progress.update(len(values))
+            wanted = [n for n in range(len(part.batches)) if self.shard.of(n) and n not in done.values]
+            for number, values, pieces in likelihoods(self.model, part.batches, wanted, part.encoded, done.pieces):
+                done.add(number, values, pieces)
+                spread(part.batches[number], values, sums)
+                progress.update(len(values))
+        progress.finish()
+        return sums
+
+    def _fingerprint(self, part: Prepared) -> dict[str, Any]:
+        return {
+            "weights": self.weights,
+            "dtype": self.model.dtype,
+            "device": _device(self.model),
+            "threads": torch.get_num_threads(),
+            "versions": _versions(),
+            "task version": part.benchmark.version,
+            "requests and batches": digest(part.batches),
+        }
 
 
 def _require_uncalibrated(folder: Path) -> None:
@@ -79,22 +150,33 @@ def _require_uncalibrated(folder: Path) -> None:
         )
 
 
-def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence[str]) -> list[str]:
-    if asked:
-        return list(dict.fromkeys(asked))
-    listed = [name for name in settings.tasks if catalogue.metadata(name)["role"] == role]
-    return listed or [name for name in catalogue.names if catalogue.metadata(name)["role"] == role]
+def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The tasks to run, and those of the role that are left out because nobody asked for them and their data are not there."""
+    named = list(dict.fromkeys(asked)) or [name for name in settings.tasks if catalogue.metadata(name)["role"] == role]
+    if named:
+        return named, {}
+    names = [name for name in catalogue.names if catalogue.metadata(name)["role"] == role]
+    skipped = {name: reason for name in names if (reason := catalogue.absent(name))}
+    for name, reason in skipped.items():
+        log.warning("%s: skipped, %s", name, reason)
+    if len(skipped) == len(names):
+        raise MissingFile(f"no data for any task of the role {role}", where="data/raw", remedy="run `dvc repro fetch`")
+    return [name for name in names if name not in skipped], skipped
 
 
-def _chosen(benchmark: Benchmark, encoder: Encoder, settings: Evaluate) -> tuple[list[Encoded], int]:
-    """The encoded items of the subset, and how many the data hold."""
+def _prepared(benchmark: Benchmark, encoder: Encoder, model: Model, settings: Evaluate) -> Prepared:
     wanted = settings.tasks.get(benchmark.name)
+    items = list(benchmark.items)
     if benchmark.window is None:
-        chosen = draw(benchmark.items, wanted, seed=settings.seed, benchmark=benchmark.name)
-        return encoder.encode(chosen, benchmark.name), len(benchmark.items)
-    windows = encoder.windows(benchmark)
-    kept = {item.id for item in draw([w.item for w in windows], wanted, seed=settings.seed, benchmark=benchmark.name)}
-    return [window for window in windows if window.item.id in kept], len(windows)
+        items = draw(items, wanted, seed=settings.seed, benchmark=benchmark.name)
+        encoded, available = encoder.encode(items, benchmark.name), len(benchmark.items)
+    else:
+        windows = encoder.windows(benchmark)
+        items = draw([w.item for w in windows], wanted, seed=settings.seed, benchmark=benchmark.name)
+        chosen = {item.id for item in items}
+        encoded, available = [window for window in windows if window.item.id in chosen], len(windows)
+    batches = batches_of(encoded, model.masked, _batch_tokens(settings, model))
+    return Prepared(benchmark, encoded, batches, available, len(items) - len(encoded))
 
 
 def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float]) -> dict[str, Any]:
@@ -117,16 +199,33 @@ def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float
     }
 
 
-def _record(benchmark: Benchmark, encoded: list[Encoded], total: int, model: Model) -> dict[str, Any]:
+def _record(part: Prepared, model: Model) -> dict[str, Any]:
     """What was measured of one task: `items` of `available`, which are a part of `upstream` where the carrier is not complete."""
-    return {
+    benchmark = part.benchmark
+    record = {
         "version": benchmark.version,
         "data": benchmark.data,
-        "items": len(encoded),
-        "available": total,
-        "upstream": benchmark.upstream or total,
+        "items": len(part.encoded),
+        "available": part.available,
+        "upstream": benchmark.upstream or part.available,
         "window": min(benchmark.window, model.context) if benchmark.window else None,
     }
+    return record | ({"beyond_context": part.beyond} if part.beyond else {})
+
+
+def _batch_tokens(settings: Evaluate, model: Model) -> int:
+    """`auto` starts with what keeps a GPU busy; a batch that does not fit is cut (score.py)."""
+    if settings.batch_tokens == "auto":
+        return 65536 if model.device.type == "cuda" else 2048
+    return settings.batch_tokens
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "lm-eval")}
+
+
+def _device(model: Model) -> str:
+    return model.device.type if model.device.type == "cpu" else torch.cuda.get_device_name(model.device)
 
 
 def _environment(
@@ -135,49 +234,21 @@ def _environment(
     return Environment(
         role=role,
         weight_digest=weights,
-        versions={name: version(name) for name in ("torch", "transformers", "lm-eval")},
-        dtype=settings.dtype,
-        device=model.device.type if model.device.type == "cpu" else torch.cuda.get_device_name(model.device),
+        versions=_versions(),
+        dtype=model.dtype,
+        device=_device(model),
         threads=torch.get_num_threads(),
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=_batch_tokens(settings, model),
         seed=settings.seed,
         start_token={
             "text": model.tokenizer.convert_ids_to_tokens(encoder.start),
             "rule": "BOS, else EOS, in front of an empty context; other contexts as the tokenizer encodes them",
         },
         context=model.context,
-        prompts_beyond_context=0,  # one is an error
+        prompts_beyond_context=sum(task.get("beyond_context", 0) for task in tasks.values()),
         packed_kernel=None if difference is None else {"difference": round(difference, 6), "tolerance": KERNEL_TOLERANCE},
         tasks=tasks,
     )
-
-
-@dataclass
-class Progress:
-    """One line per task on stderr: items, items/s and time left (rewritten in place on a terminal)."""
-
-    name: str
-    encoded: list[Encoded]
-    started: float = field(default_factory=time.monotonic)
-    done: int = 0
-
-    def update(self, requests: int) -> None:
-        self.done += requests
-        if sys.stderr.isatty():
-            print(f"\r{self._line()}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        print(f"\r{self._line()}\x1b[K" if sys.stderr.isatty() else self._line(), file=sys.stderr, flush=True)
-
-    def _line(self) -> str:
-        options = sum(len(e.requests) for e in self.encoded)
-        seconds = max(time.monotonic() - self.started, 1e-9)
-        left = seconds / max(self.done, 1) * (options - self.done)
-        share = self.done / options
-        rate = share * len(self.encoded) / seconds
-        return f"{self.name}: {share:.0%} of {len(self.encoded)} items, {rate:.1f} items/s, {seconds:.0f} s" + (
-            f", {left:.0f} s left" if left else ""
-        )
 
 
 def model_folder(recipes: dict[str, Any], recipe: str, data: Path) -> Path:

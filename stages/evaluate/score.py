@@ -53,11 +53,15 @@ def batches_of(encoded: Sequence[Encoded], masked: int | None, batch_tokens: int
     # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
     rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
     batches: list[Batch] = []
+    width = 0
     for row in rows:
-        if batches and row.branches == batches[-1][0].branches and (len(batches[-1]) + 1) * len(batches[-1][0].tokens) <= batch_tokens:
+        fits = batches and row.branches == batches[-1][0].branches and (len(batches[-1]) + 1) * width <= batch_tokens
+        # A batch of some size is not filled up with rows that would be padded by a quarter.
+        if fits and (4 * len(row.tokens) >= 3 * width or 8 * len(batches[-1]) * width < batch_tokens):
             batches[-1].append(row)
         else:
             batches.append([row])
+            width = len(row.tokens)
     return batches
 
 

@@ -14,7 +14,9 @@ class Evaluate(Section):
 
     role: the role that a data set must have in split.json to be evaluated; `--role` asks for another one.
     device: auto, cpu, cuda or cuda:N.
-    batch_tokens: tokens of one forward pass, padding included; results do not depend on it beyond rounding.
+    dtype: auto is bfloat16 on a GPU and on a CPU that computes in it, else float32.
+    batch_tokens: tokens of one forward pass, padding included; results do not depend on it beyond rounding, and it is cut where memory
+        runs out. auto: 65,536 on a GPU, 2,048 on a CPU.
     tasks: items drawn of each task, whole clusters at a time; null takes all. A run takes those of its role; where none has it,
         every task of that role, whole.
     """
@@ -22,6 +24,6 @@ class Evaluate(Section):
     role: Literal["gate", "development"]
     seed: int
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    dtype: Literal["float32", "bfloat16", "float16"]
-    batch_tokens: int = Field(gt=0)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    batch_tokens: Annotated[int, Field(gt=0)] | Literal["auto"]
     tasks: dict[str, Annotated[int, Field(gt=0)] | None]

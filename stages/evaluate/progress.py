@@ -1,0 +1,58 @@
+"""One line per task on stderr, and work that is done ahead of its use."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from stages.evaluate.tokens import Encoded
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def ahead(make: Callable[[In], Out], inputs: Sequence[In], depth: int = 1) -> Iterator[Out]:
+    """make(input) in order; while one result is used, a thread makes the next `depth`."""
+    waiting: deque[Future[Out]] = deque()
+    left = iter(inputs)
+    pool = ThreadPoolExecutor(1)
+    try:
+        for _ in inputs:
+            while len(waiting) <= depth and (following := next(left, None)) is not None:
+                waiting.append(pool.submit(make, following))
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class Progress:
+    """Items, items/s and time left of one task (rewritten in place on a terminal)."""
+
+    name: str
+    encoded: Sequence[Encoded]
+    started: float = field(default_factory=time.monotonic)
+    done: int = 0
+
+    def update(self, requests: int) -> None:
+        self.done += requests
+        if sys.stderr.isatty():
+            print(f"\r{self._line()}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        print(f"\r{self._line()}\x1b[K" if sys.stderr.isatty() else self._line(), file=sys.stderr, flush=True)
+
+    def _line(self) -> str:
+        options = sum(len(e.requests) for e in self.encoded)
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        left = seconds / max(self.done, 1) * (options - self.done)
+        share = self.done / options
+        rate = share * len(self.encoded) / seconds
+        return f"{self.name}: {share:.0%} of {len(self.encoded)} items, {rate:.1f} items/s, {seconds:.0f} s" + (
+            f", {left:.0f} s left" if left else ""
+        )

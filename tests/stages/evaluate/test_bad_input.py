@@ -1,0 +1,121 @@
+"""What is wrong with a task's data or with a model is named, with the item and the remedy, before or instead of a number."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.common.errors import BadRecord, FairgateError, MissingFile
+from stages.common.files import read_json
+from stages.common.items import read_items
+from stages.common.records import Role
+from stages.evaluate.benchmark import Catalogue, Item
+from stages.evaluate.run import evaluate
+from stages.evaluate.tokens import Encoder
+from tests.stages.evaluate.raw import write_raw
+from tests.tiny import make_tiny_llama, make_tokenizer
+
+
+def item(name: str, *prompts: tuple[str, str]) -> Item:
+    return Item(name, name, None, None, None, prompts, tuple(len(o) for _, o in prompts))
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "column"),
+    [
+        ("crows_pairs", "crows_pairs/crows_pairs_anonymized.csv", "bias_type"),
+        ("piqa", "piqa/validation.jsonl", "options"),
+        ("stereoset", "stereoset_test/test.json", "bias_type"),
+    ],
+)
+def test_a_missing_column_is_named_with_its_file(work: Path, tmp_path: Path, task: str, file: str, column: str) -> None:
+    path = write_raw(tmp_path / "raw") / file
+    path.write_text(path.read_text().replace(column, "other"))
+    with pytest.raises(BadRecord, match=rf"task {task}: {path}: column '{column}' is missing\nRemedy: .*dvc repro fetch"):
+        Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load(task)
+
+
+def test_a_record_that_lacks_a_key_names_the_file(work: Path, tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "raw") / "piqa/validation.jsonl"
+    path.write_text(path.read_text().replace('"answer"', '"reply"', 1))
+    with pytest.raises(BadRecord, match=rf"{path}: column 'answer' is missing"):
+        Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load("piqa")
+
+
+def test_a_task_nobody_asked_for_is_skipped_where_its_data_are_absent(
+    work: Path, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = write_raw(tmp_path / "raw")
+    (raw / "piqa/validation.jsonl").unlink()
+    shutil.copytree(work / "tasks", tmp_path / "tasks")
+    for path in (tmp_path / "tasks").glob("*.yaml"):
+        if path.stem not in ("crows_pairs", "piqa"):
+            path.unlink()
+    catalogue = Catalogue(raw, work / "split.json", tmp_path / "tasks")
+    evaluate("base", work / "llama", tmp_path / "out", settings(), catalogue, role=Role.gate)
+    assert "piqa: skipped, no data for piqa (validation.jsonl)" in caplog.text
+    assert read_json(tmp_path / "out/environment.json")["skipped"] == {"piqa": "no data for piqa (validation.jsonl)"}
+    assert set(read_items(tmp_path / "out/items.parquet")["benchmark"].to_pylist()) == {"crows_pairs"}
+    for asked in ({"tasks": ["piqa"]}, {}):
+        with pytest.raises(MissingFile, match="no data for piqa"):
+            evaluate("base", work / "llama", tmp_path / "never", settings(tasks={"piqa": None}), catalogue, role=Role.gate, **asked)
+
+
+def test_items_beyond_the_context_are_left_out_and_counted(
+    work: Path, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = Encoder(make_tokenizer(), 40)
+    long = item("long one", ("The pilot reads a map. " * 20, " yes"), ("The pilot reads a map. " * 20, " no"))
+    items = [item(str(n), ("The pilot", " yes"), ("The pilot", " no")) for n in range(99)]
+    kept = encoder.encode([long, *items], "made_up")
+    assert [e.item.id for e in kept] == [str(n) for n in range(99)]
+    assert "task made_up: 1 of 100 items exceed the context of 40 tokens; first: item 'long one'; left out" in caplog.text
+    with pytest.raises(FairgateError, match=r"2 of 101 items exceed .*\nRemedy: .* no prompt is cut, and at most 1% may be left out"):
+        encoder.encode([long, long, *items], "made_up")
+
+
+def test_what_was_left_out_is_in_the_record(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("stages.evaluate.tokens.BEYOND", 1.0)
+    folder = make_tiny_llama(tmp_path / "short", context=48)
+    evaluate("base", folder, tmp_path / "out", settings(), catalogue, role=Role.gate, tasks=["boolq", "openbookqa"])
+    record = read_json(tmp_path / "out/environment.json")
+    left_out = record["tasks"]["boolq"]["beyond_context"]
+    assert 0 < left_out == record["prompts_beyond_context"] == 6 - record["tasks"]["boolq"]["items"]
+    assert "beyond_context" not in record["tasks"]["openbookqa"]
+
+
+def test_a_tokenizer_without_bos_starts_with_eos_and_one_without_either_is_refused() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = None
+    (kept,) = Encoder(tokenizer, 64).encode([item("x", ("", "The pilot reads."))], "made_up")
+    assert kept.requests[0].context == (tokenizer.eos_token_id,)
+    tokenizer.eos_token = None
+    with pytest.raises(FairgateError, match=r"tokenizer: .*neither BOS nor EOS\nRemedy"):
+        Encoder(tokenizer, 64)
+
+
+def test_an_empty_option_is_named() -> None:
+    with pytest.raises(FairgateError, match=r"task made_up: option 1 of item 'x' has no token\nRemedy: correct the task's data"):
+        Encoder(make_tokenizer(), 64).encode([item("x", ("The pilot", " yes"), ("The pilot", ""))], "made_up")
+
+
+def test_sixteen_bits_on_a_cpu_are_held_against_float32(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path) -> None:
+    for dtype in ("bfloat16", "float32"):
+        evaluate("base", work / "llama", tmp_path / dtype, settings(dtype=dtype), catalogue, role=Role.gate, tasks=["piqa", "stereoset"])
+    record = read_json(tmp_path / "bfloat16/environment.json")
+    assert record["dtype"] == "bfloat16"
+    assert record["rounding"]["items"] == 6 + 8
+    assert 0 < record["rounding"]["mean"] <= record["rounding"]["max"] < 0.2
+    assert read_json(tmp_path / "float32/environment.json")["rounding"] is None
+
+
+def test_auto_chooses_batch_and_dtype(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path) -> None:
+    evaluate(
+        "base", work / "llama", tmp_path / "out", settings(dtype="auto", batch_tokens="auto"), catalogue, role=Role.gate, tasks=["piqa"]
+    )
+    record = read_json(tmp_path / "out/environment.json")
+    assert record["batch_tokens"] == 2048
+    assert record["dtype"] in ("bfloat16", "float32")
