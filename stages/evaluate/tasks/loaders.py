@@ -133,7 +133,7 @@ def winobias(**metadata: Any) -> dict[str, Dataset]:
     """Lines `N The [developer] argued with the designer because [she] ...`: who is meant, the referent or the neighbour line's.
 
     Lines 2k - 1 and 2k of a file swap the occupation and form a cluster, together with those of the other side. Items whose neighbour
-    names the same referent have no wrong option and are left out.
+    names the same referent have no wrong option and are left out. Group: gender, or with `group: type` the type of the sentences.
     """
     rows: Rows = []
     total = 0
@@ -146,7 +146,8 @@ def winobias(**metadata: Any) -> dict[str, Dataset]:
             if len(options) == 2:
                 subgroup = f"{side}_{'male' if pronoun in ('he', 'him', 'his') else 'female'}"
                 fields = {"sentence": sentence, "pronoun": pronoun.capitalize(), "options": options, "label": options.index(referent)}
-                rows.append(identity(f"{side}-{kind}-{number}", f"{kind}-{number // 2}", "gender", subgroup) | fields)
+                group = kind if metadata.get("group") == "type" else "gender"
+                rows.append(identity(f"{side}-{kind}-{number}", f"{kind}-{number // 2}", group, subgroup) | fields)
     require_count([None] * total, metadata, Path(metadata["raw"]) / metadata["set"])
     return as_test(rows, metadata)
 

@@ -64,11 +64,13 @@ def identity(item: str, cluster: str, group: str | None = None, subgroup: str | 
 
 
 def as_test(rows: Rows, metadata: dict[str, Any]) -> dict[str, Dataset]:
-    """The rows as the split `test` of a dataset; none at all is an error."""
+    """The rows as the split `test` of a dataset; none at all is an error, as is another number than `items` of the metadata accepts."""
     if not rows:
         raise FairgateError(
             "no item is left", where=str(metadata["set"]), remedy="look at the split file and at the filters of the task file"
         )
+    if "items" in metadata:
+        require_count(rows, metadata | {"records": metadata["items"]}, Path(metadata["raw"]) / metadata["set"])
     return {"test": Dataset.from_list(rows)}
 
 
