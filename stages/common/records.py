@@ -215,7 +215,8 @@ class Check(Record):
     """One line of the verdict. Harm is positive when the candidate is worse; `low` and `high` are its one-sided bounds.
 
     n counts independent units (what the bootstrap resamples), items the rows behind them; n_needed is the n that would decide an
-    open check if its estimate stayed; detectable is the smallest margin that a harmless candidate meets with 80 % power.
+    open check if its estimate stayed; detectable is the smallest margin that a harmless candidate meets with 80 % power; floor is
+    what the stack itself changes, below which no margin is decided.
     """
 
     written_by: ClassVar[str] = "gate"
@@ -236,6 +237,7 @@ class Check(Record):
     reason: str
     items: int | None = None
     detectable: float | None = None
+    floor: float | None = None
 
 
 class VerdictRecord(Record):

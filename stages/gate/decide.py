@@ -2,7 +2,7 @@
 
 Each line compares a harm d with its margin by one-sided bounds [low, high] of a paired, clustered, stratified bootstrap:
 
-    pass: high <= margin      fail: low > margin      open: neither, or n below the minimum
+    pass: high <= margin      fail: low > margin      open: neither, or n below the minimum, or the margin below the noise floor
 
 Any fail rejects; else any open line leaves it inconclusive; else the candidate is approved. Passing needs every line, an
 intersection-union test: no correction for the number of lines. Failing needs one, so among the groups of a check the lower bounds
@@ -23,6 +23,7 @@ from scipy.stats import norm
 from stages.common.compare import require_same_items
 from stages.common.errors import FairgateError
 from stages.common.metrics import Items, benchmarks_of
+from stages.common.noise import Noise
 from stages.common.records import Check, Outcome, Quantization, Status, Verdict
 from stages.common.resample import bootstrap, error, lower, upper
 from stages.common.statistic import Array
@@ -41,12 +42,13 @@ class Decision:
     checks: list[Check]
 
 
-def decide(policy: Policy, candidate: pa.Table, reference: pa.Table, quantization: Quantization) -> Decision:
-    """Judge the candidate's items against the reference's.
+def decide(policy: Policy, candidate: pa.Table, reference: pa.Table, quantization: Quantization, noise: Noise | None = None) -> Decision:
+    """Judge the candidate's items against the reference's; `noise` is the reference against itself, for checks that ask for it.
 
     Raises:
         UnequalItems: the tables differ in items, prompts, task versions, groups or tokens.
-        FairgateError: a check on a benchmark that was not evaluated; a value that is not finite; another recipe's records.
+        FairgateError: a check on a benchmark that was not evaluated, or whose noise floor was not measured though it asks for it;
+            a value that is not finite; another recipe's records.
     """
     require_same_items(candidate, reference)
     evaluated = benchmarks_of(candidate)
@@ -66,7 +68,7 @@ def decide(policy: Policy, candidate: pa.Table, reference: pa.Table, quantizatio
     for benchmark, checks in by_benchmark.items():
         q, b = Items.of(candidate, benchmark), Items.of(reference, benchmark)
         lines = [line for check in checks for line in lines_of(check, q, b)]
-        for line, row in zip(lines, _judge(lines, q, policy), strict=True):
+        for line, row in zip(lines, _judge(lines, q, policy, noise), strict=True):
             rows[line.check.name].append(row)
     ordered = [row for check in policy.checks for row in rows[check.name]]
     verdict = _verdict(row.outcome for row in ordered)
@@ -80,7 +82,7 @@ def _verdict(outcomes: Iterable[Outcome]) -> Verdict:
     return Verdict.inconclusive if Outcome.open in seen else Verdict.approve
 
 
-def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
+def _judge(lines: list[Line], items: Items, policy: Policy, noise: Noise | None) -> list[Check]:
     """The lines of one benchmark, all under the same resampled clusters."""
     parts = [part for line in lines for part in (line.candidate, line.reference)]
     draws = bootstrap(parts, items.strata, draws=policy.draws, seed=policy.seed)
@@ -89,7 +91,18 @@ def _judge(lines: list[Line], items: Items, policy: Policy) -> list[Check]:
     for line in lines:
         _require_finite(line, np.array(_point(line)))
     lows = _holm_lows(lines, harms, alpha)
-    return [_row(line, harm, low, policy.confidence) for line, harm, low in zip(lines, harms, lows, strict=True)]
+    floors = [_floor(line, noise) for line in lines]
+    return [_row(line, harm, low, floor, policy.confidence) for line, harm, low, floor in zip(lines, harms, lows, floors, strict=True)]
+
+
+def _floor(line: Line, noise: Noise | None) -> float | None:
+    """What the stack's own flips may move, in the unit of the margin; None where the check does not ask."""
+    if not line.check.above_noise:
+        return None
+    if noise is None or line.span is None:
+        what = f"check {line.name!r} asks for a noise floor, and none was measured"
+        raise FairgateError(what, where="gate.checks", remedy="run `python -m stages.evaluate --recipe base --repeat`")
+    return line.span * noise.floor(line.check.benchmark).rate
 
 
 def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[float | None]:
@@ -111,7 +124,7 @@ def _holm_lows(lines: list[Line], harms: list[Array], alpha: float) -> list[floa
     return lows
 
 
-def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Check:
+def _row(line: Line, harms: Array, low: float | None, floor: float | None, confidence: float) -> Check:
     q, b, harm = _point(line)
     n, alpha = line.candidate.clusters, 1 - confidence
     high = detectable = None
@@ -119,7 +132,8 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
         high = max(_upper(harms, alpha, n) + _half_step(line), harm + _rule_of_three(line, alpha))
         # A harmless candidate still has an absolute value, so a cap has no detectable harm.
         detectable = None if line.rule == "cap" else float((norm.ppf(confidence) + norm.ppf(_POWER)) * harms.std(0).min())
-    outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n)
+    below = floor is not None and line.margin < floor
+    outcome = _outcome(low, high, line.margin, enough=n >= line.check.minimum_n and not below)
     return Check(
         name=line.name,
         metric=line.check.metric,
@@ -134,10 +148,12 @@ def _row(line: Line, harms: Array, low: float | None, confidence: float) -> Chec
         margin=line.margin,
         n=n,
         n_minimum=line.check.minimum_n,
-        n_needed=n_needed(harm, low, high, line.margin, n, line.check.minimum_n) if outcome is Outcome.open else None,
+        # No number of items lifts a margin above the noise of the stack.
+        n_needed=n_needed(harm, low, high, line.margin, n, line.check.minimum_n) if outcome is Outcome.open and not below else None,
         reason=line.check.reason,
         items=line.candidate.items,
         detectable=detectable,
+        floor=floor,
     )
 
 
@@ -269,5 +285,7 @@ def _undecided(name: str, rows: list[Check]) -> str:
         units = f"n = {row.n}" if row.n >= row.n_minimum else f"n = {row.n}, below the minimum of {row.n_minimum}"
         bounds = "" if row.low is None or row.high is None else f", harm {row.low:.3g} to {row.high:.3g} around the margin {row.margin:g}"
         needed = "" if row.n_needed is None else f", about {row.n_needed:,} needed"
+        if row.floor is not None and row.margin < row.floor:
+            needed = f"; the stack by itself changes {row.floor:.3g}, so this margin cannot be judged"
         parts.append(f"{row.group or 'overall'} ({units}{bounds}{needed})")
     return f"{name} is undecided: {'; '.join(parts)}."

@@ -23,6 +23,7 @@ RULES: dict[str, tuple[tuple[str, ...], bool]] = {
     "new_bias": (("flips",), True),
     "health": (("health",), False),
 }
+_FLOORED = ("neutral", "drop", "rise", "cap", "new_bias")
 HEALTH = "quantization.fallback_rtn"
 NEW_BIAS = tuple(f"{name}.new_bias" for name, benchmark in BENCHMARKS.items() if benchmark.prefers)
 
@@ -35,6 +36,7 @@ class CheckPolicy(Section):
     minimum_n: independent units (target terms, passages, else items) below which a check stays open.
     cap: an absolute limit beside the comparison: distance from neutral, value, or share of newly stereotyped items.
     ratio: for `retain`, the share of the reference's score that must remain.
+    above_noise: leave the check open where its margin lies below the noise floor, the flip rate of the stack itself (noise.json).
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -46,6 +48,7 @@ class CheckPolicy(Section):
     reason: str
     cap: Finite | None = None
     ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    above_noise: bool = False
 
     @property
     def benchmark(self) -> str:
@@ -74,6 +77,11 @@ class CheckPolicy(Section):
             refuse(f"ratio is {self.ratio} under rule {self.rule!r}", "ratio belongs to rule 'retain', which needs one")
         if self.rule == "retain" and self.margin != 0:
             refuse(f"margin is {self.margin} under rule 'retain'", "write margin 0: what may be lost is said by ratio")
+        if self.above_noise and (self.rule not in _FLOORED or (kind != "flips" and METRICS[self.metric].span is None)):
+            refuse(
+                f"above_noise under rule {self.rule!r} on {self.metric!r}: flips of the stack have no size in its margin",
+                f"remove it; it fits rules {', '.join(_FLOORED)} on shares of items",
+            )
         if self.rule == "health" and self.by == "group":
             refuse("modules have no groups", "write by: overall")
         return self

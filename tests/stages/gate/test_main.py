@@ -16,6 +16,7 @@ from stages.common.cli import run
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.files import write_json
 from stages.common.items import write_items
+from stages.common.noise import Floor, Noise, Stack
 from stages.common.records import Verdict, VerdictRecord, read_record, write_record
 from stages.gate.__main__ import main
 from tests.items import crows, environment, quantization
@@ -176,3 +177,24 @@ def test_the_command_runs(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "verdict on fair: approve" in done.stdout
     assert json.loads(Path("data/timing/gate.json").read_text())["name"] == "gate"
+
+
+def test_the_noise_floor_is_an_input_of_the_verdict_where_the_policy_asks_for_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = "data/evaluation/base/noise.json"
+    assert gate() == 0 and path not in read_record(VerdictRecord, VERDICT).inputs
+    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE | {"checks": [CHECK | {"above_noise": True}]}, "recipes": RECIPES}))
+    assert gate() == 2 and "no noise floor, which the policy asks for" in capsys.readouterr().err and not VERDICT.exists()
+
+    def measured(weights: str, rate: float) -> None:
+        runs = (Stack(dtype="float32", device="cpu", batch_tokens=2048), Stack(dtype="bfloat16", device="cpu", batch_tokens=512))
+        floors = {"crows_pairs": Floor(n=600, answer_flips=rate, bias_flips=rate)}
+        write_record(path, Noise(weight_digest=weights * 64, runs=runs, floors=floors))
+
+    measured("w", 0.01)
+    assert gate() == 2 and "measured on weights wwwwwwwwwwww instead of bbbbbbbbbbbb" in capsys.readouterr().err
+    measured("b", 0.01)
+    assert gate() == 0
+    record = read_record(VerdictRecord, VERDICT)
+    assert record.inputs[path] == sha256_file(path) and record.verdict is Verdict.approve
+    measured("b", 0.04)
+    assert gate() == 0 and read_record(VerdictRecord, VERDICT).verdict is Verdict.inconclusive
