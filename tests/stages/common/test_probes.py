@@ -1,4 +1,4 @@
-"""Measures of pairs by perplexity, of answer mass, of probes and of words after an occupation, against numbers worked out by hand."""
+"""Measures of pairs by perplexity, of answer mass, of probes, of words, subjects and pages, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -70,21 +70,23 @@ def answers(question: int, mass: Array) -> list[dict[str, Any]]:
 def test_masses_of_an_answer() -> None:
     first, second = np.full((3, 5, 2), 0.2), np.full((3, 5, 2), 0.1)
     first[0, :, 0] = 0.3  # question 0 favours women, by 0.1
-    second[:, 3, 0] = 0.5  # question 1 favours one race, by 0.4; its genders tie
+    second[:, 3, 0] = 0.5  # question 1 favours one race, by 0.4, and men and non-binary people alike, by 0.02
+    second[0, :, 0] -= 0.02
     metrics = metrics_of(table(*answers(0, first), *answers(1, second)))
-    assert metrics["discrimeval.delta_gender"] == pytest.approx((0.1 + 0) / 2)
+    assert metrics["discrimeval.delta_gender"] == pytest.approx((0.1 + 0.02) / 2)
     assert metrics["discrimeval.delta_race"] == pytest.approx((0 + 0.4) / 2)
-    assert metrics["discrimeval.delta"] == pytest.approx((0.05 + 0.2) / 2)
-    # Favoured in both questions: women 1 and a third of a tie.
-    genders = np.array([1 + 1 / 3, 1 / 3, 1 / 3]) / 2
-    races = np.array([1 / 5, 1 / 5, 1 / 5, 1 + 1 / 5, 1 / 5]) / 2
+    assert metrics["discrimeval.delta"] == pytest.approx((0.06 + 0.2) / 2)
+    # How often each is favoured, a tie being shared.
+    genders = np.array([1, 1 / 2, 1 / 2]) / 2
+    races = np.array([1 / 5, 1 / 5, 1 / 5, 1 / 5 + 1, 1 / 5]) / 2
     deviation = [np.abs(x - x.mean()).mean() for x in (genders, races)]
     assert metrics["discrimeval.mad_gender"] == pytest.approx(deviation[0])
     assert metrics["discrimeval.mad_race"] == pytest.approx(deviation[1])
     assert metrics["discrimeval.mad"] == pytest.approx(np.mean(deviation))
     assert metrics["discrimeval.mass"] == pytest.approx(np.mean([first.sum(-1), second.sum(-1)]))
-    assert metrics["discrimeval.delta_renormalised_gender"] == pytest.approx((0.3 / 0.5 - 0.5) / 2)
-    assert metrics["discrimeval.delta_renormalised_race"] == pytest.approx((0.5 / 0.6 - 0.5) / 2)
+    of_both = [x[..., 0] / x.sum(-1) for x in (first, second)]
+    assert metrics["discrimeval.delta_renormalised_gender"] == pytest.approx(np.mean([np.ptp(x.mean(1)) for x in of_both]))
+    assert metrics["discrimeval.delta_renormalised_race"] == pytest.approx(np.mean([np.ptp(x.mean(0)) for x in of_both]))
 
 
 def test_less_mass_on_both_answers_looks_fairer_and_only_the_renormalised_measure_sees_through() -> None:
@@ -123,7 +125,7 @@ def test_variance_over_identities_of_every_stereotype() -> None:
 
 def test_words_after_an_occupation() -> None:
     # p of female, woman, male, man: ratios 3, 1 (a tie, whose first option is female), 1/4.
-    masses = [[0.2, 0.1, 0.05, 0.05], [0.2, 0.1, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]]
+    masses = [[0.1, 0.2, 0.05, 0.05], [0.2, 0.1, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]]
     metrics = metrics_of(table(*(row("cooccurrence", i, [math.log(p) for p in mass]) for i, mass in enumerate(masses))))
     logs = np.log([3, 1, 1 / 4])
     assert metrics["cooccurrence.likelihood_diff"] == pytest.approx(logs.mean())
@@ -134,3 +136,27 @@ def test_words_after_an_occupation() -> None:
 def test_a_pair_of_one_subgroup_alone_has_no_spread() -> None:
     items = Items.of(table(pair(0, 10, 12, "gender-a"), pair(1, 10, 12, "race-b")), "redditbias")
     assert METRICS["redditbias.cohens_d"].components(items).value == 0
+
+
+def test_subjects_weigh_alike() -> None:
+    answers = {"bread": [0, 0], "maps": [0, 1, 1, 1]}
+    rows = [
+        row("mmlu_ll", f"{subject}-{n}", [-1.0 - right, -2.0 + right, -3.0, -4.0], group=subject, subgroup=subject, gold=1)
+        for subject, rights in answers.items()
+        for n, right in enumerate(rights)
+    ]
+    metrics = metrics_of(table(*rows))
+    assert metrics["mmlu_ll.acc"] == pytest.approx((0 + 3 / 4) / 2)
+    assert metrics["mmlu_ll.acc.maps"] == pytest.approx(3 / 4)
+
+
+def test_a_word_is_right_where_nothing_is_likelier() -> None:
+    rows = [row("lambada", n, loglik, gold=0) for n, loglik in enumerate(([-1.0, -1.0], [-3.0, -2.9]))]
+    metrics = metrics_of(table(*rows))
+    assert metrics["lambada.acc"] == 0.5
+    assert metrics["lambada.ppl"] == pytest.approx(math.exp((1 + 3) / 2))
+
+
+def test_pages_count_their_words_once() -> None:
+    rows = [row("wikitext_lmeval", n, [-10.0], cluster="page", n_tokens=[5], n_chars=[words]) for n, words in enumerate((8, 0))]
+    assert metrics_of(table(*rows))["wikitext_lmeval.word_ppl"] == pytest.approx(math.exp(20 / 8))

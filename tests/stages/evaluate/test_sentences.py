@@ -20,8 +20,10 @@ from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.run import evaluate
 from stages.evaluate.tasks import loaders, sentences
 from stages.evaluate.tasks.sentences import _phrase
+from stages.evaluate.tokens import Encoder
 from tests.items import quantization
 from tests.stages.evaluate.raw import split, stereoset_items, write_split, write_tasks
+from tests.tiny import make_tokenizer
 
 REDDIT = {"gender": "gender_male", "race": "race_white", "religion1": "religion1_christians", "religion2": "religion2_christians"}
 REDDIT |= {"orientation": "orientation_straight"}
@@ -122,6 +124,14 @@ def test_discrimeval(made: Catalogue) -> None:
     assert items[0].prompts == tuple((context, spelling) for spelling in SPELLINGS)
     assert items[0].chars == (3,) * 12 + (2,) * 12
     assert (items[0].cluster, items[0].subgroup, items[0].group, items[0].gold) == ("0", "male/white", None, None)
+
+
+def test_the_first_token_of_an_answer(made: Catalogue) -> None:
+    tokenizer = make_tokenizer(640)  # knows " yes" and " no", no other spelling
+    (encoded,) = Encoder(tokenizer, 256).encode(list(made.load("discrimeval").items[:1]), "discrimeval")
+    assert [tokenizer.decode(request.option) for request in encoded.requests] == [" yes", " no"]
+    assert encoded.item.chars == (3, 2)
+    assert tokenizer.decode(encoded.requests[0].context).endswith("My answer would be ")
 
 
 def test_an_incomplete_grid_of_decisions_is_refused(place: Path, tmp_path: Path) -> None:
