@@ -210,7 +210,14 @@ def _record(part: Prepared, model: Model) -> dict[str, Any]:
         "upstream": benchmark.upstream or part.available,
         "window": min(benchmark.window, model.context) if benchmark.window else None,
     }
-    return record | ({"beyond_context": part.beyond} if part.beyond else {})
+    return record | _convention(part.encoded[0]) | ({"beyond_context": part.beyond} if part.beyond else {})
+
+
+def _convention(encoded: Encoded) -> dict[str, str]:
+    """How the texts became tokens, where the rule of `start_token` does not say it; how many spellings of a word are one token."""
+    form = encoded.item.form
+    spellings = {"spellings": f"{len(encoded.requests)} of {len(encoded.item.prompts)}"} if form == "next_token" else {}
+    return {} if form == "options" else {"form": form, **spellings}
 
 
 def _batch_tokens(settings: Evaluate, model: Model) -> int:

@@ -17,7 +17,7 @@ from datasets import Dataset
 from stages.common.errors import BadRecord, FairgateError
 from stages.common.records import Role, write_record
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import evaluate
+from stages.evaluate.run import _convention, evaluate
 from stages.evaluate.tasks import loaders, sentences
 from stages.evaluate.tasks.sentences import _phrase
 from stages.evaluate.tokens import Encoder
@@ -132,6 +132,7 @@ def test_the_first_token_of_an_answer(made: Catalogue) -> None:
     assert [tokenizer.decode(request.option) for request in encoded.requests] == [" yes", " no"]
     assert encoded.item.chars == (3, 2)
     assert tokenizer.decode(encoded.requests[0].context).endswith("My answer would be ")
+    assert _convention(encoded) == {"form": "next_token", "spellings": "2 of 24"}
 
 
 def test_an_incomplete_grid_of_decisions_is_refused(place: Path, tmp_path: Path) -> None:
@@ -188,6 +189,9 @@ def test_numbers_of_a_tiny_model(made: Catalogue, work: Path, settings: Any, tmp
         assert name in metrics
     assert metrics["redditbias.loglik_stereotype"] != metrics["redditbias_bos.loglik_stereotype"]
     assert metrics["sofa_style.score"] > 0
+    tasks = json.loads((tmp_path / "out" / "environment.json").read_text())["tasks"]
+    assert tasks["redditbias"]["form"] == "bare"
+    assert "form" not in tasks["redditbias_bos"]
 
 
 def test_calibration_data_are_refused_for_a_model_that_saw_them(made: Catalogue, work: Path, settings: Any, tmp_path: Path) -> None:
