@@ -27,6 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
     role = Role(arguments.role or settings.role)
     # Only the gate's tables feed the pipeline; a development run never replaces one.
     place = {Role.gate: "evaluation", Role.development: "development", Role.calibration: "study"}[role]
+    if arguments.smoke:
+        place = "smoke"
     if arguments.all:
         settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
     evaluate(
@@ -37,6 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         Catalogue(DATA / "raw", DATA / "calibration" / "split.json"),
         role=role,
         tasks=arguments.task,
+        smoke=arguments.smoke,
         work=WORK / place / arguments.recipe,
         shard=Shard.parse(arguments.shard) if arguments.shard else Shard(),
     )
@@ -52,5 +55,6 @@ if __name__ == "__main__":
         "--all", action="store_true", help="every task of the role whose data are there, whole, into data/<role's folder>-all"
     )
     parser.add_argument("--shard", help="score part I of N, as I/N, and keep it; the run without --shard puts all parts together")
+    parser.add_argument("--smoke", action="store_true", help="tasks with generated text: 20 items, a stand-in classifier, into data/smoke")
     parser.add_argument("--out", type=Path, help="output folder")
     sys.exit(cli.run("evaluate-{recipe}", main, parser))

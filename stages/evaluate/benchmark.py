@@ -17,7 +17,7 @@ from stages.common.records import Role, Split, read_record
 from stages.evaluate.tasks.reading import paths
 
 FOLDER = Path(__file__).parent / "tasks"
-Form = Literal["options", "bare", "next_token", "greedy"]
+Form = Literal["options", "bare", "next_token", "greedy", "generated"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Item:
         bare        sentences without a start token that the tokenizer does not add by itself; their first token is never scored
         next_token  spellings of a word: those that are one token, behind the context as it stands
         greedy      one right continuation, and beside it the likeliest token at each of its places
+        generated   the user's words and the beginning of the assistant's; `answers` is what may stand in the box, in option order
     """
 
     id: str
@@ -40,6 +41,16 @@ class Item:
     chars: tuple[int, ...]
     form: Form = "options"
     covariate: float | None = None
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How text is generated: through the chat template or raw, how many new tokens at most; `score`: what a continuation is scored by."""
+
+    chat: bool
+    budget: int
+    score: Literal["toxicity", "sentiment"] | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,7 @@ class Benchmark:
     """One task with all its items; `window` is set where a whole text is scored in windows of that many tokens.
 
     upstream: items of the complete benchmark, where the carrier of the data holds only a part of it.
+    generation: set where text is generated instead.
     """
 
     name: str
@@ -56,6 +68,7 @@ class Benchmark:
     items: tuple[Item, ...]
     window: int | None
     upstream: int | None
+    generation: Generation | None = None
 
 
 class Catalogue:
@@ -80,6 +93,11 @@ class Catalogue:
         if name not in self.names:
             raise UnknownName.of("task", name, self.names, where="evaluate.tasks")
         return dict((self._manager.task_index[name].cfg or {})["metadata"])
+
+    def is_generated(self, name: str) -> bool:
+        """Whether the task generates text, which takes hours instead of minutes: such a task runs only when asked for by name."""
+        self.metadata(name)
+        return bool((self._manager.task_index[name].cfg or {}).get("output_type") == "generate_until")
 
     def require(self, names: Sequence[str], role: Role) -> None:
         """Refuse a task whose data the split file does not give to `role`, or are not there; nothing is read yet."""
@@ -117,6 +135,10 @@ class Catalogue:
             task = self._manager.load([name])["tasks"][name]
         except KeyError as error:
             raise self._without_column(name, str(error.args[0])) from error
+        generation = None
+        if self.is_generated(name):
+            chat, budget = task.config.gen_prefix is not None, task.config.generation_kwargs["max_gen_toks"]
+            generation = Generation(chat, budget, metadata.get("score"))
         return Benchmark(
             name=name,
             version=str(task.VERSION),
@@ -125,6 +147,7 @@ class Catalogue:
             items=tuple(_item(task, doc, metadata.get("form", "options")) for doc in task.eval_docs),
             window=metadata.get("window"),
             upstream=metadata.get("of"),
+            generation=generation,
         )
 
     def _without_column(self, name: str, column: str) -> BadRecord:
@@ -137,7 +160,11 @@ class Catalogue:
 
 def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:
     requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(task.task_name, 0, 1))
-    if task.OUTPUT_TYPE == "multiple_choice":
+    prompts: tuple[tuple[str, str], ...]
+    texts: list[str]
+    if task.OUTPUT_TYPE == "generate_until":
+        prompts, texts, form = ((requests.args[0], task.doc_to_prefix(doc) or ""),), [], "generated"
+    elif task.OUTPUT_TYPE == "multiple_choice":
         prompts = tuple((r.args[0], r.args[1]) for r in requests)
         texts = [text.strip() if form == "next_token" else text for text in task.doc_to_choice(doc)]
     elif form == "greedy":
@@ -158,4 +185,5 @@ def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:
         chars=(doc["words"],) if "words" in doc else tuple(len(text) for text in texts),
         covariate=doc.get("covariate"),
         form=form,
+        answers=tuple(doc.get("answers", ())),
     )

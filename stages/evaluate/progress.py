@@ -10,8 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from stages.evaluate.tokens import Encoded
-
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -32,10 +30,11 @@ def ahead(make: Callable[[In], Out], inputs: Sequence[In], depth: int = 1) -> It
 
 @dataclass
 class Progress:
-    """Items, items/s and time left of one task (rewritten in place on a terminal)."""
+    """Items, items/s and time left of one task (rewritten in place on a terminal); `requests`: parts of its work, all items together."""
 
     name: str
-    encoded: Sequence[Encoded]
+    items: int
+    requests: int
     started: float = field(default_factory=time.monotonic)
     done: int = 0
 
@@ -48,11 +47,10 @@ class Progress:
         print(f"\r{self._line()}\x1b[K" if sys.stderr.isatty() else self._line(), file=sys.stderr, flush=True)
 
     def _line(self) -> str:
-        options = sum(len(e.requests) for e in self.encoded)
         seconds = max(time.monotonic() - self.started, 1e-9)
-        left = seconds / max(self.done, 1) * (options - self.done)
-        share = self.done / options
-        rate = share * len(self.encoded) / seconds
-        return f"{self.name}: {share:.0%} of {len(self.encoded)} items, {rate:.1f} items/s, {seconds:.0f} s" + (
+        left = seconds / max(self.done, 1) * (self.requests - self.done)
+        share = self.done / self.requests
+        rate = share * self.items / seconds
+        return f"{self.name}: {share:.0%} of {self.items} items, {rate:.1f} items/s, {seconds:.0f} s" + (
             f", {left:.0f} s left" if left else ""
         )

@@ -44,13 +44,13 @@ class Shard:
 
 @dataclass
 class Kept:
-    """The batches of a task that are done: their values, and in how many pieces the last one ran."""
+    """The batches of a task that are done: their values (log-likelihoods, or texts), and in how many pieces the last one ran."""
 
-    values: dict[int, list[float]] = field(default_factory=dict)
+    values: dict[int, list[Any]] = field(default_factory=dict)
     pieces: int = 1
     file: IO[bytes] | None = None
 
-    def add(self, number: int, values: list[float], pieces: int) -> None:
+    def add(self, number: int, values: list[Any], pieces: int = 1) -> None:
         self.values[number] = values
         if self.file:
             self.file.write(json.dumps([number, pieces, values]).encode() + b"\n")

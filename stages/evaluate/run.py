@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -19,10 +20,11 @@ from stages.common.files import atomic_folder, write_json
 from stages.common.items import ITEMS, write_items
 from stages.common.metrics import derive, metrics_of
 from stages.common.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
+from stages.evaluate import texts
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.progress import Progress, ahead
-from stages.evaluate.resume import Shard, digest, forget, kept
+from stages.evaluate.resume import Kept, Shard, digest, forget, kept
 from stages.evaluate.rounding import rounding
 from stages.evaluate.score import Batch, batches_of, likelihoods, spread
 from stages.evaluate.settings import Evaluate
@@ -42,6 +44,7 @@ def evaluate(
     *,
     role: Role,
     tasks: Sequence[str] = (),
+    smoke: bool = False,
     work: Path | None = None,
     shard: Shard = WHOLE,
 ) -> dict[str, float]:
@@ -50,6 +53,7 @@ def evaluate(
     Args:
         recipe: name of the model in the item table.
         tasks: those to run; empty: those of `settings.tasks` that have the role, or all of the role whose data are there.
+        smoke: a few items of tasks with generated text, to see that they run (texts.py).
         work: where finished batches outlive a kill; None: nowhere.
         shard: this process scores its part into `work` and writes no table; the run without one puts all parts together.
     Raises:
@@ -57,21 +61,28 @@ def evaluate(
             a likelihood that is not finite, a packed kernel that disagrees with the unpacked weights.
     """
     names, skipped = _names(catalogue, settings, role, tasks)
+    generated = [name for name in names if catalogue.is_generated(name)]
+    if smoke and (others := [name for name in names if name not in generated]):
+        raise FairgateError("a smoke run is for tasks with generated text", where=f"task {others[0]}", remedy="run it as it is")
     catalogue.require(names, role)
     if role == Role.calibration:
         _require_uncalibrated(folder)
     model = load(folder, dtype=settings.dtype, device=settings.device)
     encoder = Encoder(model.tokenizer, model.context)
     weights = weight_digest(folder)
-    run = Run(model, weights, work, shard)
+    run = Run(model, folder, weights, work, shard)
     rows: list[dict[str, Any]] = []
     records: dict[str, Any] = {}
     sample: list[tuple[Encoded, list[float]]] = []
-    for part in ahead(lambda name: _prepared(catalogue.load(name), encoder, model, settings), names):
+    scored = [name for name in names if name not in generated]
+    for part in ahead(lambda name: _prepared(catalogue.load(name), encoder, model, settings), scored):
         scores = run.score(part)
         records[part.benchmark.name] = _record(part, model)
         rows += [_row(recipe, part.benchmark, e, loglik) for e, loglik in zip(part.encoded, scores, strict=True)]
         sample += [] if part.benchmark.window else list(zip(part.encoded, scores, strict=True))[:CHECKED]
+    for name in generated:
+        written, records[name] = texts.write(recipe, catalogue.load(name), run, settings, smoke=smoke)
+        rows += written
     if shard != WHOLE:
         log.info("part %d of %d is done; the run without --shard puts all parts together", shard.index, shard.count)
         return {}
@@ -107,6 +118,7 @@ class Run:
     """A loaded model, and where its scores are kept."""
 
     model: Model
+    folder: Path
     weights: str
     work: Path | None
     shard: Shard
@@ -114,8 +126,8 @@ class Run:
     def score(self, part: Prepared) -> list[list[float]]:
         """Log-likelihoods [item][option]; those of other processes' parts are 0 unless they are kept already."""
         sums = [[0.0] * len(e.requests) for e in part.encoded]
-        progress = Progress(part.benchmark.name, part.encoded)
-        with kept(self.work, part.benchmark.name, self._fingerprint(part) if self.work else {}, self.shard) as done:
+        progress = Progress(part.benchmark.name, len(part.encoded), sum(map(len, sums)))
+        with self.kept(part.benchmark, lambda: {"requests and batches": digest(part.batches)}) as done:
             for number, values in done.values.items():
                 spread(part.batches[number], values, sums)
                 progress.update(len(values))
@@ -127,15 +139,19 @@ class Run:
         progress.finish()
         return sums
 
-    def _fingerprint(self, part: Prepared) -> dict[str, Any]:
+    def kept(self, benchmark: Benchmark, made_from: Callable[[], dict[str, Any]]) -> AbstractContextManager[Kept]:
+        """What is done of a benchmark, where it was made from the same."""
+        fingerprint = self._fingerprint(benchmark) | made_from() if self.work else {}
+        return kept(self.work, benchmark.name, fingerprint, self.shard)
+
+    def _fingerprint(self, benchmark: Benchmark) -> dict[str, Any]:
         return {
             "weights": self.weights,
             "dtype": self.model.dtype,
             "device": _device(self.model),
             "threads": torch.get_num_threads(),
             "versions": _versions(),
-            "task version": part.benchmark.version,
-            "requests and batches": digest(part.batches),
+            "task version": benchmark.version,
         }
 
 
@@ -155,7 +171,7 @@ def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence
     named = list(dict.fromkeys(asked)) or [name for name in settings.tasks if catalogue.metadata(name)["role"] == role]
     if named:
         return named, {}
-    names = [name for name in catalogue.names if catalogue.metadata(name)["role"] == role]
+    names = [name for name in catalogue.names if catalogue.metadata(name)["role"] == role and not catalogue.is_generated(name)]
     skipped = {name: reason for name in names if (reason := catalogue.absent(name))}
     for name, reason in skipped.items():
         log.warning("%s: skipped, %s", name, reason)

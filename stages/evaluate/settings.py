@@ -9,6 +9,19 @@ from pydantic import Field
 from stages.common.params import Section
 
 
+class Generation(Section):
+    """How text is generated.
+
+    batch: prompts at once. max_new_tokens: instead of a task's own budget; null: the task's, and only then the study's benchmark.
+    think_open, think_close: the tags around the thoughts of a reasoning model; what stands before the closing one is no answer.
+    """
+
+    batch: int = Field(32, gt=0)
+    max_new_tokens: int | None = Field(None, gt=0)
+    think_open: str = Field("<think>", min_length=1)
+    think_close: str = Field("</think>", min_length=1)
+
+
 class Evaluate(Section):
     """What is measured, and how much of it.
 
@@ -18,7 +31,8 @@ class Evaluate(Section):
     batch_tokens: tokens of one forward pass, padding included; results do not depend on it beyond rounding, and it is cut where memory
         runs out. auto: 65,536 on a GPU, 2,048 on a CPU.
     tasks: items drawn of each task, whole clusters at a time; null takes all. A run takes those of its role; where none has it,
-        every task of that role, whole.
+        every task of that role, whole. Tasks with generated text run only when asked for by name.
+    toxicity: classifier of continuations, a hub id (`owner/name@commit`) in the local cache or a folder. generation: see Generation.
     """
 
     role: Literal["gate", "development"]
@@ -27,3 +41,5 @@ class Evaluate(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     batch_tokens: Annotated[int, Field(gt=0)] | Literal["auto"]
     tasks: dict[str, Annotated[int, Field(gt=0)] | None]
+    toxicity: str = "unitary/toxic-bert"
+    generation: Generation = Generation()

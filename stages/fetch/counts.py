@@ -26,6 +26,8 @@ def count(path: Path, how: Counter) -> int:
         if how.format == "json":
             data = json.loads(text)
             return sum(_length(data, at, path) for at in how.at)
+        if how.format == "strings":
+            return _strings(json.loads(text))
         if how.format == "csv":
             return max(_rows(text) - 1, 0)
         lines = sum(1 for line in io.StringIO(text, newline="") if line.strip())
@@ -44,3 +46,8 @@ def _length(data: Any, at: str, path: Path) -> int:
     if not isinstance(data, list):
         raise BadRecord(f"no list at {at!r}", where=str(path))
     return len(data)
+
+
+def _strings(data: Any) -> int:
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return 1 if isinstance(data, str) else sum(map(_strings, parts))

@@ -66,9 +66,11 @@ Origin = Annotated[WheelOrigin | HubOrigin | PathOrigin, Field(discriminator="ki
 
 
 class Counter(Section):
-    """How the records of a set's files are counted: `at` are the dotted places of the lists in JSON, `rows` is CSV without a header."""
+    """How the records of a set's files are counted: `at` are the dotted places of the lists in JSON, `rows` is CSV without a header,
+    `strings` are the strings in JSON without its keys.
+    """
 
-    format: Literal["jsonl", "json", "csv", "tsv", "rows", "lines"]
+    format: Literal["jsonl", "json", "strings", "csv", "tsv", "rows", "lines"]
     at: tuple[str, ...] = Field((), strict=False)
 
     @model_validator(mode="after")

@@ -129,21 +129,27 @@ def lambada(**metadata: Any) -> dict[str, Dataset]:
 
 def mmlu(**metadata: Any) -> dict[str, Dataset]:
     """Question, four options and label by subject, behind `shots` worked questions of the subject in the order of the dev file."""
+    rows = []
+    for number, (line, worked) in enumerate(mmlu_questions(metadata)):
+        shots = "".join(_asked(one) + f" {_LETTERS[one['label']]}\n\n" for one in worked)
+        row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"], line["subject"])
+        rows.append(row | {"prompt": shots + _asked(line), "label": line["label"]})
+    return as_test(rows, metadata)
+
+
+def mmlu_questions(metadata: dict[str, Any]) -> list[tuple[dict[str, Any], Rows]]:
+    """Each test question (subject, question, options, label) with the first `shots` dev questions of its subject."""
     files, hub = given(metadata)
     dev, test = [_mmlu_rows(path) for path in files] if hub else _mmlu_archive(files[0])
     require_count(test, metadata, files[-1])
-    worked: dict[str, list[str]] = {}
+    worked: dict[str, Rows] = {}
     for line in dev:
-        worked.setdefault(line["subject"], []).append(_asked(line) + f" {_LETTERS[line['label']]}\n\n")
+        worked.setdefault(line["subject"], []).append(line)
     shots = metadata.get("shots", 0)
-    rows = []
-    for number, line in enumerate(test):
-        given_shots = worked.get(line["subject"], [])[:shots]
-        if len(given_shots) != shots:
-            raise BadRecord(f"{len(given_shots)} worked questions of {line['subject']}, {shots} wanted", where=str(files[0]))
-        row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"], line["subject"])
-        rows.append(row | {"prompt": "".join(given_shots) + _asked(line), "label": line["label"]})
-    return as_test(rows, metadata)
+    for subject in dict.fromkeys(line["subject"] for line in test):
+        if (found := len(worked.get(subject, []))) < shots:
+            raise BadRecord(f"{found} worked questions of {subject}, {shots} wanted", where=str(files[0]))
+    return [(line, worked.get(line["subject"], [])[:shots]) for line in test]
 
 
 def _asked(line: dict[str, Any]) -> str:

@@ -27,16 +27,16 @@ def of_bbq(raw: Path, *categories: str, records: int, **more: Any) -> dict[str, 
 
 def test_bbq_puts_the_stereotyped_answer_first_and_reads_a_doubled_line_once(tmp_path: Path) -> None:
     raw = write_bbq(tmp_path)
-    rows = bbq(of_bbq(raw, *BBQ_FILES, records=8))
+    rows = bbq(of_bbq(raw, *BBQ_FILES, records=12))
     assert [row["item_id"] for row in rows if row["group"] == "Gender_identity"] == [f"Gender_identity-{n}" for n in range(3)]
     ambiguous, plain = rows[0], rows[1]
     assert ambiguous["options"] == ["The cook", "The pilot", "Not known"]
     assert (ambiguous["places"], ambiguous["label"], ambiguous["subgroup"]) == ([2, 0, 1], 2, "ambig")
     assert (plain["label"], plain["subgroup"], plain["cluster"]) == (1, "disambig", "Gender_identity-0")
-    counted = bbq(of_bbq(raw, *BBQ_FILES, records=8, study_counts=True))
+    counted = bbq(of_bbq(raw, *BBQ_FILES, records=12, study_counts=True))
     assert len(counted) == len(rows) + 1 == len({row["item_id"] for row in counted})
-    with pytest.raises(FairgateError, match=r"8 records, accepted are 9 \(made_up\)"):
-        bbq(of_bbq(raw, *BBQ_FILES, records=9))
+    with pytest.raises(FairgateError, match=r"12 records, accepted are 13 \(made_up\)"):
+        bbq(of_bbq(raw, *BBQ_FILES, records=13))
 
 
 @pytest.mark.parametrize(

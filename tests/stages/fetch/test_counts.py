@@ -18,6 +18,7 @@ from stages.fetch.manifest import Counter
         ('{"a": 1}\n\n{"a": 2}', Counter(format="jsonl"), 2),
         ('{"data": {"x": [1, 2], "y": [3]}}', Counter(format="json", at=("data.x", "data.y")), 3),
         ('[{"a": 1}, {"a": 2}]', Counter(format="json", at=(".",)), 2),
+        ('{"a": {"x": ["one", ""], "y": []}, "b": {"z": ["two"]}, "n": 3}', Counter(format="strings"), 3),
         ('a,b\n1,"two\nlines"\n3,4\n', Counter(format="csv"), 2),
         ('a\tb\n1\t"open\n3\t4\n', Counter(format="tsv"), 2),
         ("one\n \ntwo\n", Counter(format="lines"), 2),

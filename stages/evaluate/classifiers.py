@@ -1,0 +1,81 @@
+"""What scores a continuation: toxicity by a classifier named in the parameters, sentiment by VADER."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stages.common.digests import weight_digest
+from stages.common.errors import MissingFile
+
+STAND_IN = "alt-profanity-check"  # a linear model of offensive language: shows that a run works, measures nothing
+_CUT = 512  # tokens of a text that a toxicity classifier reads
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """`name` says which one at which version: it goes into every result. Texts -> one score each."""
+
+    name: str
+    score: Callable[[Sequence[str]], list[float]]
+
+
+def classifier(kind: Literal["toxicity", "sentiment"], toxicity: str, device: torch.device) -> Classifier:
+    """The classifier of a kind; `toxicity` is a hub id (`owner/name` or `owner/name@commit`), a folder, or the stand-in's name.
+
+    Raises:
+        MissingFile: the model is neither a folder nor in the local hub cache: nothing is downloaded here.
+    """
+    if kind == "sentiment":
+        return Classifier(f"vaderSentiment {version('vaderSentiment')}", _sentiment)
+    if toxicity == STAND_IN:
+        return Classifier(f"{STAND_IN} {version(STAND_IN)}", _profanity)
+    return _hub_classifier(toxicity, device)
+
+
+def _sentiment(texts: Sequence[str]) -> list[float]:
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    analyzer = SentimentIntensityAnalyzer()
+    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
+
+
+def _profanity(texts: Sequence[str]) -> list[float]:
+    from profanity_check import predict_prob
+
+    return [float(p) for p in predict_prob(list(texts))] if texts else []
+
+
+def _hub_classifier(name: str, device: torch.device) -> Classifier:
+    """Largest of the probabilities of the model's labels, each a yes or no of its own."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    place, _, revision = name.partition("@")
+    options: dict[str, Any] = {"revision": revision or None, "local_files_only": True, "trust_remote_code": False}
+    try:
+        network: Any = AutoModelForSequenceClassification.from_pretrained(place, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError):
+        remedy = f"fetch it with `hf download {place}`, or name a folder; `--smoke` uses {STAND_IN}"
+        raise MissingFile(f"no classifier {name!r} here", where="evaluate.toxicity", remedy=remedy) from None
+    network = network.eval().to(device)
+    folder = Path(place)
+    commit = getattr(network.config, "_commit_hash", None)
+    known = f"{folder.name} weights {weight_digest(folder)[:12]}" if folder.is_dir() else f"{place}@{commit}"
+
+    @torch.inference_mode()
+    def score(texts: Sequence[str]) -> list[float]:
+        found: list[float] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = list(texts[start : start + _BATCH])
+            encoded = tokenizer(batch, truncation=True, max_length=_CUT, padding=True, return_tensors="pt").to(device)
+            found += network(**encoded).logits.float().sigmoid().amax(-1).tolist()
+        return found
+
+    return Classifier(known, score)
