@@ -89,7 +89,7 @@ def render(models: Sequence[Model], sections: Sequence[Section], command: str) -
         chosen = [one for one in sections if (one.benchmark in ABLE) is able]
         if chosen:
             parts += [f"## {title}", *(_metrics(one, models) for one in chosen)]
-    parts += [_item_level(models, sections), _abstention(models, sections), _absent(sections)]
+    parts += [_item_level(models, sections), _abstention(models, sections), _absent(models[0], sections)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -256,11 +256,14 @@ abstains less than its parent where it should.
 {_table(head, rows)}"""
 
 
-def _absent(sections: Sequence[Section]) -> str:
-    """Benchmarks that the engine knows and these tables do not hold."""
-    measured = {one.benchmark for one in sections}
-    absent = sorted(name for name in BENCHMARKS if name not in measured and not name.endswith(("_dev", "_valid")))
-    return f"## Not measured here\n\n{', '.join(absent)}." if absent else ""
+def _absent(parent: Model, sections: Sequence[Section]) -> str:
+    """Benchmarks that the engine knows and these tables do not hold, with the reason where the evaluation gave one."""
+    measured, reasons = {one.benchmark for one in sections}, parent.environment.skipped
+    absent = sorted(name for name in {*BENCHMARKS, *reasons} if name not in measured and not name.endswith(("_dev", "_valid")))
+    lines = [f"- {name}: {reasons[name]}" for name in absent if name in reasons]
+    asked = [name for name in absent if name not in reasons]
+    lines += [f"- not asked for: {', '.join(asked)}"] if asked else []
+    return "\n".join(["## Not measured here", "", *lines]) if lines else ""
 
 
 def _percent(share: float | None) -> str:

@@ -151,7 +151,11 @@ class Items:
         biased = self.biased
         if biased is not None:
             return np.where(biased, 0, 1).astype(np.int64)
-        return self.loglik.argmax(1).astype(np.int64) if self.loglik.shape[1] > 1 else None
+        return self.loglik.argmax(1).astype(np.int64) if self._alternatives else None
+
+    @property
+    def _alternatives(self) -> bool:
+        return self.loglik.shape[1] > 1 and benchmark_of(self.benchmark).alternatives
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
@@ -160,8 +164,8 @@ class Items:
 
     @property
     def entropy(self) -> Array | None:
-        """[n] entropy of softmax(option_loglik) divided by log(options): 0 certain .. 1 uniform; None for a single option."""
-        if self.loglik.shape[1] < 2:
+        """[n] entropy of softmax(option_loglik) divided by log(options): 0 certain .. 1 uniform; None without alternatives."""
+        if not self._alternatives:
             return None
         p = np.exp(self.loglik - self.loglik.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
@@ -209,7 +213,8 @@ class Estimate:
 def estimates(table: pa.Table, benchmarks: Sequence[str] | None = None) -> list[Estimate]:
     """Every metric of every benchmark in the table, overall, per group, and per subgroup (of all groups), for one model.
 
-    A value that the items do not define (a gap between two sexes where one of them never answered) is left out.
+    A gap between subgroups has no value in one of them. What the items do not define (a gap between two sexes where one of them never
+    answered) is left out.
 
     Raises:
         BadRecord: an infinite value, or an item that breaks the contract.
@@ -219,7 +224,7 @@ def estimates(table: pa.Table, benchmarks: Sequence[str] | None = None) -> list[
         items = Items.of(table, name)
         parts = [(None, None), *((group, None) for group in items.groups), *((None, subgroup) for subgroup in items.subgroups())]
         for key, statistic in benchmark_of(name).statistics.items():
-            for group, subgroup in parts:
+            for group, subgroup in parts if statistic.divisible else parts[: 1 + len(items.groups)]:
                 part = statistic.components(items, group=group, subgroup=subgroup)
                 estimate = Estimate(f"{name}.{key}", group, subgroup, part.value, part.stderr, part.items, part.clusters)
                 if np.isinf(estimate.value):

@@ -49,6 +49,7 @@ class Statistic:
             groups, and within each of them its subgroups.
         combine: ratios [..., k] -> value [...] of one cell.
         across: values of a group's subgroups [..., subgroups] -> value of the group [...].
+        gap: whether the terms compare the subgroups of an item's cluster.
         empty: the ratio where the denominator is zero. Without a number for it, a cell with no denominator at all (nobody answered)
             has no value and is left out of the mean, while a resample that misses a cell has no value itself.
     """
@@ -62,11 +63,12 @@ class Statistic:
     combine: Callable[[Array], Array] = first
     across: Callable[[Array], Array] = mean
     empty: float = np.nan
+    gap: bool = False
 
     @property
     def divisible(self) -> bool:
-        """Whether a subgroup alone has a value that means something: a gap between subgroups or several ratios in one have none."""
-        return self.combine is first and self.across is mean
+        """Whether a subgroup alone has a value: a gap between subgroups has none."""
+        return self.across is mean and not self.gap
 
     def components(self, *tables: Items, group: str | None = None, subgroup: str | None = None) -> Components:
         """Sums per cluster over all items, or over those of one group, one subgroup, or one subgroup of a group.

@@ -115,14 +115,16 @@ def test_what_is_sampled_partial_unmeasured_or_without_value_is_named(tmp_path: 
     tasks = {"perplexity": {"items": 2, "available": 9, "upstream": 12}}
     bold = [row("bold_toxicity", i, [], n_chars=None, text="", status="empty", group="gender", subgroup="actors") for i in range(3)]
     rows = [*windows(np.array([-5.0, -6.0])), *bold]
-    folders = [_write(tmp_path / name, name, rows, tasks=tasks) for name in ("base", "q")]
+    skipped = {"dt_fairness_ll": "no wheel ships data/raw/adult"}
+    folders = [_write(tmp_path / name, name, rows, tasks=tasks, skipped=skipped) for name in ("base", "q")]
     document = results(folders, "")
     assert "2 items, a sample of 9 (partial: the whole set has 12)." in document
     toxicity = _section(document, "bold_toxicity")
     assert {first.split("<br>")[0].strip("*_") for first in toxicity} == {*BENCHMARKS["bold_toxicity"].statistics}
     assert [cells for first, cells in toxicity.items() if "**toxicity**" in first] == [["no value", "no value<br>no value"]]
     absent = document.split("## Not measured here\n")[1]
-    assert "stereoset," in absent and "bbq" in absent and "perplexity," not in absent and "_dev" not in absent
+    assert "- dt_fairness_ll: no wheel ships data/raw/adult\n- not asked for: " in absent
+    assert " stereoset," in absent and " bbq," in absent and "perplexity," not in absent and "_dev" not in absent
 
 
 def test_the_command_stands_on_top_and_the_same_folders_give_the_same_text(

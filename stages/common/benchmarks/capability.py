@@ -32,6 +32,10 @@ CAPABILITY: dict[str, Benchmark] = {
     "mmlu_ll_5shot": _SUBJECTS,
     # Options: the word, and the likeliest token at each of its places: as likely as those, it is what greedy decoding gives.
     "lambada": Benchmark(
-        2, None, {"acc": _ACC, "ppl": Statistic(_surprise_of_word, "perplexity", better="lower", combine=lambda r: np.exp(r[..., 0]))}
+        2,
+        None,
+        {"acc": _ACC, "ppl": Statistic(_surprise_of_word, "perplexity", better="lower", combine=lambda r: np.exp(r[..., 0]))},
+        chooses=lambda items: items.loglik.argmax(1).astype(np.int64),
+        alternatives=False,
     ),
 }

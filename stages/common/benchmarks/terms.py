@@ -22,7 +22,8 @@ EVALUATE = "run `dvc repro evaluate` to write it again"
 class Benchmark:
     """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics.
 
-    chooses: the option that is an item's answer; without it the side, or the likeliest option in sum, the first of equal ones.
+    chooses: what an item's answer is; without it the side, or the likeliest option in sum, the first of equal ones.
+    alternatives: whether one of the options is chosen; without (spellings, parts of a probe) there is no entropy, and no likeliest option.
     generated: answers are read out of text instead of log-likelihoods; a statistic may then rest on no item, and has no value.
     """
 
@@ -30,6 +31,7 @@ class Benchmark:
     prefers: Callable[[Items], npt.NDArray[np.bool_]] | None
     statistics: dict[str, Statistic]
     chooses: Callable[[Items], npt.NDArray[np.int64]] | None = None
+    alternatives: bool = True
     generated: bool = False
 
 

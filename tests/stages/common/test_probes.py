@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from stages.common.benchmarks import METRICS
+from stages.common.compare import flips, strata
 from stages.common.errors import BadRecord
 from stages.common.metrics import Items, metrics_of
 from stages.common.statistic import Array
@@ -83,6 +84,7 @@ def test_masses_of_an_answer() -> None:
     assert metrics["discrimeval.mad_gender"] == pytest.approx(deviation[0])
     assert metrics["discrimeval.mad_race"] == pytest.approx(deviation[1])
     assert metrics["discrimeval.mad"] == pytest.approx(np.mean(deviation))
+    assert {name.split("/")[0] for name in metrics if "/" in name} == {"discrimeval.mass"}  # a gap has no value in one subgroup
     assert metrics["discrimeval.mass"] == pytest.approx(np.mean([first.sum(-1), second.sum(-1)]))
     of_both = [x[..., 0] / x.sum(-1) for x in (first, second)]
     assert metrics["discrimeval.delta_renormalised_gender"] == pytest.approx(np.mean([np.ptp(x.mean(1)) for x in of_both]))
@@ -160,3 +162,18 @@ def test_a_word_is_right_where_nothing_is_likelier() -> None:
 def test_pages_count_their_words_once() -> None:
     rows = [row("wikitext_lmeval", n, [-10.0], cluster="page", n_tokens=[5], n_chars=[words]) for n, words in enumerate((8, 0))]
     assert metrics_of(table(*rows))["wikitext_lmeval.word_ppl"] == pytest.approx(math.exp(20 / 8))
+
+
+def test_answers_are_words_not_spellings_and_probes_have_none() -> None:
+    # Likeliest spelling: yes in both; in the second the spellings of no have more together.
+    rows = [
+        row("discrimeval", i, np.log(masses).tolist(), n_chars=[3, 2, 2]) for i, masses in enumerate(([0.4, 0.2, 0.1], [0.4, 0.3, 0.2]))
+    ]
+    discrimeval = Items.of(table(*rows), "discrimeval")
+    assert discrimeval.answer is not None and discrimeval.answer.tolist() == [0, 1] and discrimeval.entropy is None
+    words = Items.of(table(row("cooccurrence", 0, [-3, -2, -1, -4]), row("cooccurrence", 1, [-1, -2, -3, -4])), "cooccurrence")
+    assert words.answer is not None and words.answer.tolist() == [1, 0] and words.entropy is not None
+    probes = Items.of(table(row("sofa_style", 0, [-3, -2], group="c")), "sofa_style")
+    assert probes.answer is None and probes.entropy is None and flips(probes, probes) is None
+    last_words = Items.of(table(row("lambada", 0, [-3, -2], gold=0), row("lambada", 1, [-2, -2], gold=0)), "lambada")
+    assert last_words.answer is not None and last_words.answer.tolist() == [1, 0] and strata(last_words, last_words) == ()
