@@ -34,6 +34,7 @@ from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
 from stages.quantize.forecast import fitting
+from stages.quantize.memory import bounded
 from stages.quantize.methods import Calibration, gptq, sweep
 from stages.quantize.settings import METHODS, Compute, Gptq
 from stages.quantize.streamed import Streamed
@@ -238,7 +239,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--gib", type=float, default=18.0, help="GPU memory that waiting batches may be forecast to fill")
+    parser.add_argument("--gib", type=float, default=22.0, help="GPU memory for pairs and text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
@@ -260,8 +261,10 @@ def main() -> None:
         peer(records, arguments, compute, batches=(8, 32), depths=(2, 6))
     if parts == ["peer"]:
         return
-    seconds, _, model = timed(lambda: make_model(arguments.model, arguments.layers, arguments.hidden, arguments.mlp))
-    print(f"model made in {seconds:.1f} s", flush=True)
+    model = arguments.model
+    if not (model / "model.safetensors.index.json").exists():
+        seconds, _, model = timed(lambda: make_model(model, arguments.layers, arguments.hidden, arguments.mlp))
+        print(f"model made in {seconds:.1f} s", flush=True)
     short, long = calibration(text=False), calibration(text=True)
     everywhere, out_set = (recipe(FAIR, modules=modules, calibration="pairs") for modules in ("all", "out"))
     mixed = recipe(FAIR)
@@ -285,20 +288,29 @@ def main() -> None:
         waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, long.batches, 0, arguments.gib * 2**30)
         some = replace(compute, waiting=waiting)
         wait = {"modules": "all seven", "batches_waiting": [waiting, len(long.batches)]}
-        fast = repeat("quantize_7b_pairs_and_text_s", lambda: quantize(model, mixed, long, some), many, 35, **wait)
+        with bounded(device, arguments.gib):
+            fast = repeat("quantize_7b_pairs_and_text_s", lambda: quantize(model, mixed, long, some), many, 35, **wait)
         records.add("peak_gib", [peak_of("quantize_7b_pairs_and_text_s")], "GiB reserved", target=22.35, tokens=many, **wait)
         if "low" in parts:
             small = calibration(text=True, batch_tokens=LOW_BATCH_TOKENS)
             lean = replace(compute, low_memory=True)
-            slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean), many, batch_tokens=LOW_BATCH_TOKENS)
+            with bounded(device, 7.4):
+                slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean), many, batch_tokens=LOW_BATCH_TOKENS)
             records.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
             records.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
         if "save" in parts:
-            repeat("load_to_saved_7b_s", lambda: save(model, mixed, long, some), many, 60)
+            with bounded(device, arguments.gib):
+                repeat("load_to_saved_7b_s", lambda: save(model, mixed, long, some), many, 60)
     if "sweep" in parts:
         recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
         eight = [timed(lambda: run_sweep(model, recipes, long, compute))[0] for _ in range(arguments.runs)]
         records.add("sweep_per_alpha_s", [value / 8 for value in eight], "s, the calibration pass shared out", target=8, tokens=many)
+    if "gpus" in parts:
+        two = replace(compute, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
+        what = {"modules": "all seven", "gpus": 1 + len(two.others)}
+        one = repeat("one_gpu_s", lambda: quantize(model, mixed, long, compute), many)
+        shared = repeat("two_gpus_s", lambda: quantize(model, mixed, long, two), many, **what)
+        records.add("two_gpu_speedup", [one / shared], "x", target=1.6, tokens=many, **what)
     if "profile" in parts:
         profile(warm, compute)
 

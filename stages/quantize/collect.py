@@ -77,6 +77,16 @@ class Sums:
         self.S += members @ D  # a scattered sum would take another order every time
         self.n_group += members.sum(1)
 
+    def join(self, other: Sums) -> None:
+        """Add the sums of other batches, which may lie on another GPU."""
+        for name in ("G_pair", "G_text", "C", "S", "n_group"):
+            own, theirs = getattr(self, name), getattr(other, name)
+            if theirs is not None:
+                theirs = theirs.to(self.device)
+                setattr(self, name, theirs if own is None else own.add_(theirs))
+        for name in ("sentences", "pair_tokens", "text_tokens", "pairs"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def finish(self, text_share: float | None) -> Statistics:
         """H and C.
 

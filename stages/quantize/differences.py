@@ -29,7 +29,8 @@ def differences_triton(batch: Batch, X: Tensor) -> Tensor:
     starts, columns, weights = batch.compressed
     m, d = len(starts) - 1, X.shape[1]
     D = torch.empty(m, d, device=X.device)
-    _rows[(m, triton.cdiv(d, CHANNELS))](X.contiguous(), starts, columns, weights, D, d, CHANNELS=CHANNELS)
+    with torch.cuda.device_of(X):
+        _rows[(m, triton.cdiv(d, CHANNELS))](X.contiguous(), starts, columns, weights, D, d, CHANNELS=CHANNELS)
     return D
 
 

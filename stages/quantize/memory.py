@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from stages.quantize.tokens import Batch
+
+
+@contextmanager
+def bounded(device: torch.device, gib: float | None) -> Iterator[None]:
+    """No more than `gib` of every GPU's memory; where that is reached, what torch has cached is given back before it is an error."""
+    if gib is None or device.type != "cuda":
+        yield
+        return
+    gpus = range(torch.cuda.device_count())
+    for gpu in gpus:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / torch.cuda.mem_get_info(gpu)[1]), gpu)
+    try:
+        yield
+    finally:
+        for gpu in gpus:
+            torch.cuda.set_per_process_memory_fraction(1.0, gpu)
 
 
 def out_of_memory(error: Exception) -> bool:

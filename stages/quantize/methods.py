@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -108,6 +109,8 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
 
 def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list[Activation]:
     activations = embed(source, calibration.batches, compute.device, compute.dtype)
+    places = (compute.device, *compute.others)
+    activations = [each.moved(places[n % len(places)], n % len(places)) if n % len(places) else each for n, each in enumerate(activations)]
     if compute.low_memory:
         for activation in activations:
             hidden = activation.hidden.cpu()
@@ -126,7 +129,7 @@ def _run(
 ) -> list[Tensor]:
     with source.resident(index, compute.device, compute.dtype) as block:
         return run_block(
-            block,
+            [block, *(deepcopy(block).to(device) for device in compute.others)],
             index,
             source.architecture.groups,
             activations,

@@ -23,7 +23,8 @@ WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
 class Run(Section):
     """Section `quantize`: how to run, the same for every recipe.
 
-    gpu_gib: memory of the GPU that may be used; as many batches wait inside a block as fit. None: what is free.
+    gpus: GPUs that share the batches. gpu_gib: memory of each that may be used; as many batches wait inside a block as fit. None: what
+        is free.
     diagnostics: `contributions.csv` and the penalties and eigenvalues of `quantization.json`.
     alpha_zero: tell there what plain GPTQ would have left, at the price of a second rounding of each debiased module.
     """
@@ -33,6 +34,7 @@ class Run(Section):
     batch_tokens: int = Field(gt=0)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # bfloat16 on a GPU
     low_memory: bool = False
+    gpus: int = Field(1, gt=0)
     gpu_gib: float | None = Field(None, gt=0)
     diagnostics: bool = True
     alpha_zero: bool = True
@@ -42,6 +44,7 @@ class Run(Section):
 class Compute:
     """Where and how the blocks run. dtype: of their forward passes; sums, factors and rounding are float32.
 
+    others: further GPUs, which run their share of the batches.
     low_memory: hidden states stay on the CPU, and no batch waits inside a block.
     waiting: how many batches, from the first, wait inside a block; the others run it anew for every group. None: all.
     diagnostics: tell where in the weights the penalty sits, and how strong it is against H (`contributions.csv`, `top_eigenvalue`).
@@ -52,6 +55,7 @@ class Compute:
     dtype: torch.dtype = torch.float32
     low_memory: bool = False
     waiting: int | None = None
+    others: tuple[torch.device, ...] = ()
     diagnostics: bool = True
     alpha_zero: bool = False
 

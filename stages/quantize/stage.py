@@ -6,7 +6,7 @@ import fcntl
 import gc
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from stages.common.files import atomic_folder
 from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
-from stages.quantize.memory import most_slots, out_of_memory, recut
+from stages.quantize.memory import bounded, most_slots, out_of_memory, recut
 from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, progress
@@ -48,11 +48,11 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     versions = _versions(device)
     settings = recipe.model_dump(mode="json")
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
-    with _device_lock(device), progress(work, fingerprint) as done, atomic_folder(out) as folder:
+    with _device_lock(device, run.gpus), bounded(device, run.gpu_gib), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         source.require_whole()
         told = {"diagnostics": run.diagnostics, "alpha_zero": run.alpha_zero}
-        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, **told)
+        compute = Compute(device, pick_dtype(run.dtype, device), run.low_memory, others=pick_others(device, run.gpus), **told)
         stored = sum(file.stat().st_size for file in base.glob("*.safetensors"))
         if device.type == "cuda" and data.batches:
             limit = free_memory(device) if run.gpu_gib is None else run.gpu_gib * 2**30
@@ -104,6 +104,15 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise FairgateError("device 'cuda', but torch sees no GPU", where="quantize.device", remedy="use `auto` or `cpu`")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+
+def pick_others(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
+    """The GPUs beside the first; FairgateError where there are fewer than `gpus`."""
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
+    if gpus > there:
+        what = f"{gpus} GPUs asked for, {there} to be had on {device.type!r}"
+        raise FairgateError(what, where="quantize.gpus", remedy=f"set it to {there} or less")
+    return tuple(torch.device("cuda", number) for number in range(1, gpus))
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -217,13 +226,11 @@ def _versions(device: torch.device) -> dict[str, str]:
 
 
 @contextmanager
-def _device_lock(device: torch.device) -> Iterator[None]:
-    """One quantization per GPU: a lock that the kernel frees when the process dies, even by kill -9."""
-    if device.type != "cuda":
-        yield
-        return
-    path = Path(".fairgate") / f"gpu-{torch.cuda.current_device()}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def _device_lock(device: torch.device, gpus: int) -> Iterator[None]:
+    """One quantization per GPU: locks that the kernel frees when the process dies, even by kill -9."""
+    with ExitStack() as stack:
+        for number in range(gpus if device.type == "cuda" else 0):
+            path = Path(".fairgate") / f"gpu-{number}.lock"
+            path.parent.mkdir(exist_ok=True)
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
         yield

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import greenlet
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -37,12 +38,18 @@ class _Stop(Exception):
 class Activation:
     """The input of the current block for one batch: hidden [rows, L, d], and every block's other arguments.
 
-    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2).
+    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2). `place`: the copy of the block that
+    the batch runs through, where several GPUs share the batches.
     """
 
     batch: Batch
     hidden: Tensor
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    place: int = 0
+
+    def moved(self, device: torch.device, place: int) -> Activation:
+        """The same on another device."""
+        return Activation(self.batch.to(device), self.hidden.to(device), send_to_device(self.arguments, device), place)
 
 
 def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[Activation]:
@@ -113,7 +120,7 @@ SolveGroup = Callable[[int, list[str], nn.Module, Statistics], None]
 
 
 def run_block(
-    block: nn.Module,
+    blocks: Sequence[nn.Module],
     index: int,
     groups: Sequence[list[str]],
     activations: Sequence[Activation],
@@ -131,6 +138,7 @@ def run_block(
     Not sequential: all groups are quantized at the end, on the inputs (and outputs) of the unquantized block.
 
     Args:
+        blocks: the block, and its copies on other GPUs: each sums up its own batches, the first is quantized and the others follow it.
         groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
         solve: quantizes a group in place from its Statistics.
         waiting: how many batches wait, from the first; None: all. The others run the block from its start for every group: more passes,
@@ -140,18 +148,23 @@ def run_block(
     def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         greenlet.getcurrent().parent.switch(args[0])
 
-    handles = [linear(block, group[0]).register_forward_pre_hook(pause) for group in groups]
-    reach = _reach(block, index, activations, len(activations) if waiting is None else waiting)
+    block, *copies = blocks
+    handles = [linear(each, group[0]).register_forward_pre_hook(pause) for each in blocks for group in groups]
+    reach = _reach(blocks, index, activations, len(activations) if waiting is None else waiting)
     unsolved: list[tuple[list[str], Statistics]] = []
     try:
         for number, group in enumerate(groups):
-            total = sums(group, weight_of(linear(block, group[0])).shape[1])
+            totals = [sums(group, weight_of(linear(block, group[0])).shape[1]) for _ in blocks]
             for X, activation in zip(reach(number), activations, strict=True):
-                total.add(X, activation.batch)
-            statistics = total.finish(text_share)
-            del total, X
+                totals[activation.place].add(X, activation.batch)
+            for other in totals[1:]:
+                totals[0].join(other)
+            statistics = totals[0].finish(text_share)
+            del totals, X
             if sequential:
                 solve(index, group, block, statistics)
+                for copy, name in product(copies, group):
+                    linear(copy, name).weight.data.copy_(linear(block, name).weight)
             else:
                 unsolved.append((group, statistics))
         outputs = [_kept(out, activation) for out, activation in zip(reach(len(groups)), activations, strict=True)]
@@ -171,24 +184,24 @@ def _kept(out: Tensor, activation: Activation) -> Tensor:
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
 
 
-def _reach(block: nn.Module, index: int, activations: Sequence[Activation], waiting: int) -> Reach:
+def _reach(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation], waiting: int) -> Reach:
     """The first `waiting` batches wait, the others replay."""
-    staged, replayed = _staged(block, index, activations[:waiting]), _replayed(block, index, activations[waiting:])
+    staged, replayed = _staged(blocks, index, activations[:waiting]), _replayed(blocks, index, activations[waiting:])
     return lambda number: chain(staged(number), replayed(number))
 
 
-def _staged(block: nn.Module, index: int, activations: Sequence[Activation]) -> Reach:
+def _staged(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
     """All batches go on from where they wait."""
-    runners = [greenlet.greenlet(partial(forward, block, activation, index)) for activation in activations]
+    runners = [greenlet.greenlet(partial(forward, blocks[activation.place], activation, index)) for activation in activations]
     return lambda number: (runner.switch() for runner in runners)
 
 
-def _replayed(block: nn.Module, index: int, activations: Sequence[Activation]) -> Reach:
+def _replayed(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
     """Every batch alone from the start of the block, and dropped where it was wanted."""
 
     def reach(number: int) -> Iterator[Tensor]:
         for activation in activations:
-            runner = greenlet.greenlet(partial(forward, block, activation, index))
+            runner = greenlet.greenlet(partial(forward, blocks[activation.place], activation, index))
             for _ in range(number):
                 runner.switch()
             yield runner.switch()
