@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -67,10 +68,11 @@ def evaluate(
     catalogue.require(names, role)
     if role == Role.calibration:
         _require_uncalibrated(folder)
-    model = load(folder, dtype=settings.dtype, device=settings.device)
+    with ThreadPoolExecutor(1) as beside:  # of a large model it takes as long as reading the weights
+        weights = beside.submit(weight_digest, folder)
+        model = load(folder, dtype=settings.dtype, device=settings.device)
     encoder = Encoder(model.tokenizer, model.context)
-    weights = weight_digest(folder)
-    run = Run(model, folder, weights, work, shard)
+    run = Run(model, folder, weights.result(), work, shard)
     rows: list[dict[str, Any]] = []
     records: dict[str, Any] = {}
     sample: list[tuple[Encoded, list[float]]] = []
@@ -94,7 +96,7 @@ def evaluate(
     with atomic_folder(out) as temporary:
         write_items(temporary / "items.parquet", table.to_pylist())
         write_json(temporary / "metrics.json", metrics)
-        environment = _environment(settings, model, encoder, role, weights, records, difference)
+        environment = _environment(settings, model, encoder, role, run.weights, records, difference)
         environment = environment.model_copy(update={"skipped": skipped, "rounding": check})
         write_record(temporary / "environment.json", environment)
     if work:

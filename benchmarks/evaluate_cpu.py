@@ -1,0 +1,46 @@
+"""How long the default subset (params.yaml) takes on this CPU, for the base and every recipe that is quantized.
+
+    python -m benchmarks.evaluate_cpu            # after `dvc repro quantize`
+
+The timer runs from the folder to the written tables; imports are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks.figures import record, timed
+from stages.common.params import load
+from stages.common.records import Role
+from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.run import evaluate
+from stages.evaluate.settings import Evaluate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--dtype", help="instead of evaluate.dtype")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluate_cpu.json"))
+    arguments = parser.parse_args()
+    changes = {"device": "cpu", **({"dtype": arguments.dtype} if arguments.dtype else {})}
+    settings = Evaluate.model_validate(load(Evaluate, "evaluate").model_dump() | changes)
+    catalogue = Catalogue(arguments.data / "raw", arguments.data / "calibration/split.json")
+    models = {"base": arguments.data / "base"} | {path.name: path for path in sorted((arguments.data / "models").glob("*"))}
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, folder in models.items():
+            run = partial(evaluate, name, folder, Path(scratch) / name, settings, catalogue, role=Role(settings.role))
+            found[name] = [timed(run)[0] for _ in range(arguments.runs)]
+            runs = [seconds for times in found.values() for seconds in times]
+            more = {"models": {n: [round(s, 1) for s in times] for n, times in found.items()}, "dtype": settings.dtype}
+            suffix = "" if settings.dtype == "float32" else f"_{settings.dtype}"
+            record(arguments.out, "evaluate_cpu", f"cpu_default_subset{suffix}_s", runs, "s", target=240, **more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""How fast benchmarks are scored on one GPU, and against lm-eval's own backend in the same run.
+
+    python -m benchmarks.evaluate_gpu --parts suite,bias7b,peer --base data/base --raw data/raw --split data/calibration/split.json
+
+Parts: `suite`, every likelihood task of the gate whose data are there, all items, for the base and every folder of --models; `bias7b`,
+CrowS-Pairs, StereoSet and all of BBQ on a random Llama of 7B shape with the base's tokenizer; `peer`, the same tasks and model through
+lm-eval's HFLM and through fairgate, and how far the log-likelihoods are apart in float32. The timer runs from the folder to the written
+tables: reading the model and the data, tokenising, scoring, metrics. Imports are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+from benchmarks.figures import record, timed
+from stages.common.files import read_json
+from stages.common.records import Role
+from stages.evaluate.benchmark import FOLDER, Catalogue
+from stages.evaluate.model import load
+from stages.evaluate.run import evaluate
+from stages.evaluate.score import score
+from stages.evaluate.settings import Evaluate
+from stages.evaluate.tokens import Encoder
+
+Key = tuple[str, str, int]
+
+
+class Recorded(HFLM):
+    """lm-eval's backend, which keeps what it answered: task, item and option -> log-likelihood."""
+
+    answers: dict[Key, float]
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        found = super().loglikelihood(requests, disable_tqdm=True)
+        self.answers = {(r.task_name, r.doc["item_id"], r.idx): value for r, (value, _) in zip(requests, found, strict=True)}
+        return found
+
+
+def settings(dtype: str, batch_tokens: int | None) -> Evaluate:
+    return Evaluate(role="gate", seed=0, device="auto", dtype=dtype, batch_tokens=batch_tokens or "auto", tasks={})  # type: ignore[arg-type]
+
+
+def peak() -> float:
+    found = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return round(found, 2)
+
+
+def counts(out: Path) -> dict[str, Any]:
+    environment = read_json(out / "environment.json")
+    items = {name: task["items"] for name, task in environment["tasks"].items()}
+    return {"items": sum(items.values()), "tasks": items, "skipped": sorted(environment["skipped"])}
+
+
+def make_model(folder: Path, base: Path, layers: int, hidden: int, mlp: int) -> Path:
+    """A random Llama in bfloat16 that speaks the base's tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, hidden // 128),
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
+    models = {"base": arguments.base} | dict(pair.split("=", 1) for pair in arguments.models)
+    seconds: dict[str, float] = {}
+    for name, folder in models.items():
+        out = arguments.tables / name
+        options: dict[str, Any] = {"role": Role.gate, "tasks": arguments.tasks}
+        seconds[name], _ = timed(lambda: evaluate(name, Path(folder), out, arguments.settings, catalogue, **options))  # noqa: B023
+        print(f"{name}: {seconds[name]:.1f} s", flush=True)
+        more = {"models": {n: round(s, 1) for n, s in seconds.items()}, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
+        record(arguments.out, "evaluate_gpu", "likelihood_suite_smollm2_s", list(seconds.values()), "s", target=120, **more)
+
+
+def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
+    model = make_model(arguments.scratch / "bias7b", arguments.base, arguments.layers, arguments.hidden, arguments.mlp)
+    out = arguments.tables / "bias7b"
+    peak()
+    runs = [
+        timed(lambda: evaluate("random", model, out, arguments.settings, catalogue, role=Role.gate, tasks=arguments.bias_tasks))[0]
+        for _ in range(arguments.runs)
+    ]
+    shutil.rmtree(model)
+    shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary and tokens of the base"
+    more = {"shape": shape, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
+    record(arguments.out, "evaluate_gpu", "bias_suite_7b_s", runs, "s", target=360, **more)
+
+
+def theirs(arguments: argparse.Namespace, dtype: str, batch: int, limit: int | None = None) -> tuple[dict[Key, float], dict[str, Any]]:
+    """lm-eval's answers on the peer's tasks, and its metrics."""
+    manager = TaskManager(
+        include_defaults=False,
+        include_path=str(FOLDER),
+        metadata={"raw": str(arguments.raw), "split": str(arguments.split)},
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = Recorded(str(arguments.base), dtype=dtype, batch_size=batch, device=device)
+    done = simple_evaluate(model, tasks=arguments.peer_tasks, task_manager=manager, bootstrap_iters=0, log_samples=False, limit=limit)
+    assert done is not None
+    return model.answers, done["results"]
+
+
+def ours(arguments: argparse.Namespace, catalogue: Catalogue, limit: int) -> dict[Key, float]:
+    """fairgate's log-likelihoods in float32 of the first items of each of the peer's tasks."""
+    model = load(arguments.base, dtype="float32", device="auto")
+    encoder = Encoder(model.tokenizer, model.context)
+    found: dict[Key, float] = {}
+    for name in arguments.peer_tasks:
+        encoded = encoder.encode(catalogue.load(name).items[:limit], name)
+        for e, values in zip(encoded, score(model, encoded, batch_tokens=16384), strict=True):
+            found |= {(name, e.item.id, k): value for k, value in enumerate(values)}
+    return found
+
+
+def best(answers: dict[Key, float]) -> dict[tuple[str, str], int]:
+    """The likeliest option of each item."""
+    options: dict[tuple[str, str], list[float]] = {}
+    for (task, item, _), value in sorted(answers.items()):
+        options.setdefault((task, item), []).append(value)
+    return {key: max(range(len(values)), key=values.__getitem__) for key, values in options.items()}
+
+
+def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
+    out = arguments.tables / "peer"
+
+    def run() -> None:
+        evaluate("base", arguments.base, out, arguments.settings, catalogue, role=Role.gate, tasks=arguments.peer_tasks)
+
+    timed(run)  # both sides warm: the first run of a process builds what later ones find
+    own = [timed(run)[0] for _ in range(arguments.runs)]
+    print(f"fairgate: {own}", flush=True)
+    other: dict[str, float] = {}
+    for batch in arguments.peer_batches:
+        try:
+            other[str(batch)] = timed(lambda: theirs(arguments, arguments.dtype, batch))[0]  # noqa: B023
+        except torch.OutOfMemoryError:
+            print(f"lm-eval runs out of memory with batches of {batch}", flush=True)
+        peak()
+        print(f"lm-eval: {other}", flush=True)
+    exact, _ = theirs(arguments, "float32", min(arguments.peer_batches), arguments.limit)
+    mine = ours(arguments, catalogue, arguments.limit)
+    if exact.keys() != mine.keys():
+        raise RuntimeError(f"{len(exact.keys() ^ mine.keys())} requests of one side alone, such as {min(exact.keys() ^ mine.keys())}")
+    apart = {key: abs(exact[key] - mine[key]) for key in mine}
+    worst = max(apart, key=apart.__getitem__)
+    one, two = best(exact), best(mine)
+    more = {
+        "peer": "lm-eval, HFLM, the best of its batch sizes",
+        "dtype": arguments.dtype,
+        "fairgate_s": [round(seconds, 2) for seconds in own],
+        "lm_eval_s": {batch: round(seconds, 2) for batch, seconds in other.items()},
+        **counts(out),
+        "float32": {
+            "items": len(one),
+            "max_difference": apart[worst],
+            "where": list(worst),
+            "log_likelihood": exact[worst],
+            "share_within_1e-4": sum(value <= 1e-4 for value in apart.values()) / len(apart),
+            "equal_answers": sum(one[key] == two[key] for key in one) / len(one),
+        },
+    }
+    record(arguments.out, "evaluate_gpu", "speedup_vs_lm_eval", [min(other.values()) / seconds for seconds in own], "x", target=3, **more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default="suite,bias7b,peer")
+    parser.add_argument("--base", type=Path, default=Path("data/base"))
+    parser.add_argument("--models", nargs="*", default=[], metavar="NAME=FOLDER", help="further models of `suite`")
+    parser.add_argument("--raw", type=Path, default=Path("data/raw"))
+    parser.add_argument("--split", type=Path, default=Path("data/calibration/split.json"))
+    parser.add_argument("--scratch", type=Path, default=Path("/tmp"), help="where the 7B model lies while it is scored")  # noqa: S108
+    parser.add_argument("--tables", type=Path, default=Path("data/suite"), help="where the tables go, a folder a model")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--tasks", nargs="*", default=[], help="of `suite`; none: all of the gate whose data are there")
+    parser.add_argument("--bias-tasks", nargs="*", default=["crows_pairs", "stereoset", "bbq_ll", "bbq_ll_other"])
+    parser.add_argument("--peer-tasks", nargs="*", default=["crows_pairs", "stereoset", "piqa", "openbookqa", "boolq", "bbq_ll"])
+    parser.add_argument("--peer-batches", type=int, nargs="*", default=[64, 256])
+    parser.add_argument("--limit", type=int, default=256, help="items of each task that are compared in float32")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--hidden", type=int, default=4096)
+    parser.add_argument("--mlp", type=int, default=11008)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluate_gpu.json"))
+    arguments = parser.parse_args()
+    arguments.settings = settings(arguments.dtype, arguments.batch_tokens)
+    catalogue = Catalogue(arguments.raw, arguments.split)
+    parts = {"suite": suite, "bias7b": bias7b, "peer": peer}
+    for part in arguments.parts.split(","):
+        parts[part](arguments, catalogue)
+
+
+if __name__ == "__main__":
+    main()
