@@ -47,3 +47,21 @@ def test_gpu_repeats_itself_and_agrees_with_the_cpu(llama: Path, calibration: Pa
     name = cpu.modules[0].name
     same = (_weight(tmp_path / "cpu", name) - _weight(tmp_path / "gpu", name)).abs() < 1e-4
     assert same.float().mean() > 0.98
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_two_gpus_repeat_themselves_and_agree_with_one(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    first, second = (_quantize("cuda", llama, calibration, tmp_path / name, gpus=2) for name in ("first", "second"))
+    assert first.weight_digest == second.weight_digest
+    one = _quantize("cuda", llama, calibration, tmp_path / "one")
+    for ours, theirs in zip(first.modules, one.modules, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=0.05)
+
+
+def test_no_more_memory_is_taken_than_is_allowed(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    free = _quantize("cuda", llama, calibration, tmp_path / "free")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    bounded = _quantize("cuda", llama, calibration, tmp_path / "bounded", gpu_gib=0.1)
+    assert torch.cuda.max_memory_reserved() <= 0.1 * 2**30
+    assert bounded.weight_digest == free.weight_digest
