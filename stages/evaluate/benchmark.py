@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 
 from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.common.records import Role, Split, read_record
-from stages.evaluate.tasks.reading import paths
+from stages.evaluate.tasks.reading import given, paths
 
 FOLDER = Path(__file__).parent / "tasks"
 Form = Literal["options", "bare", "next_token", "greedy", "generated"]
@@ -126,7 +126,8 @@ class Catalogue:
         return None
 
     def _files(self, name: str) -> list[Path]:
-        return paths(self.metadata(name) | {"raw": self._raw})
+        metadata = self.metadata(name) | {"raw": self._raw}
+        return given(metadata)[0] + paths(metadata, "joined") + paths(metadata, "without")
 
     def load(self, name: str) -> Benchmark:
         """Read one task with its data; the hooks check record counts."""

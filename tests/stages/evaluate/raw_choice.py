@@ -19,10 +19,10 @@ _TEMPLATES = [
 ]
 # Of write_choice, by task: records, and items where the task file counts them.
 RECORDS = {
-    "winogender": 24, "winogender_sentences": 24, "winobias_ll": 16, "bbq_ll": 8, "bbq_ll_other": 8, "bbq_lmeval": 8,
-    "dt_fairness_ll": 8,
+    "winogender": 24, "winogender_sentences": 24, "winobias_ll": 16, "bbq_ll": 12, "bbq_ll_other": 12, "bbq_lmeval": 12,
+    "discrimevalgen_ll": 4, "dt_fairness_ll": 8,
 }  # fmt: skip
-ITEMS = {"winogender_sentences": 8, "winobias_ll": 8, "bbq_ll": 7, "bbq_ll_other": 7}
+ITEMS = {"winogender_sentences": 8, "winobias_ll": 8, "bbq_ll": 11, "bbq_ll_other": 11}
 
 
 def write_choice(folder: Path) -> Path:
