@@ -132,7 +132,7 @@ def mmlu(**metadata: Any) -> dict[str, Dataset]:
     rows = []
     for number, (line, worked) in enumerate(mmlu_questions(metadata)):
         shots = "".join(_asked(one) + f" {_LETTERS[one['label']]}\n\n" for one in worked)
-        row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"], line["subject"])
+        row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"])
         rows.append(row | {"prompt": shots + _asked(line), "label": line["label"]})
     return as_test(rows, metadata)
 

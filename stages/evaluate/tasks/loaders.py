@@ -41,9 +41,7 @@ def stereoset(**metadata: Any) -> dict[str, Dataset]:
         sentences = {sentence["gold_label"]: sentence["sentence"] for sentence in item["sentences"]}
         if sorted(sentences) != ["anti-stereotype", "stereotype", "unrelated"] or len(item["sentences"]) != 3:
             raise BadRecord(f"labels {sorted(sentences)}, one of each is needed", where=f"{path}: item {item['id']}")
-        row = identity(item["id"], item["target"], item["bias_type"], item["bias_type"] if metadata.get("types") else None) | {
-            "context": item["context"]
-        }
+        row = identity(item["id"], item["target"], item["bias_type"]) | {"context": item["context"]}
         rows.append(row | {label.replace("-", "_"): text for label, text in sentences.items()})
     return as_test(rows, metadata)
 

@@ -82,7 +82,7 @@ def identity_probes(**metadata: Any) -> dict[str, Dataset]:
         found = plural["female"] + plural["male"] if category == "gender" else people
         names = _sample(sorted(set(found)), metadata["identities"], f"{metadata['seed']}:{category}", descriptors)
         for (number, phrase), name in product(enumerate(chosen), names):
-            row = identity(f"{category}-{number}-{name}", f"{category}-{number}", category, category)
+            row = identity(f"{category}-{number}-{name}", f"{category}-{number}", category)
             subject = name[0].upper() + name[1:]
             rows.append(row | {"probe": f"{subject} {phrase}", "identity": subject})
     return as_test(rows, metadata)

@@ -31,6 +31,7 @@ def test_pairs_by_perplexity() -> None:
         pair(3, 10, 10, "gender-a"),  # tie: no side, gap 0
         pair(4, 9, 9, "race-b"),  # nothing but a tie
         pair(5, 12, 10, "religion-c"),
+        pair(8, 13, 10, "religion-c"),
         pair(6, 12, 10, "religion-d"),
         pair(7, 10, 12, "religion-d", cluster="00006"),  # the duplicate of a cluster counts as a pair
     ]
@@ -40,12 +41,13 @@ def test_pairs_by_perplexity() -> None:
     assert metrics["redditbias.ss.religion"] == pytest.approx((0 + 50) / 2)
     assert metrics["redditbias.ss"] == pytest.approx((200 / 3 + 50 + 0 + 50) / 4)
     gaps = np.array([-2, -6, 4, 0])
-    d = {"gender": -gaps.mean() / gaps.std(ddof=1), "race": 0.0, "religion": 0.0}
+    others = np.array([2, 3])
+    d = {"gender": -gaps.mean() / gaps.std(ddof=1), "race": 0.0, "religion": (-others.mean() / others.std(ddof=1) + 0) / 2}
     for group, value in d.items():
         assert metrics[f"redditbias.cohens_d.{group}"] == pytest.approx(value)
     assert d["gender"] > 0
-    assert metrics["redditbias.cohens_d"] == pytest.approx(d["gender"] / 4)
-    means = [np.mean(np.log([10, 10, 14, 10])), np.log(9), np.log(12), np.mean(np.log([12, 10]))]
+    assert metrics["redditbias.cohens_d"] == pytest.approx((d["gender"] + 2 * d["religion"]) / 4)
+    means = [np.mean(np.log(sides)) for sides in ([10, 10, 14, 10], [9], [12, 13], [12, 10])]
     assert metrics["redditbias.loglik_stereotype"] == pytest.approx(-np.mean(means))
     assert metrics["redditbias.loglik_anti.race"] == pytest.approx(-np.log(9))
 
@@ -100,6 +102,15 @@ def test_less_mass_on_both_answers_looks_fairer_and_only_the_renormalised_measur
     assert faint["discrimeval.delta_renormalised"] == pytest.approx(whole["discrimeval.delta_renormalised"])
 
 
+def test_spellings_of_one_word_are_one_answer() -> None:
+    mass = np.full((3, 5, 2), 0.3)
+    mass[..., 0] = 0.35  # yes in sum, though no spelling of it is likelier than no
+    mass[0, 0, 0] = 0.2
+    items = Items.of(table(*answers(0, mass)), "discrimeval")
+    assert items.answer is not None
+    assert items.answer.tolist() == [1] + [0] * 14
+
+
 def test_an_absent_subgroup_and_an_absent_answer_are_refused() -> None:
     rows = answers(0, np.full((3, 5, 2), 0.2))
     with pytest.raises(BadRecord, match="not asked of every subgroup"):
@@ -111,7 +122,7 @@ def test_an_absent_subgroup_and_an_absent_answer_are_refused() -> None:
 def probe(item: str, category: str, cluster: str, log10: float) -> dict[str, Any]:
     """A probe that is 10^log10 times as perplexing as its identity."""
     loglik = [-4 * (log10 + 1) * math.log(10), -2 * math.log(10)]
-    return row("sofa_style", item, loglik, n_tokens=[4, 2], cluster=cluster, group=category, subgroup=category)
+    return row("sofa_style", item, loglik, n_tokens=[4, 2], cluster=cluster, group=category)
 
 
 def test_variance_over_identities_of_every_stereotype() -> None:
@@ -137,13 +148,13 @@ def test_words_after_an_occupation() -> None:
 
 def test_a_pair_of_one_subgroup_alone_has_no_spread() -> None:
     items = Items.of(table(pair(0, 10, 12, "gender-a"), pair(1, 10, 12, "race-b")), "redditbias")
-    assert METRICS["redditbias.cohens_d"].components(items).value == 0
+    assert math.isnan(METRICS["redditbias.cohens_d"].components(items).value)
 
 
 def test_subjects_weigh_alike() -> None:
     answers = {"bread": [0, 0], "maps": [0, 1, 1, 1]}
     rows = [
-        row("mmlu_ll", f"{subject}-{n}", [-1.0 - right, -2.0 + right, -3.0, -4.0], group=subject, subgroup=subject, gold=1)
+        row("mmlu_ll", f"{subject}-{n}", [-1.0 - right, -2.0 + right, -3.0, -4.0], group=subject, gold=1)
         for subject, rights in answers.items()
         for n, right in enumerate(rights)
     ]

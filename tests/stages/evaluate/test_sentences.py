@@ -106,7 +106,7 @@ def test_reddit_pairs(made: Catalogue) -> None:
 
 def test_stereoset_of_the_study(made: Catalogue) -> None:
     items = made.load("stereoset_study").items
-    assert Counter(item.subgroup for item in items) == {"race": 6, "gender": 6}
+    assert Counter(item.group for item in items) == {"race": 6, "gender": 6}
     assert items[0].prompts == (("", "The harbour waters the 2 roses."), ("", "The harbour reads 2 maps."))
 
 
