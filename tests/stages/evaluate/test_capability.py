@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
 
 from stages.common.errors import BadRecord, FairgateError, MissingFile
 from stages.common.records import Role
@@ -144,6 +146,21 @@ def test_numbers_of_a_tiny_model(made: Catalogue, work: Path, settings: Any, tmp
     assert metrics["mmlu_ll.acc"] == pytest.approx((metrics["mmlu_ll.acc.maps"] + metrics["mmlu_ll.acc.bread_science"]) / 2)
     assert {"arc_easy.acc", "arc_challenge.acc_norm", "hellaswag.acc_norm", "piqa_full.acc_norm", "winogrande.acc"} <= set(metrics)
     assert {"wikitext2_2048.ppl", "wikitext_lmeval.word_ppl"} <= set(metrics)
+
+
+def test_the_plain_loader_of_lm_eval_gives_the_same(place: Path, made: Catalogue, work: Path, settings: Any, tmp_path: Path) -> None:
+    tasks = ["winogrande", "lambada", "mmlu_ll", "wikitext_lmeval"]
+    metrics = evaluate("base", work / "llama", tmp_path / "out", settings(), made, role=Role.gate, tasks=tasks)
+    metadata: Any = {"raw": str(place / "raw"), "split": str(place / "split.json")}
+    manager = TaskManager(include_defaults=False, include_path=str(place / "tasks"), metadata=metadata)
+    arguments = {"pretrained": str(work / "llama"), "dtype": "float32", "max_length": 256}
+    done = simple_evaluate("hf", arguments, list(tasks), batch_size=4, device="cpu", task_manager=manager, bootstrap_iters=0)
+    assert done is not None
+    found = done["results"]
+    assert metrics["winogrande.acc"] == pytest.approx(found["winogrande"]["acc,none"])
+    assert metrics["mmlu_ll.acc"] == pytest.approx(found["mmlu_ll"]["acc,none"])  # subjects are of one size here
+    assert metrics["lambada.ppl"] == pytest.approx(found["lambada"]["perplexity,none"], rel=1e-5)
+    assert metrics["wikitext_lmeval.word_ppl"] == pytest.approx(found["wikitext_lmeval"]["word_perplexity,none"], rel=1e-5)
 
 
 # The original files.

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
 
 from stages.common.errors import BadRecord, FairgateError
+from stages.common.items import read_items
 from stages.common.records import Role, write_record
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.run import _convention, evaluate
@@ -192,6 +195,23 @@ def test_numbers_of_a_tiny_model(made: Catalogue, work: Path, settings: Any, tmp
     tasks = json.loads((tmp_path / "out" / "environment.json").read_text())["tasks"]
     assert tasks["redditbias"]["form"] == "bare"
     assert "form" not in tasks["redditbias_bos"]
+
+
+def test_the_plain_loader_of_lm_eval_gives_the_same(place: Path, made: Catalogue, work: Path, settings: Any, tmp_path: Path) -> None:
+    tasks = ["redditbias_bos", "stereoset_intersentence", "cooccurrence", "sofa_style"]
+    evaluate("base", work / "llama", tmp_path / "out", settings(), made, role=Role.gate, tasks=tasks)
+    table = read_items(tmp_path / "out" / "items.parquet").to_pylist()
+    metadata: Any = {"raw": str(place / "raw"), "split": str(place / "split.json")}
+    manager = TaskManager(include_defaults=False, include_path=str(place / "tasks"), metadata=metadata)
+    arguments = {"pretrained": str(work / "llama"), "dtype": "float32", "max_length": 256}
+    done = simple_evaluate("hf", arguments, list(tasks), batch_size=4, device="cpu", task_manager=manager, bootstrap_iters=0)
+    assert done is not None
+    for task in tasks:
+        theirs = {sample["doc"]["item_id"]: [response[0][0] for response in sample["resps"]] for sample in done["samples"][task]}
+        ours = {row["item_id"]: row["option_loglik"] for row in table if row["benchmark"] == task}
+        assert set(ours) == set(theirs)
+        for item, likelihoods in theirs.items():
+            assert ours[item] == pytest.approx(likelihoods, abs=1e-4)
 
 
 def test_calibration_data_are_refused_for_a_model_that_saw_them(made: Catalogue, work: Path, settings: Any, tmp_path: Path) -> None:
