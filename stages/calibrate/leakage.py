@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from stages.common.errors import FairgateError
 from stages.common.files import read_texts
 from stages.common.records import Overlap
@@ -36,8 +38,11 @@ def sentences(texts: Iterable[str]) -> set[str]:
 
 
 def texts_of(folder: Path) -> Iterator[str]:
-    """Every string in the files of a raw set: JSON values, CSV cells, text lines."""
+    """Every string in the files of a raw set: JSON and parquet values, CSV cells, text lines."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if file.suffix == ".parquet":
+            yield from _strings(pq.read_table(file).to_pylist())
+            continue
         for name, text in read_texts(file):
             suffix = Path(name).suffix
             if suffix == ".jsonl":

@@ -7,6 +7,8 @@ import json
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.calibrate.leakage import Leak, normalise, sentences, texts_of
@@ -106,4 +108,6 @@ def test_texts_of_reads_every_format(tmp_path: Path) -> None:
         member = tarfile.TarInfo("part/g.csv")
         member.size = 6
         archive.addfile(member, io.BytesIO(b"eight\n"))
-    assert set(texts_of(tmp_path)) == {"one", "two", "three", "four", "five", "six", "seven", "eight"}
+    pq.write_table(pa.table({"n": [1], "choices": [{"text": ["nine", "ten"]}]}), tmp_path / "h.parquet")
+    expected = {"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
+    assert set(texts_of(tmp_path)) == expected

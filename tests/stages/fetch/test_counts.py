@@ -5,6 +5,8 @@ import io
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stages.common.errors import BadRecord
@@ -46,3 +48,11 @@ def test_packed_files_are_counted_by_what_is_in_them(tmp_path: Path) -> None:
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text))
     assert count(tmp_path / "f.tar.gz", Counter(format="rows")) == 3
+
+
+def test_rows_of_parquet_are_counted_beside_another_form(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["one", "two\nlines"]}), tmp_path / "f.parquet")
+    assert count(tmp_path / "f.parquet", Counter(format="lines")) == 2
+    (tmp_path / "g.parquet").write_bytes(b"no parquet")
+    with pytest.raises(BadRecord, match=r"g\.parquet"):
+        count(tmp_path / "g.parquet", Counter(format="lines"))
