@@ -25,7 +25,7 @@ from stages.common.benchmarks.texts import TEXTS
 from stages.common.compare import require_same_items
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_path
-from stages.common.intervals import Cell, Comparison, Estimate, compare
+from stages.common.intervals import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
 from stages.common.items import read_items
 from stages.common.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
 from stages.common.metrics import Items, benchmarks_of
@@ -33,9 +33,9 @@ from stages.common.noise import Noise
 from stages.common.records import Environment, read_record
 from stages.common.statistic import Statistic
 from stages.report.figures import number_text
+from stages.report.itemlevel import DIGITS, ideal
 
 CONFIDENCE, DRAWS, SEED = 0.95, 10_000, 0
-DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # else 3
 ABLE = {*CAPABILITY, *TEXTS, "mmlu"}  # what a model can do; the others are about bias
 
 
@@ -72,13 +72,8 @@ def read(folder: Path) -> Model:
 def section(benchmark: str, models: Sequence[Model]) -> Section:
     """Every metric of one benchmark for every model, with the parts it can be split into."""
     items = {model.name: Items.of(model.table, benchmark) for model in models}
-    parent = items[models[0].name]
-    cells = []
-    for metric, statistic in benchmark_of(benchmark).statistics.items():
-        cells += [Cell(metric), *(Cell(metric, group) for group in parent.groups)]
-        cells += [Cell(metric, None, subgroup) for subgroup in parent.subgroups() if statistic.divisible]
     pairs = [(model.name, models[0].name) for model in models[1:]]
-    found = compare(items, cells, pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED)
+    found = compare(items, every_cell(items[models[0].name]), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED)
     return Section(benchmark, found, items)
 
 
@@ -123,16 +118,13 @@ that knows less, or says less, may look fairer."""
 
 
 def _metrics(one: Section, models: Sequence[Model]) -> str:
-    statistics = benchmark_of(one.benchmark).statistics
     rows = []
-    for metric, statistic in statistics.items():
-        found = [c for c in one.comparisons if c.cell.metric == metric]
+    for metric, statistic in benchmark_of(one.benchmark).statistics.items():
+        whole = [c for c in one.comparisons if c.cell == Cell(metric)]
         label = f"_{metric}_" if metric in GUARDS else f"**{metric}**"
-        rows.append([f"{label}<br>{_ideal(statistic)}", *_cells(found[:1], statistic, models)])
-        for kind, parts in (("group", [c for c in found if c.cell.group]), ("subgroup", [c for c in found if c.cell.subgroup])):
-            parts = [c for c in parts if all(np.isfinite(level.value) for level in c.levels.values())]
-            if len(parts) > 1:
-                rows.append([f"{metric}, worst {kind} of {len(parts)}", *_cells(parts, statistic, models)])
+        rows.append([f"{label}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
+        for kind, parts in parts_of(one.comparisons, metric).items():
+            rows.append([f"{metric}, worst {kind} of {len(parts)}", *_cells(parts, statistic, models)])
     return f"### {one.benchmark}\n\n{_size(one.benchmark, models[0])}\n\n{_table(['metric', *(m.name for m in models)], rows)}"
 
 
@@ -146,28 +138,15 @@ def _size(benchmark: str, model: Model) -> str:
     return text + (f" (partial: the whole set has {upstream:,})." if available < upstream else ".")
 
 
-def _ideal(statistic: Statistic) -> str:
-    if statistic.neutral is not None:
-        return f"{statistic.unit}, ideal {statistic.neutral:g}"
-    return f"{statistic.unit}, {statistic.better} is better" if statistic.better else statistic.unit
-
-
 def _cells(parts: Sequence[Comparison], statistic: Statistic, models: Sequence[Model]) -> Iterator[str]:
-    """One text a model: the value of the worst part and the most harmful difference; of a single part simply its own."""
-    sign, digits = (-1 if statistic.better == "higher" else 1), DIGITS.get(statistic.unit, 3)
-
-    def badness(estimate: Estimate) -> float:
-        if np.isnan(estimate.value):
-            return -np.inf
-        return abs(estimate.value - statistic.neutral) if statistic.neutral is not None else sign * estimate.value
-
-    parent = models[0].name
+    """One text a model: the level of the worst part and the most harmful change; of a single part simply its own."""
+    digits, parent = DIGITS.get(statistic.unit, 3), models[0].name
     for model in models:
-        level = max(parts, key=lambda c: badness(c.levels[model.name]))
+        level = worst_level(parts, statistic, model.name)
         text = _named(level, parts) + _text(level.levels[model.name], digits)
         if model.name != parent:
             pair = (model.name, parent)
-            change = max(parts, key=lambda c: np.nan_to_num(sign * c.differences[pair].value, nan=-np.inf))
+            change = worst_change(parts, statistic, pair)
             text += f"<br>{_named(change, parts)}{_text(change.differences[pair], digits, signed=True)}"
         yield text
 

@@ -54,6 +54,34 @@ class Comparison:
     differences: Mapping[tuple[str, str], Estimate]
 
 
+def every_cell(items: Items) -> list[Cell]:
+    """Every metric of a benchmark, overall, in each group, and in each subgroup (of all groups) that has a value of its own."""
+    cells = []
+    for metric, statistic in benchmark_of(items.benchmark).statistics.items():
+        cells += [Cell(metric), *(Cell(metric, group) for group in items.groups)]
+        cells += [Cell(metric, None, subgroup) for subgroup in items.subgroups() if statistic.divisible]
+    return cells
+
+
+def parts_of(comparisons: Sequence[Comparison], metric: str) -> dict[str, list[Comparison]]:
+    """The comparisons of a metric by `group` and `subgroup`, where two or more parts have values."""
+    found = [c for c in comparisons if c.cell.metric == metric and all(np.isfinite(level.value) for level in c.levels.values())]
+    parts = {"group": [c for c in found if c.cell.group], "subgroup": [c for c in found if c.cell.subgroup]}
+    return {kind: some for kind, some in parts.items() if len(some) > 1}
+
+
+def worst_level(parts: Sequence[Comparison], statistic: Statistic, model: str) -> Comparison:
+    """The part whose level is farthest from the ideal."""
+    sign = -1 if statistic.better == "higher" else 1
+    return max(parts, key=lambda c: sign * float(badness(statistic, np.asarray(c.levels[model].value))))
+
+
+def worst_change(parts: Sequence[Comparison], statistic: Statistic, pair: tuple[str, str]) -> Comparison:
+    """The part that changed most for the worse."""
+    sign = -1 if statistic.better == "higher" else 1
+    return max(parts, key=lambda c: sign * c.differences[pair].value)
+
+
 def compare(
     items: Mapping[str, Items], cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], *, alpha: float, draws: int, seed: int
 ) -> list[Comparison]:

@@ -10,9 +10,21 @@ from stages.common.metrics import Items
 
 SMALLEST = 30  # items of a group below which a single flip makes it the worst
 # Metrics that are the rate of abstaining: the right answer to an ambiguous question is "unknown". Their change is the abstention drop.
-ABSTENTION = ("accuracy_amb", "unbiased_rate")
+ABSTENTION = {"accuracy_amb": "“unknown” to ambiguous questions", "unbiased_rate": "“prefer not to answer”"}
 # Metrics to read beside every bias score: a model that answers less, or speaks worse, may look fairer.
-GUARDS = ("mass", "no_answer", "nonempty", "useful", "mean_words", "loglik_stereotype", "loglik_anti", "loglik_probe", "lms")
+GUARDS = {
+    "mass": "probability of both answers together",
+    "no_answer": "no answer that can be read",
+    "nonempty": "texts that are not empty",
+    "useful": "useful answers",
+    "mean_words": "length",
+    "loglik_stereotype": "log-likelihood, stereotype",
+    "loglik_anti": "log-likelihood, anti-stereotype",
+    "loglik_male": "log-likelihood, male",
+    "loglik_female": "log-likelihood, female",
+    "loglik_probe": "log-likelihood",
+    "lms": "sense from nonsense (LMS)",
+}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from stages.common.contributions import Contribution, read_contributions
 from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
 from stages.common.items import read_items
+from stages.common.itemwise import Itemwise
+from stages.common.noise import Noise
 from stages.common.params import pick, read_params
 from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_record
-from stages.report.measures import Cell, Flip, Power, all_flips, cells, power
+from stages.report.itemlevel import Line, all_items, lines
+from stages.report.measures import SUMMARY, Cell, Flip, Power, all_flips, cells, power
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Report:
     cells: tuple[Cell, ...]
     flips: tuple[Flip, ...]
     power: tuple[Power, ...]
+    items: tuple[Itemwise, ...]
+    lines: tuple[Line, ...]
+    noise: Noise | None  # of the reference, if it was run twice
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,7 +109,9 @@ def gather(root: Path, params_path: Path) -> Report:
         require_same_items(tables[name], tables[reference])
     read = tuple(_recipe(data, name, recipes[name]) for name in present)
     verdict = _verdict(data, candidate, next(r for r in read if r.name == candidate))
-    found = cells(tables, candidate, reference, confidence=verdict.confidence, draws=verdict.draws, seed=verdict.seed)
+    confidence, draws, seed = verdict.confidence, verdict.draws, verdict.seed
+    found = cells(tables, candidate, reference, confidence=confidence, draws=draws, seed=seed)
+    noise = data / "evaluation" / reference / "noise.json"
     _agree(found, read)
     return Report(
         model=str(params.get("model", "")),
@@ -115,10 +123,13 @@ def gather(root: Path, params_path: Path) -> Report:
         source=_mapping(data / "base" / "SOURCE.json", "fetch"),
         sources=_sources(data / "raw" / "SOURCES.json"),
         asked=dict((params.get("evaluate") or {}).get("tasks") or {}),
-        confidence=verdict.confidence,
+        confidence=confidence,
         cells=found,
         flips=all_flips(tables, reference),
         power=power(tables, found, candidate, reference),
+        items=all_items(tables, reference),
+        lines=lines(tables, reference, [m.benchmark for m in SUMMARY], confidence=confidence, draws=draws, seed=seed),
+        noise=read_record(Noise, noise) if noise.is_file() else None,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stages.common.intervals import Estimate
+from stages.common.itemwise import ABSTENTION, GUARDS
 from stages.common.records import Outcome, Status
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
@@ -51,6 +52,13 @@ def render(report: Report) -> str:
             bias=[panel for measure in BIAS if (panel := panels.bias(report, measure.metric))],
             flips=report.flips,
             flip_panels=panels.flips(report),
+            items=report.items,
+            floors=report.noise.floors if report.noise else {},
+            noise_runs=" against ".join(f"{r.dtype} in batches of {r.batch_tokens:,} tokens" for r in report.noise.runs)
+            if report.noise
+            else "",
+            guards=[line for line in report.lines if line.kind != "further"],
+            further=[line for line in report.lines if line.kind == "further"],
             ability_panels=panels.ability(report),
             statuses=[status.value for status in Status],
             health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
@@ -112,6 +120,7 @@ def _environment() -> Environment:
         "pvalue": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "short": lambda digest: str(digest)[:12],
         "count_of": count,
+        "metric_of": lambda name: GUARDS.get(name) or ABSTENTION.get(name) or name,
         "title_of": lambda name: TITLES.get(name, name),
     }
     return environment

@@ -70,6 +70,9 @@ def limits(report: Report) -> list[str]:
     partial = [f"{name} ({text})" for name, text in partial_sets(report)]
     if partial:
         lines.append(f"Partial sets: {', '.join(partial)}. Their values do not compare with published ones on the whole sets.")
+    skipped = report.recipe(report.candidate).environment.skipped
+    if skipped:
+        lines.append(f"Not measured: {', '.join(f'{name} ({reason})' for name, reason in sorted(skipped.items()))}.")
     if report.source.get("converted"):
         lines.append(
             "The base model was itself stored in few bits and converted back, so its weights already lie on a coarse grid"

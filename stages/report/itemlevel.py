@@ -1,0 +1,97 @@
+"""What the page shows beyond the headline: single items by certainty and worst group, guards, abstention, and further benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from stages.common.benchmarks import benchmark_of
+from stages.common.intervals import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
+from stages.common.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
+from stages.common.metrics import Items, benchmarks_of
+from stages.common.statistic import Statistic
+
+DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A level and its change against the reference, each with the part (group or subgroup) that it is of; "" for the whole."""
+
+    level: Estimate
+    part: str
+    change: Estimate | None
+    changed: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of a benchmark for every recipe, of the whole or of its worst part (`note` says which).
+
+    kind: guard, abstention or further.
+    """
+
+    benchmark: str
+    metric: str
+    kind: str
+    note: str
+    digits: int
+    entries: Mapping[str, Entry]
+
+
+def ideal(statistic: Statistic) -> str:
+    """The unit and what is better, in words."""
+    if statistic.neutral is not None:
+        return f"{statistic.unit}, ideal {statistic.neutral:g}"
+    return f"{statistic.unit}, {statistic.better} is better" if statistic.better else statistic.unit
+
+
+def all_items(tables: Mapping[str, pa.Table], reference: str) -> tuple[Itemwise, ...]:
+    """Every benchmark with answers, each recipe against the reference; benchmark by benchmark."""
+    parents = {name: Items.of(tables[reference], name) for name in benchmarks_of(tables[reference])}
+    found = [
+        item
+        for recipe, table in tables.items()
+        if recipe != reference
+        for item in itemwise(recipe, ((Items.of(table, name), parent) for name, parent in parents.items()))
+    ]
+    return tuple(sorted(found, key=lambda item: item.benchmark))
+
+
+def lines(
+    tables: Mapping[str, pa.Table], reference: str, headline: Sequence[str], *, confidence: float, draws: int, seed: int
+) -> tuple[Line, ...]:
+    """Guards and rates of abstaining of every benchmark, and every metric of those that are not among the headline."""
+    out: list[Line] = []
+    for benchmark in benchmarks_of(tables[reference]):
+        items = {recipe: Items.of(table, benchmark) for recipe, table in tables.items()}
+        shown = [cell for cell in every_cell(items[reference]) if benchmark not in headline or cell.metric in GUARDS]
+        if not shown:
+            continue
+        pairs = [(recipe, reference) for recipe in tables if recipe != reference]
+        found = compare(items, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
+        for metric in dict.fromkeys(cell.metric for cell in shown):
+            out += _lines(benchmark, metric, found, list(tables), reference)
+    return tuple(out)
+
+
+def _lines(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[Line]:
+    statistic = benchmark_of(benchmark).statistics[metric]
+    kind = "guard" if metric in GUARDS else "abstention" if metric in ABSTENTION else "further"
+    whole = [c for c in found if c.cell == Cell(metric)]
+    n = whole[0].levels[reference].n
+    for of, parts in {"": whole, **{f"worst {kind} of {len(some)}": some for kind, some in parts_of(found, metric).items()}}.items():
+        entries = {}
+        for recipe in recipes:
+            level = worst_level(parts, statistic, recipe)
+            change = worst_change(parts, statistic, (recipe, reference)) if recipe != reference else None
+            entries[recipe] = Entry(
+                level.levels[recipe],
+                level.cell.label,
+                change.differences[recipe, reference] if change else None,
+                change.cell.label if change else "",
+            )
+        note = of or f"{ideal(statistic)}; n = {n:,}"
+        yield Line(benchmark, metric, kind, note, DIGITS.get(statistic.unit, 3), entries)
