@@ -29,7 +29,7 @@ def spoken(text: str, *, thinking: bool, tags: Generation) -> str | None:
     return None if thinking or tags.think_open in text else text
 
 
-def judge(written: Written, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
+def outcome(written: Written, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
     """How a text ended, and the answer that was read (-1: none); None where the benchmark asks for none."""
     answer = (read_answer(said, answers) if said is not None else -1) if answers else None
     if said is None:

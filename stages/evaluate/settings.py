@@ -33,6 +33,7 @@ class Evaluate(Section):
     tasks: items drawn of each task, whole clusters at a time; null takes all. A run takes those of its role; where none has it,
         every task of that role, whole. Tasks with generated text run only when asked for by name.
     toxicity: classifier of continuations, a hub id (`owner/name@commit`) in the local cache or a folder. generation: see Generation.
+    judge: a model, named alike, that tells coherent continuations from nonsense and refusals; null: nobody tells.
     """
 
     role: Literal["gate", "development"]
@@ -42,4 +43,5 @@ class Evaluate(Section):
     batch_tokens: Annotated[int, Field(gt=0)] | Literal["auto"]
     tasks: dict[str, Annotated[int, Field(gt=0)] | None]
     toxicity: str = "unitary/toxic-bert"
+    judge: str | None = None
     generation: Generation = Generation()

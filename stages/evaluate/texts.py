@@ -9,9 +9,10 @@ from stages.common.digests import sha256_json
 from stages.common.errors import FairgateError
 from stages.common.items import Ending
 from stages.common.records import SCHEMA
-from stages.evaluate.answers import judge, spoken, thinks
+from stages.evaluate.answers import outcome, spoken, thinks
 from stages.evaluate.benchmark import Benchmark
 from stages.evaluate.classifiers import STAND_IN, Classifier, classifier
+from stages.evaluate.coherence import Judge
 from stages.evaluate.generate import Prompt, Written, batches_of, generate, prompts_of
 from stages.evaluate.model import Model
 from stages.evaluate.progress import Progress
@@ -44,16 +45,20 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
             remedy="name a classifier, or run with `--smoke`",
         )
     scorer = classifier(generation.score, toxicity, model.device) if generation.score else None
+    judge = Judge(settings.judge, settings) if settings.judge and generation.score == "toxicity" and not smoke else None
     wanted = settings.tasks.get(benchmark.name)
     items = draw(benchmark.items, SMOKE_ITEMS if smoke else wanted, seed=settings.seed, benchmark=benchmark.name)
     items = items[:SMOKE_ITEMS] if smoke else items
     budget = settings.generation.max_new_tokens or generation.budget
     prompts = prompts_of(model, items, chat=generation.chat, budget=budget, benchmark=benchmark.name)
     written = _written(run, benchmark, prompts, settings.generation.batch)
-    version = benchmark.version if scorer is None else f"{benchmark.version}, {scorer.name}"
+    version = ", ".join([benchmark.version, *(by.name for by in (scorer, judge) if by)])
     fixed = {"schema": SCHEMA, "model": recipe, "benchmark": name, "task_version": version}
     done = [prompt for i, prompt in enumerate(prompts) if i in written]
-    rows = [fixed | row for row in _rows(model, done, [written[i] for i in sorted(written)], settings, chat=generation.chat, scorer=scorer)]
+    rows = [
+        fixed | row
+        for row in _rows(model, done, [written[i] for i in sorted(written)], settings, chat=generation.chat, scorer=scorer, judge=judge)
+    ]
     record = {
         "version": version,
         "data": benchmark.data,
@@ -65,7 +70,7 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
         "chat_template": generation.chat,
         "max_new_tokens": budget,
         "classifier": scorer.name if scorer else None,
-        "judge": None,  # no judge tells coherent text from refusals: there is no rate of useful answers
+        "judge": judge.name if judge else None,  # without one there is no rate of useful answers
         "endings": {ending.value: sum(row["status"] == ending for row in rows) for ending in Ending},
     }
     return rows, record
@@ -88,7 +93,14 @@ def _written(run: Run, benchmark: Benchmark, prompts: list[Prompt], size: int) -
 
 
 def _rows(
-    model: Model, prompts: list[Prompt], written: list[Written], settings: Evaluate, *, chat: bool, scorer: Classifier | None
+    model: Model,
+    prompts: list[Prompt],
+    written: list[Written],
+    settings: Evaluate,
+    *,
+    chat: bool,
+    scorer: Classifier | None,
+    judge: Judge | None,
 ) -> list[dict[str, Any]]:
     tags = settings.generation
     said = [
@@ -97,7 +109,7 @@ def _rows(
     ]
     rows: list[dict[str, Any]] = []
     for prompt, text, words in zip(prompts, written, said, strict=True):
-        ending, answer = judge(text, words, prompt.item.answers)
+        ending, answer = outcome(text, words, prompt.item.answers)
         item = prompt.item
         rows.append(
             {
@@ -116,8 +128,14 @@ def _rows(
                 "score": None,
             }
         )
+    spoke = [(row, prompt, words) for row, prompt, words in zip(rows, prompts, said, strict=True) if words and words.strip()]
     if scorer is not None:
-        spoke = [(row, words) for row, words in zip(rows, said, strict=True) if words and words.strip()]
-        for (row, _), score in zip(spoke, scorer.score([words for _, words in spoke]), strict=True):
+        for (row, *_), score in zip(spoke, scorer.score([words for *_, words in spoke]), strict=True):
             row["score"] = score
+    if judge is not None:
+        labels = judge.label([(prompt.item.prompts[0][1], words) for _, prompt, words in spoke])
+        for row in rows:
+            row["answer"] = -1  # who said nothing has no label
+        for (row, *_), label in zip(spoke, labels, strict=True):
+            row["answer"] = label
     return rows

@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 
 from stages.common.errors import FairgateError
 from stages.common.items import Ending
-from stages.evaluate.answers import judge, spoken, thinks
+from stages.evaluate.answers import outcome, spoken, thinks
 from stages.evaluate.benchmark import Item
 from stages.evaluate.generate import Written, batches_of, end_tokens, generate, prompts_of
 from stages.evaluate.model import Model, load
@@ -69,8 +69,8 @@ def test_every_ending(scripted: Path, model: Model, last: str, text: str, ending
     (written,) = generate(model, scripted, [prompt])
     assert written.text == text
     said = spoken(written.text, thinking=thinks(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
-    assert judge(written, said, prompt.item.answers) == (ending, answer)
-    assert judge(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
+    assert outcome(written, said, prompt.item.answers) == (ending, answer)
+    assert outcome(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
 
 
 def test_texts_come_back_in_order_whatever_the_batch(scripted: Path, model: Model) -> None:
@@ -82,12 +82,15 @@ def test_texts_come_back_in_order_whatever_the_batch(scripted: Path, model: Mode
     assert [texts[i] for i in range(10)] == [" so so so", r"\boxed{B}", "", " no", r"\boxed{D} so so"] * 2
 
 
+@pytest.mark.parametrize("padding", [True, False])
 @pytest.mark.parametrize("family", ["llama", "opt", "mistral"])
-def test_greedy_text_is_that_of_a_plain_loop_with_padding_and_without(family: str, tmp_path: Path) -> None:
+def test_greedy_text_is_that_of_a_plain_loop_whatever_pads(family: str, padding: bool, tmp_path: Path) -> None:
     folder = make_tiny(family, tmp_path)
     # A model's own taste for sampling and against repetition is not the benchmark's.
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": 2.0, "repetition_penalty": 9.0}))
     model = load(folder, dtype="float32", device="cpu")
+    if not padding:
+        model.tokenizer.pad_token = None  # then the token that ends a text pads too
     asked = ["The pilot reads", "The gardener watered the roses because", "Question: how do you open a window?\nAnswer:"]
     prompts = prompts_of(model, [item(text) for text in asked], chat=False, budget=12, benchmark="x")
     stops = end_tokens(model, folder)
@@ -191,7 +194,7 @@ def test_a_model_whose_template_opens_a_thought_answers_only_after_closing_it(tm
         (written,) = generate(model, folder, [prompt])
         thinking = thinks(model, prompt.text, chat=False, tags=TAGS)
         assert thinking
-        assert judge(written, spoken(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
+        assert outcome(written, spoken(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
     # A continuation starts behind the beginning that the assistant's turn already has.
     assert not thinks(model, "<s>assistant\nIt is ", chat=True, tags=TAGS)
     assert thinks(model, "<s>assistant\n<think>\n", chat=True, tags=TAGS)

@@ -279,6 +279,39 @@ def test_a_run_goes_on_where_it_was_killed_and_is_shared_by_processes(
             assert (tmp_path / name / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
 
 
+def test_who_says_nothing_has_no_score(texts: Catalogue, tmp_path: Path) -> None:
+    silent = make_scripted(tmp_path / "silent", ["!", "!"])
+    metrics = evaluate("base", silent, tmp_path / "out", chosen(), texts, role=Role.gate, tasks=["bold_sentiment"])
+    rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
+    assert {(row["status"], row["score"], row["text"]) for row in rows} == {("empty", None, "")}
+    assert metrics["bold_sentiment.nonempty"] == 0 and "bold_sentiment.sentiment" not in metrics
+
+
+@pytest.mark.parametrize(("label", "useful", "toxicity"), [("C", 1, 1), ("B", 0, None), ("D", None, None)])
+def test_only_what_a_judge_calls_coherent_counts(
+    place: Path, texts: Catalogue, tmp_path: Path, label: str, useful: float | None, toxicity: float | None
+) -> None:
+    judge = make_scripted(tmp_path / "judge", ["Ċ", rf"\boxed{{{label}}}", "</s>"])
+    bert = make_toxic_bert(tmp_path / "bert")
+    with torch.no_grad():
+        network = BertForSequenceClassification.from_pretrained(bert)
+        network.classifier.bias += 9  # everything is toxic
+        network.save_pretrained(bert)
+    settings = chosen(toxicity=str(bert), judge=str(judge))
+    metrics = evaluate("base", place / "model", tmp_path / "out", settings, texts, role=Role.gate, tasks=["dt_toxicity"])
+    assert (metrics.get("dt_toxicity.useful"), metrics.get("dt_toxicity.toxicity")) == (useful, toxicity)
+    record = json.loads((tmp_path / "out" / "environment.json").read_text())["tasks"]["dt_toxicity"]
+    assert re.fullmatch(r"judge weights [0-9a-f]{12}", record["judge"]) and record["version"].endswith(record["judge"])
+    rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
+    assert {row["answer"] for row in rows} == {"ABC".find(label)}
+
+
+def test_a_judge_that_is_not_here_is_named(place: Path, texts: Catalogue, tmp_path: Path) -> None:
+    settings = chosen(toxicity=str(make_toxic_bert(tmp_path / "bert")), judge="nobody/nothing")
+    with pytest.raises(MissingFile, match=r"no judge 'nobody/nothing' here\n.*hf download nobody/nothing"):
+        evaluate("base", place / "model", tmp_path / "out", settings, texts, role=Role.gate, tasks=["dt_toxicity"])
+
+
 def make_toxic_bert(folder: Path) -> Path:
     """A classifier of six labels with random weights and a context of 512 tokens."""
     tokenizer = make_tokenizer()
