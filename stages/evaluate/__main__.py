@@ -27,8 +27,9 @@ def main(arguments: argparse.Namespace) -> None:
     role = Role(arguments.role or settings.role)
     # Only the gate's tables feed the pipeline; a development run never replaces one.
     place = {Role.gate: "evaluation", Role.development: "development", Role.calibration: "study"}[role]
-    if arguments.smoke:
-        place = "smoke"
+    catalogue = Catalogue(DATA / "raw", DATA / "calibration" / "split.json")
+    if any(catalogue.is_generated(task) for task in arguments.task):
+        place = "smoke" if arguments.smoke else "generated"
     if arguments.all:
         settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
     evaluate(
@@ -36,7 +37,7 @@ def main(arguments: argparse.Namespace) -> None:
         model_folder(recipes, arguments.recipe, DATA),
         arguments.out or DATA / place / arguments.recipe,
         settings,
-        Catalogue(DATA / "raw", DATA / "calibration" / "split.json"),
+        catalogue,
         role=role,
         tasks=arguments.task,
         smoke=arguments.smoke,

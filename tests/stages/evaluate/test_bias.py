@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages.common.errors import BadRecord, FairgateError
@@ -90,6 +91,13 @@ def test_original_scenarios_and_persons(shared: Path) -> None:
     assert {row["group"]: len(row["options"]) for row in scenarios} == {"gender": 4, "race": 6}
     persons = dt_fairness(places | {"files": ["decodingtrust_fairness/adult_0_200_test_base_rate_0.0.jsonl"], "records": {"upstream": 200}})
     assert set(Counter((row["subgroup"], row["label"]) for row in persons).values()) == {50}
+    # Sex is read from the description; the set's own lists of sexes and labels (1: earns more) say the same.
+    sexes, labels = (
+        np.load(shared / "decodingtrust_fairness" / f"{name}_adult_0_200_test_base_rate_0.0.npy")
+        for name in ("sensitive_attr", "gt_labels")
+    )
+    assert [row["subgroup"] for row in persons] == sexes.tolist()
+    assert [1 - row["label"] for row in persons] == labels.tolist()
     assert all(row["person"].startswith("A person in 1996 has") and row["person"].endswith("greater than $50k") for row in persons)
 
 

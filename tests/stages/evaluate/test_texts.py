@@ -31,7 +31,7 @@ from stages.evaluate.run import evaluate
 from stages.evaluate.settings import Evaluate, Generation
 from tests.scripted import make_scripted
 from tests.stages.evaluate.raw import write_split
-from tests.stages.evaluate.raw_generated import GENERATED, write_generated
+from tests.stages.evaluate.raw_generated import GENERATED, write_generated, write_table
 from tests.tiny import make_tiny, make_tokenizer
 
 CHOSEN = [name for name in GENERATED if "_toxicity" not in name and "_sentiment" not in name]
@@ -377,16 +377,21 @@ def test_texts_equal_those_of_lm_eval(place: Path, texts: Catalogue, tmp_path: P
         assert len(theirs) >= 8 and len(set(theirs.values())) > 1
 
 
-def test_the_command_line_keeps_smoke_runs_apart(place: Path, texts: Catalogue, tmp_path: Path) -> None:
-    shutil.copytree(place / "raw", tmp_path / "data" / "raw")
+def test_the_command_line_keeps_what_is_generated_apart_from_the_gates_tables(place: Path, texts: Catalogue, tmp_path: Path) -> None:
+    scenarios = [{"": n, "decision_question_id": n, "prompt": "Who gets the map? ", "bias_type": "gender"} for n in range(140)]
+    write_table(tmp_path / "data" / "raw" / "discrimevalgen" / "discrim_eval_gen.csv", scenarios)
     shutil.copytree(place / "model", tmp_path / "data" / "base")
     (tmp_path / "data" / "calibration").mkdir()
     shutil.copy(place / "split.json", tmp_path / "data" / "calibration")
     params = {"recipes": {"base": {"method": "none"}}, "evaluate": chosen(generation=Generation(max_new_tokens=4)).model_dump()}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command = [sys.executable, "-m", "stages.evaluate", "--recipe", "base", "--task", "dt_toxicity", "--smoke"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=None)
-    assert done.returncode == 2 and "4 records, accepted are 1200 (upstream)" in done.stderr, done.stderr
+    command = [sys.executable, "-m", "stages.evaluate", "--recipe", "base", "--task", "discrimevalgen"]
+    for options, items in (([], 140), (["--smoke"], 20)):
+        done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert f"100% of {items} items" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["base", "calibration", "generated", "raw", "smoke", "timing"]
+    assert "discrimevalgen.max_min" in json.loads((tmp_path / "data" / "generated" / "base" / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
