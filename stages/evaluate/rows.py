@@ -61,8 +61,12 @@ def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
     """Rows that hold every option of every item; paths longer than `masked` (Model.masked) have a row of their own."""
     owners: dict[bytes, list[tuple[int, int, Request]]] = {}
     for i, item in enumerate(encoded):
+        contexts: dict[int, bytes] = {}  # options share theirs
         for k, request in enumerate(item.requests):
-            owners.setdefault(_path(request), []).append((i, k, request))
+            if id(request.context) not in contexts:
+                contexts[id(request.context)] = _bytes(request.context)
+            # What is read is all but the last token, which is only predicted.
+            owners.setdefault(contexts[id(request.context)] + _bytes(request.option[:-1]), []).append((i, k, request))
     rows: list[Row] = []
     line: list[int] = []
     before: npt.NDArray[np.uint32] = np.empty(0, dtype=">u4")
@@ -85,9 +89,8 @@ def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
     return rows
 
 
-def _path(request: Request) -> bytes:
-    """What is read: all but the last token, which is only predicted."""
-    return np.array((request.context + request.option)[:-1], dtype=">u4").tobytes()
+def _bytes(tokens: tuple[int, ...]) -> bytes:
+    return np.array(tokens, dtype=">u4").tobytes()
 
 
 def _shared(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:

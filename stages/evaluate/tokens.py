@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,11 +105,28 @@ class Encoder:
         return encoded
 
     def _tokenise(self, items: Sequence[Item]) -> _Ids:
-        """The tokens of every text that the items need, each text once, in one call for those with special tokens and one for others."""
-        texts = list(dict.fromkeys(text for item in items for text in _texts(item)))
+        """The tokens of every text that the items need."""
+        found = self._tokens_of(text for item in items for text in _texts(item))
+        joined: list[tuple[str, bool]] = []
+        for item in items:
+            for context, options in _behind(item).items():
+                bare, tail = _cut(context)
+                rests = [(context + option)[len(bare) - len(tail) :] for option in options]
+                front, end, first = found[bare, True], found[tail, False], found[context + options[0], True]
+                head = front[: len(front) - len(end)]
+                # The first option shows whether the text can be cut here: where it cannot, every option is tokenised as a whole.
+                if tail and front == head + end and first == head + found[rests[0], False]:
+                    found |= {(context + option, True): head + found[rest, False] for option, rest in zip(options, rests, strict=True)}
+                else:
+                    joined += [(context + option, True) for option in options[1:]]
+        return found | self._tokens_of(joined)
+
+    def _tokens_of(self, texts: Iterable[tuple[str, bool]]) -> _Ids:
+        """Every text tokenised once, all of one kind in one call: those with special tokens and those without."""
+        different = list(dict.fromkeys(texts))
         found: _Ids = {}
         for special in (True, False):
-            if chosen := [text for text in texts if text[1] == special]:
+            if chosen := [text for text in different if text[1] == special]:
                 plain = [text for text, _ in chosen]
                 ids = self.tokenizer(plain, add_special_tokens=special, return_attention_mask=False, verbose=False).input_ids
                 found |= zip(chosen, map(tuple, ids), strict=True)
@@ -148,13 +165,32 @@ class Encoder:
 
 
 def _texts(item: Item) -> Iterator[tuple[str, bool]]:
-    """What an item needs tokenised, and whether with special tokens."""
+    """What an item needs tokenised, and whether with special tokens; of the options behind one context, whole is only the first."""
     for context, option in item.prompts:
         if item.form == "bare":
             yield option, True
         elif item.form == "next_token":
             yield from ((context, True), (option, False))
-        elif context:
-            yield from ((context.rstrip(), True), (context + option, True))
-        else:
+        elif not context:
             yield option, False
+    for context, options in _behind(item).items():
+        bare, tail = _cut(context)
+        yield from ((bare, True), (tail, False), (context + options[0], True))
+        yield from (((context + option)[len(bare) - len(tail) :], False) for option in options)
+
+
+def _behind(item: Item) -> dict[str, list[str]]:
+    """The options of an item by their context, where that is not empty and both are tokenised together."""
+    found: dict[str, list[str]] = {}
+    if item.form not in ("bare", "next_token"):
+        for context, option in item.prompts:
+            if context:
+                found.setdefault(context, []).append(option)
+    return found
+
+
+def _cut(context: str) -> tuple[str, str]:
+    """A context without the spaces at its end, and its last word with the one space before it; no word where it has none."""
+    bare = context.rstrip()
+    place = bare.rfind(" ")
+    return bare, bare[place:] if place > 0 and not bare[place - 1].isspace() else ""
