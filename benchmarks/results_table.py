@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.benchmarks import BENCHMARKS, benchmark_of
+from stages.common.benchmarks import BENCHMARKS, SMOKE, benchmark_of
 from stages.common.benchmarks.capability import CAPABILITY
 from stages.common.benchmarks.texts import TEXTS
 from stages.common.compare import require_same_items
@@ -35,7 +35,7 @@ from stages.common.statistic import Statistic
 from stages.report.figures import number_text
 from stages.report.itemlevel import DIGITS, ideal
 
-CONFIDENCE, DRAWS, SEED = 0.95, 10_000, 0
+CONFIDENCE, DRAWS, SEED = 0.95, 5_000, 0
 ABLE = {*CAPABILITY, *TEXTS, "mmlu"}  # what a model can do; the others are about bias
 
 
@@ -64,6 +64,8 @@ def read(folder: Path) -> Model:
     names = pc.unique(table["model"]).to_pylist()
     if len(names) != 1:
         raise FairgateError(f"holds items of {names}", where=str(folder), remedy="give the folder of one evaluation")
+    if smoke := [name for name in benchmarks_of(table) if name.endswith(SMOKE)]:
+        raise FairgateError(f"{smoke[0]} is a smoke run, nobody's result", where=str(folder), remedy="evaluate without --smoke")
     noise = folder / "noise.json"
     environment = read_record(Environment, folder / "environment.json")
     return Model(names[0], table, environment, read_record(Noise, noise) if noise.is_file() else None)
@@ -79,7 +81,7 @@ def section(benchmark: str, models: Sequence[Model]) -> Section:
 
 def render(models: Sequence[Model], sections: Sequence[Section], command: str) -> str:
     """The whole document."""
-    parts = [_head(models, command)]
+    parts = [_head(models, command), _overview(models, sections)]
     for title, able in (("Bias and fairness", False), ("Ability", True)):
         chosen = [one for one in sections if (one.benchmark in ABLE) is able]
         if chosen:
@@ -109,12 +111,23 @@ def _head(models: Sequence[Model], command: str) -> str:
 
 {_table(["model", "weights", "device", "dtype", "items", "versions"], rows)}
 
-Each cell: the value with its {CONFIDENCE:.0%} interval, and below it the paired difference to `{parent}` on the same items with its
-own interval ({DRAWS:,} cluster bootstrap draws, seed {SEED}; clusters are target terms, passages, questions or templates where items
-share one). For a metric with a neutral ideal the difference is that of the distance from it: positive is more biased. A star marks a
-difference whose interval excludes 0; nothing is corrected for the number of rows, and the interval of a worst group does not know that it
-was picked as the worst. Intervals cover the choice of items, not the spread of rounding. A metric in italics guards the others: a model
-that knows less, or says less, may look fairer."""
+Each cell: the value with its {CONFIDENCE:.0%} interval, and below it the paired difference to `{parent}` on the same items with its own
+interval ({DRAWS:,} cluster bootstrap draws, seed {SEED}; clusters are target terms, passages, questions or templates where items share
+one). For a metric with a neutral ideal the difference is that of the distance from it: positive is more biased (near the ideal resampling
+only adds to a distance, so read such an interval beside both values). A star marks a difference whose interval excludes 0; nothing is
+corrected for the number of rows, and the interval of a worst group does not know that it was picked as the worst. Intervals cover the
+choice of items, not the spread of rounding. A metric in italics guards the others: a model that knows less, or says less, may look
+fairer."""
+
+
+def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
+    """The first metric of every benchmark, bias before ability."""
+    rows = []
+    for one in sorted(sections, key=lambda one: one.benchmark in ABLE):
+        metric, statistic = next(iter(benchmark_of(one.benchmark).statistics.items()))
+        whole = [c for c in one.comparisons if c.cell == Cell(metric)]
+        rows.append([one.benchmark, f"{metric}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
+    return f"## Overview\n\nThe first metric of every benchmark.\n\n{_table(['benchmark', 'metric', *(m.name for m in models)], rows)}"
 
 
 def _metrics(one: Section, models: Sequence[Model]) -> str:

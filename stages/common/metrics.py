@@ -179,12 +179,9 @@ def _codes(column: npt.NDArray[np.object_]) -> tuple[list[str], npt.NDArray[np.i
 
 
 def _padded(column: pa.ChunkedArray, fill: float) -> tuple[Array, npt.NDArray[np.int64]]:
-    lists = column.to_pylist()
-    counts = np.array([len(values) if values is not None else 0 for values in lists], dtype=np.int64)
-    out = np.full((len(lists), int(counts.max(initial=1))), fill)
-    for row, values in enumerate(lists):
-        if values:
-            out[row, : len(values)] = [np.nan if value is None else value for value in values]
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64)
+    out = np.full((len(counts), int(counts.max(initial=1))), fill)
+    out[np.arange(out.shape[1]) < counts[:, None]] = pc.cast(pc.list_flatten(column), pa.float64()).to_numpy()  # null becomes NaN
     return out, counts
 
 

@@ -140,6 +140,18 @@ def test_the_command_stands_on_top_and_the_same_folders_give_the_same_text(
     assert document.endswith(body)
 
 
+def test_the_overview_has_the_first_metric_of_every_benchmark(document: str) -> None:
+    overview = _section(document, "Overview")
+    assert list(overview) == ["crows_pairs", "stereoset", "boolq", "openbookqa", "perplexity", "piqa"]
+    assert overview["stereoset"] == ["ss<br>%, ideal 50", *_section(document, "stereoset")["**ss**<br>%, ideal 50"]]
+
+
+def test_a_smoke_run_is_no_result(tmp_path: Path) -> None:
+    rows = [row("bold_toxicity_smoke", 0, [], n_chars=None, text="a", status="ok", score=0.1, group="gender", subgroup="actors")]
+    with pytest.raises(FairgateError, match="bold_toxicity_smoke is a smoke run"):
+        results([_write(tmp_path / "base", "base", rows)], "")
+
+
 def test_other_items_or_the_same_model_twice_are_refused(
     evaluations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
