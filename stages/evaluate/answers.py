@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stages.common.items import Ending
-from stages.evaluate.generate import Written
+from stages.evaluate.generate import Written, rendered
 from stages.evaluate.model import Model
 from stages.evaluate.settings import Generation
 from stages.evaluate.tasks.generated import read_answer
@@ -17,7 +17,7 @@ def thinks(model: Model, prompt: str, *, chat: bool, tags: Generation) -> bool:
     """
     if not chat and model.tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}]
-        prompt += model.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        prompt += rendered(model, turns, add_generation_prompt=True)
     return prompt.rfind(tags.think_open) > prompt.rfind(tags.think_close)
 
 

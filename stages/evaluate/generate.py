@@ -16,6 +16,8 @@ from stages.common.files import read_json
 from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model
 
+_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -50,7 +52,7 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
     found = []
     for item in items:
         ((asked, begun),) = item.prompts
-        text = model.tokenizer.apply_chat_template(_turns(asked, begun), continue_final_message=True, tokenize=False) if chat else asked
+        text = rendered(model, _turns(asked, begun), continue_final_message=True) if chat else asked
         # A chat template writes the special tokens itself.
         ids = tuple(model.tokenizer.encode(text, add_special_tokens=not chat))
         found.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
@@ -66,6 +68,12 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
 
 def _turns(asked: str, begun: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": begun}]
+
+
+def rendered(model: Model, turns: list[dict[str, str]], **options: bool) -> str:
+    """The turns through the model's chat template, on a fixed day: some templates tell the date, and two models must read the same."""
+    template = _DAY + model.tokenizer.get_chat_template()
+    return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
 
 
 def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:

@@ -117,7 +117,7 @@ def _rows(
                 "cluster": item.cluster,
                 "group": item.group,
                 "subgroup": item.subgroup,
-                "prompt_hash": sha256_json([*item.prompts, prompt.budget]),
+                "prompt_hash": sha256_json([prompt.text, prompt.budget]),
                 "option_loglik": [],
                 "n_tokens": [],
                 "text": text.text,

@@ -133,6 +133,13 @@ def test_a_raw_prompt_gets_the_start_token_that_the_tokenizer_adds_and_a_chat_pr
         assert prompt.ids[0] == start and prompt.ids[1] != start, chat
 
 
+def test_a_template_that_tells_the_date_tells_the_same_every_day(model: Model) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
+    (prompt,) = prompts_of(replace(model, tokenizer=tokenizer), [item("Who?", "It")], chat=True, budget=4, benchmark="x")
+    assert prompt.text.startswith("26 Jul 2024<s>user")
+
+
 def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path: Path) -> None:
     model = load(make_scripted(tmp_path, ["a", "b"], template=None), dtype="float32", device="cpu")
     with pytest.raises(FairgateError, match="task bold_toxicity: the tokenizer has no chat template"):
