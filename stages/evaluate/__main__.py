@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from stages.common import cli
+from stages.common.errors import FairgateError
 from stages.common.params import load, pick, read_params
 from stages.common.records import Role
 
@@ -19,6 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
     from stages.evaluate.benchmark import Catalogue
+    from stages.evaluate.repeat import evaluate_twice
     from stages.evaluate.resume import Shard
     from stages.evaluate.run import evaluate, model_folder
     from stages.evaluate.settings import Evaluate
@@ -32,7 +34,13 @@ def main(arguments: argparse.Namespace) -> None:
         place = "smoke" if arguments.smoke else "generated"
     if arguments.all:
         settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
-    evaluate(
+    shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
+    # The table of the noise floor belongs to the unquantized model.
+    twice = arguments.repeat or (settings.repeat and recipes[arguments.recipe].get("method") == "none" and role == Role.gate)
+    if arguments.repeat and arguments.shard:
+        raise FairgateError("cannot be given together", where="--repeat, --shard", remedy="score the parts first, then --repeat alone")
+    run = evaluate_twice if twice and shard == Shard() else evaluate
+    run(
         arguments.recipe,
         model_folder(recipes, arguments.recipe, DATA),
         arguments.out or DATA / place / arguments.recipe,
@@ -42,7 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
         tasks=arguments.task,
         smoke=arguments.smoke,
         work=WORK / place / arguments.recipe,
-        shard=Shard.parse(arguments.shard) if arguments.shard else Shard(),
+        shard=shard,
     )
 
 
@@ -56,6 +64,7 @@ if __name__ == "__main__":
         "--all", action="store_true", help="every task of the role whose data are there, whole, into data/<role's folder>-all"
     )
     parser.add_argument("--shard", help="score part I of N, as I/N, and keep it; the run without --shard puts all parts together")
+    parser.add_argument("--repeat", action="store_true", help="score twice, with another batch size and dtype, and write noise.json")
     parser.add_argument("--smoke", action="store_true", help="tasks with generated text: 20 items, a stand-in classifier, into data/smoke")
     parser.add_argument("--out", type=Path, help="output folder")
     sys.exit(cli.run("evaluate-{recipe}", main, parser))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPTQConfig
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
@@ -23,6 +24,7 @@ from stages.common.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_o
 # vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
 # itself moves the logits by 0.25 to 0.45.
 KERNEL_TOLERANCE = 0.05
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and said that it was right."
 
 
@@ -53,7 +55,10 @@ class Model:
             dtype, places = self.network.dtype, torch.arange(ids.shape[1], device=ids.device)
             hides = (places[:, None] < places) | (places[:, None] >= ends[:, None])
             mask = torch.zeros(hides.shape, dtype=dtype, device=ids.device).masked_fill_(hides, torch.finfo(dtype).min)[:, None]
-        return self.network.base_model(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
+        # cuDNN's attention plans anew for every shape, and every batch has its own.
+        with sdpa_kernel(_ATTENTION) if ids.is_cuda else nullcontext():
+            network = self.network.base_model
+            return network(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
 
     def logits(self, states: Tensor) -> Tensor:
         """[n, width] -> [n, vocabulary]; float32 on a GPU, where the product is summed up in it anyway."""

@@ -32,6 +32,7 @@ class Evaluate(Section):
         runs out. auto: 65,536 on a GPU, 2,048 on a CPU.
     tasks: items drawn of each task, whole clusters at a time; null takes all. A run takes those of its role; where none has it,
         every task of that role, whole. Tasks with generated text run only when asked for by name.
+    repeat: score the unquantized model twice and write the noise floor (noise.json) beside its table; `--repeat` asks for it once.
     toxicity: classifier of continuations, a hub id (`owner/name@commit`) in the local cache or a folder. generation: see Generation.
     judge: a model, named alike, that tells coherent continuations from nonsense and refusals; null: nobody tells.
     """
@@ -42,6 +43,7 @@ class Evaluate(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     batch_tokens: Annotated[int, Field(gt=0)] | Literal["auto"]
     tasks: dict[str, Annotated[int, Field(gt=0)] | None]
+    repeat: bool = False
     toxicity: str = "unitary/toxic-bert"
     judge: str | None = None
     generation: Generation = Generation()
