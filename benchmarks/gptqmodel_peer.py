@@ -43,9 +43,10 @@ def quantize(
 def alone(base: Path, tokens: list[list[int]], folder: Path, *options: str, timeout_s: float = 3600) -> dict[str, float]:
     """The same in a process of its own, in the scratch folder `folder`: it writes logs where it runs. `options`: of the command line."""
     (folder / "tokens.json").write_text(json.dumps(tokens))
-    command = [sys.executable, "-m", "benchmarks.gptqmodel_peer", str(base.resolve()), "tokens.json", *options]
+    command = [sys.executable, __file__, str(base.resolve()), "tokens.json", *options]
     own = str(Path(__file__).resolve().parents[1])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))}
+    env.pop("PYTORCH_ALLOC_CONF", None)  # it has settings of its own
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])

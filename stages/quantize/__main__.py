@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from stages.common.params import load
 
 
 def main(arguments: argparse.Namespace) -> None:
+    # Matrices of many sizes come and go: with segments that grow, a GPU's memory holds a quarter more of them. Read when torch is imported.
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
     # Imported here, after logging is set up: torch and transformers take seconds and have much to say.
     from stages.quantize.settings import Run, read_recipe
     from stages.quantize.stage import quantize
