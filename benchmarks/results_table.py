@@ -29,7 +29,7 @@ from stages.common.intervals import Cell, Comparison, Estimate, compare, every_c
 from stages.common.items import read_items
 from stages.common.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
 from stages.common.metrics import Items, benchmarks_of
-from stages.common.noise import Noise
+from stages.common.noise import Noise, read_noise
 from stages.common.records import Environment, read_record
 from stages.common.statistic import Statistic
 from stages.report.figures import number_text
@@ -66,9 +66,8 @@ def read(folder: Path) -> Model:
         raise FairgateError(f"holds items of {names}", where=str(folder), remedy="give the folder of one evaluation")
     if smoke := [name for name in benchmarks_of(table) if name.endswith(SMOKE)]:
         raise FairgateError(f"{smoke[0]} is a smoke run, nobody's result", where=str(folder), remedy="evaluate without --smoke")
-    noise = folder / "noise.json"
     environment = read_record(Environment, folder / "environment.json")
-    return Model(names[0], table, environment, read_record(Noise, noise) if noise.is_file() else None)
+    return Model(names[0], table, environment, read_noise(folder, environment))
 
 
 def section(benchmark: str, models: Sequence[Model]) -> Section:

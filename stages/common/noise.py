@@ -5,15 +5,18 @@ A flip rate below it says nothing about quantization.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from stages.common.compare import flips, require_same_items
-from stages.common.errors import FairgateError
+from stages.common.errors import BadRecord, FairgateError
 from stages.common.metrics import Items, benchmarks_of
-from stages.common.records import SCHEMA, Record
+from stages.common.records import SCHEMA, Environment, Record, read_record
+
+FILE = "noise.json"
 
 
 class Stack(Record):
@@ -59,6 +62,18 @@ class Noise(Record):
                 remedy="run `python -m stages.evaluate --recipe base --repeat` again with this task",
             )
         return self.floors[benchmark]
+
+
+def read_noise(folder: Path, environment: Environment) -> Noise | None:
+    """`noise.json` of an evaluation folder, None where it was not run twice; BadRecord where it is of other weights."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    noise = read_record(Noise, path)
+    if noise.weight_digest != environment.weight_digest:
+        what = f"measured on weights {noise.weight_digest[:12]} instead of {environment.weight_digest[:12]}"
+        raise BadRecord(what, where=str(path), remedy="run `python -m stages.evaluate --repeat` on this recipe, or remove the file")
+    return noise
 
 
 def floors(first: pa.Table, second: pa.Table) -> dict[str, Floor]:

@@ -13,7 +13,7 @@ from stages.common.cli import run
 from stages.common.digests import sha256_file, sha256_json
 from stages.common.errors import BadRecord, MissingFile
 from stages.common.items import read_items
-from stages.common.noise import Noise
+from stages.common.noise import FILE, read_noise
 from stages.common.params import pick, read_params
 from stages.common.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
 from stages.gate.decide import decide
@@ -37,16 +37,19 @@ def main(arguments: argparse.Namespace) -> None:
     for path in inputs:
         if not path.is_file():
             raise MissingFile("no such file", where=str(path), remedy="run `dvc repro gate`, which makes what the gate needs")
-    floors = b / "noise.json"
-    if any(check.above_noise for check in policy.checks):
-        inputs.append(floors)
     quantization = read_record(Quantization, records)
     if quantization.recipe != policy.candidate:
         what = f"holds recipe {quantization.recipe!r} instead of {policy.candidate!r}"
         raise BadRecord(what, where=str(records), remedy="run `dvc repro quantize`")
     measured, compared = (read_record(Environment, folder / "environment.json") for folder in (q, b))
     _require_one_measurement(measured, compared, quantization)
-    noise = _noise(floors, policy.reference, compared) if floors in inputs else None
+    noise = None
+    if any(check.above_noise for check in policy.checks):
+        noise = read_noise(b, compared)
+        if noise is None:
+            remedy = f"run `python -m stages.evaluate --recipe {policy.reference} --repeat`, or remove above_noise from the checks"
+            raise MissingFile("no noise floor, which the policy asks for", where=str(b / FILE), remedy=remedy)
+        inputs.append(b / FILE)
     decision = decide(policy, _items(q, policy.candidate), _items(b, policy.reference), quantization, noise)
     record = VerdictRecord(
         verdict=decision.verdict,
@@ -72,18 +75,6 @@ def _items(folder: Path, model: str) -> pa.Table:
     if others != [model]:
         raise BadRecord(f"holds items of {others} instead of {model!r}", where=str(path), remedy="run `dvc repro evaluate`")
     return table
-
-
-def _noise(path: Path, reference: str, environment: Environment) -> Noise:
-    """The reference against itself; BadRecord where it is of other weights than those judged."""
-    remedy = f"run `python -m stages.evaluate --recipe {reference} --repeat`, or remove above_noise from the checks"
-    if not path.is_file():
-        raise MissingFile("no noise floor, which the policy asks for", where=str(path), remedy=remedy)
-    noise = read_record(Noise, path)
-    if noise.weight_digest != environment.weight_digest:
-        what = f"measured on weights {noise.weight_digest[:12]} instead of {environment.weight_digest[:12]}"
-        raise BadRecord(what, where=str(path), remedy=remedy)
-    return noise
 
 
 def _require_one_measurement(candidate: Environment, reference: Environment, quantization: Quantization) -> None:

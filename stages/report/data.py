@@ -15,7 +15,7 @@ from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
 from stages.common.items import read_items
 from stages.common.itemwise import Itemwise
-from stages.common.noise import Noise
+from stages.common.noise import Noise, read_noise
 from stages.common.params import pick, read_params
 from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_record
 from stages.report.itemlevel import Line, all_items, lines
@@ -111,7 +111,6 @@ def gather(root: Path, params_path: Path) -> Report:
     verdict = _verdict(data, candidate, next(r for r in read if r.name == candidate))
     confidence, draws, seed = verdict.confidence, verdict.draws, verdict.seed
     found = cells(tables, candidate, reference, confidence=confidence, draws=draws, seed=seed)
-    noise = data / "evaluation" / reference / "noise.json"
     _agree(found, read)
     return Report(
         model=str(params.get("model", "")),
@@ -129,7 +128,7 @@ def gather(root: Path, params_path: Path) -> Report:
         power=power(tables, found, candidate, reference),
         items=all_items(tables, reference),
         lines=lines(tables, reference, [m.benchmark for m in SUMMARY], confidence=confidence, draws=draws, seed=seed),
-        noise=read_record(Noise, noise) if noise.is_file() else None,
+        noise=read_noise(data / "evaluation" / reference, next(r.environment for r in read if r.name == reference)),
     )
 
 

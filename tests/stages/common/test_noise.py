@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from stages.common.compare import UnequalItems
-from stages.common.errors import FairgateError
-from stages.common.noise import Floor, Noise, Stack, floors
+from stages.common.errors import BadRecord, FairgateError
+from stages.common.noise import Floor, Noise, Stack, floors, read_noise
 from stages.common.records import read_record, write_record
-from tests.items import choices, crows, table, windows
+from tests.items import choices, crows, environment, table, windows
 
 
 def test_flips_of_the_stack_by_benchmark_and_none_of_plain_text(tmp_path: Path) -> None:
@@ -37,3 +37,13 @@ def test_runs_on_other_items_are_refused() -> None:
     rows = crows(np.ones(3, dtype=bool))
     with pytest.raises(UnequalItems):
         floors(table(*rows), table(*rows[:2]))
+
+
+def test_a_floor_is_read_where_it_is_and_refused_where_it_is_of_other_weights(tmp_path: Path) -> None:
+    assert read_noise(tmp_path, environment()) is None
+    runs = (Stack(dtype="float32", device="cpu", batch_tokens=2048), Stack(dtype="bfloat16", device="cpu", batch_tokens=512))
+    noise = Noise(weight_digest="w" * 64, runs=runs, floors={})
+    write_record(tmp_path / "noise.json", noise)
+    assert read_noise(tmp_path, environment(weight_digest="w" * 64)) == noise
+    with pytest.raises(BadRecord, match="measured on weights wwwwwwwwwwww instead of bbbbbbbbbbbb"):
+        read_noise(tmp_path, environment(weight_digest="b" * 64))
