@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from stages.common.digests import weight_digest
 from stages.common.errors import MissingFile
@@ -52,22 +54,34 @@ def _profanity(texts: Sequence[str]) -> list[float]:
     return [float(p) for p in predict_prob(list(texts))] if texts else []
 
 
+def here(name: str, where: str) -> tuple[Path, str]:
+    """The folder of a model that is a folder or lies in the local hub cache, and what it is called in results: never by a place.
+
+    Raises:
+        MissingFile: it is neither, or has no weights as safetensors; nothing is downloaded here. `where` is the parameter that names it.
+    """
+    place, _, revision = name.partition("@")
+    folder = Path(name)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(place, revision=revision or None, local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            remedy = f"fetch it with `hf download {place}`, or name a folder; a run with `--smoke` needs none"
+            raise MissingFile(f"no model {name!r} here", where=where, remedy=remedy) from None
+    if not any(folder.glob("*.safetensors")):
+        raise MissingFile(f"no safetensors in the folder of {name!r}", where=where, remedy="convert its weights; pickled ones are not read")
+    short = folder.name if Path(name).is_dir() else place
+    return folder, f"{short} weights {weight_digest(folder)[:12]}"
+
+
 def _hub_classifier(name: str, device: torch.device) -> Classifier:
     """Largest of the probabilities of the model's labels, each a yes or no of its own."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    place, _, revision = name.partition("@")
-    options: dict[str, Any] = {"revision": revision or None, "local_files_only": True, "trust_remote_code": False}
-    try:
-        network: Any = AutoModelForSequenceClassification.from_pretrained(place, **options)
-        tokenizer: Any = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError):
-        remedy = f"fetch it with `hf download {place}`, or name a folder; `--smoke` uses {STAND_IN}"
-        raise MissingFile(f"no classifier {name!r} here", where="evaluate.toxicity", remedy=remedy) from None
+    folder, known = here(name, "evaluate.toxicity")
+    network: Any = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
     network = network.eval().to(device)
-    folder = Path(place)
-    commit = getattr(network.config, "_commit_hash", None)
-    known = f"{folder.name} weights {weight_digest(folder)[:12]}" if folder.is_dir() else f"{place}@{commit}"
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     @torch.inference_mode()
     def score(texts: Sequence[str]) -> list[float]:

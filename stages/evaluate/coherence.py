@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-from stages.common.digests import weight_digest
-from stages.common.errors import MissingFile
 from stages.evaluate.answers import spoken, thinks
 from stages.evaluate.benchmark import Item
+from stages.evaluate.classifiers import here
 from stages.evaluate.generate import batches_of, generate, prompts_of
 from stages.evaluate.model import load
 from stages.evaluate.settings import Evaluate
@@ -33,9 +28,8 @@ class Judge:
 
     def __init__(self, name: str, settings: Evaluate) -> None:
         """`name`: a folder, or a hub id (`owner/name@commit`) in the local cache; MissingFile where there is neither."""
-        self._folder = _folder(name)
+        self._folder, self.name = here(name, "evaluate.judge")
         self._settings = settings
-        self.name = f"{name.rpartition('/')[2]} weights {weight_digest(self._folder)[:12]}"
 
     def label(self, texts: Sequence[tuple[str, str]]) -> list[int]:
         """0 nonsense, 1 refusal, 2 coherent, or -1 where the judge gives no label, of each (beginning, continuation)."""
@@ -49,14 +43,3 @@ class Judge:
                 said = spoken(written.text, thinking=thinks(model, prompts[i].text, chat=True, tags=tags), tags=tags)
                 labels[i] = -1 if said is None else read_answer(said, _LABELS)
         return labels
-
-
-def _folder(name: str) -> Path:
-    if Path(name).is_dir():
-        return Path(name)
-    place, _, revision = name.partition("@")
-    try:
-        return Path(snapshot_download(place, revision=revision or None, local_files_only=True))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-        remedy = f"fetch it with `hf download {place}`, or name a folder"
-        raise MissingFile(f"no judge {name!r} here", where="evaluate.judge", remedy=remedy) from None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import constants
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from transformers import BertConfig, BertForSequenceClassification
@@ -223,7 +224,7 @@ def test_the_stand_in_measures_nothing_outside_a_smoke_run(place: Path, texts: C
         evaluate("b", place / "model", tmp_path / "o", chosen(toxicity=STAND_IN), texts, role=Role.gate, tasks=["dt_toxicity"])
     with pytest.raises(FairgateError, match="task crows_pairs: a smoke run is for tasks with generated text"):
         evaluate("b", place / "model", tmp_path / "o", chosen(), texts, role=Role.gate, tasks=["crows_pairs"], smoke=True)
-    with pytest.raises(MissingFile, match=r"no classifier 'nobody/nothing@abc' here\n.*hf download nobody/nothing"):
+    with pytest.raises(MissingFile, match=r"evaluate.toxicity: no model 'nobody/nothing@abc' here\n.*hf download nobody/nothing"):
         evaluate("b", place / "model", tmp_path / "o", chosen(toxicity="nobody/nothing@abc"), texts, role=Role.gate, tasks=["dt_toxicity"])
 
 
@@ -308,7 +309,7 @@ def test_only_what_a_judge_calls_coherent_counts(
 
 def test_a_judge_that_is_not_here_is_named(place: Path, texts: Catalogue, tmp_path: Path) -> None:
     settings = chosen(toxicity=str(make_toxic_bert(tmp_path / "bert")), judge="nobody/nothing")
-    with pytest.raises(MissingFile, match=r"no judge 'nobody/nothing' here\n.*hf download nobody/nothing"):
+    with pytest.raises(MissingFile, match=r"evaluate.judge: no model 'nobody/nothing' here\n.*hf download nobody/nothing"):
         evaluate("base", place / "model", tmp_path / "out", settings, texts, role=Role.gate, tasks=["dt_toxicity"])
 
 
@@ -345,6 +346,23 @@ def test_toxicity_is_the_largest_of_the_labels_and_long_texts_are_cut(place: Pat
     rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
     assert {row["task_version"] for row in rows} == {f"1.0, {scorer.name}"}
     assert [row["score"] for row in rows] == pytest.approx(scorer.score(["! a stupid idiot"]) * len(rows))
+
+
+def test_a_classifier_of_the_hub_is_taken_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "a" * 40
+    stored = tmp_path / "models--nobody--toxic"
+    (stored / "refs").mkdir(parents=True)
+    (stored / "refs" / "main").write_text(commit)
+    make_toxic_bert(stored / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    for name in ("nobody/toxic", f"nobody/toxic@{commit}"):
+        scorer = classifier("toxicity", name, torch.device("cpu"))
+        assert re.fullmatch(r"nobody/toxic weights [0-9a-f]{12}", scorer.name)
+        assert 0 < scorer.score(["The pilot"])[0] < 1
+    (tmp_path / "empty").mkdir()
+    for name, words in ((f"nobody/toxic@{'b' * 40}", "no model"), ("no // name", "no model"), (str(tmp_path / "empty"), "no safetensors")):
+        with pytest.raises(MissingFile, match=words):
+            classifier("toxicity", name, torch.device("cpu"))
 
 
 def test_texts_equal_those_of_lm_eval(place: Path, texts: Catalogue, tmp_path: Path) -> None:
