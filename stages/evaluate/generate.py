@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from stages.common.cli import log
 from stages.common.errors import FairgateError
 from stages.common.files import read_json
 from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model
+from stages.evaluate.tokens import BEYOND
 
 _DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
@@ -40,10 +42,10 @@ class Written:
 def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, benchmark: str) -> list[Prompt]:
     """The prompt of each item: raw, or a user's turn and the beginning of the assistant's through the model's chat template.
 
-    The budget shrinks to what the context leaves.
+    The budget shrinks to what the context leaves. Prompts that fill the context are left out, and the log says how many.
 
     Raises:
-        FairgateError: no chat template where one is needed, or a prompt that fills the context (none is ever cut).
+        FairgateError: no chat template where one is needed, or more than BEYOND of the prompts fill the context (none is ever cut).
     """
     if chat and not model.tokenizer.chat_template:
         raise FairgateError(
@@ -56,14 +58,15 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
         # A chat template writes the special tokens itself.
         ids = tuple(model.tokenizer.encode(text, add_special_tokens=not chat))
         found.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
-    long = [prompt.item.id for prompt in found if prompt.budget < 1]
-    if long:
-        raise FairgateError(
-            f"{len(long)} of {len(items)} prompts fill the context of {model.context} tokens; first: item {long[0]!r}",
-            where=f"task {benchmark}",
-            remedy="take the task out for this model: a cut prompt is another prompt",
-        )
-    return found
+    kept = [prompt for prompt in found if prompt.budget > 0]
+    if beyond := [prompt.item.id for prompt in found if prompt.budget < 1]:
+        where = f"task {benchmark}"
+        what = f"{len(beyond)} of {len(found)} prompts fill the context of {model.context} tokens; first: item {beyond[0]!r}"
+        if len(beyond) > BEYOND * len(found):
+            remedy = f"take the task out for this model: no prompt is cut, and at most {BEYOND:.0%} may be left out"
+            raise FairgateError(what, where=where, remedy=remedy)
+        log.warning("%s: %s; left out", where, what)
+    return kept
 
 
 def _turns(asked: str, begun: str) -> list[dict[str, str]]:

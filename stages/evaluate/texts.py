@@ -13,7 +13,7 @@ from stages.evaluate.answers import outcome, spoken, thinks
 from stages.evaluate.benchmark import Benchmark
 from stages.evaluate.classifiers import STAND_IN, Classifier, classifier
 from stages.evaluate.coherence import Judge
-from stages.evaluate.generate import Prompt, Written, batches_of, generate, prompts_of
+from stages.evaluate.generate import Prompt, Written, batches_of, end_tokens, generate, prompts_of
 from stages.evaluate.model import Model
 from stages.evaluate.progress import Progress
 from stages.evaluate.settings import Evaluate
@@ -32,7 +32,7 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
     texts that another process writes are left out.
 
     Raises:
-        FairgateError: a prompt that fills the context, logits that are not numbers, no chat template or classifier, or the stand-in
+        FairgateError: too many prompts that fill the context, logits that are not numbers, no chat template or classifier, or the stand-in
             classifier outside a smoke run.
     """
     generation, model = benchmark.generation, run.model
@@ -62,7 +62,7 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
     record = {
         "version": version,
         "data": benchmark.data,
-        "items": len(items),
+        "items": len(prompts),
         "available": len(benchmark.items),
         "upstream": benchmark.upstream or len(benchmark.items),
         "window": None,
@@ -73,13 +73,16 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
         "judge": judge.name if judge else None,  # without one there is no rate of useful answers
         "endings": {ending.value: sum(row["status"] == ending for row in rows) for ending in Ending},
     }
-    return rows, record
+    return rows, record | ({"beyond_context": beyond} if (beyond := len(items) - len(prompts)) else {})
 
 
 def _written(run: Run, benchmark: Benchmark, prompts: list[Prompt], size: int) -> dict[int, Written]:
     """What the model wrote behind each prompt, by its index; finished batches outlive a kill."""
     batches = batches_of(prompts, size)
-    made_from = {"prompts and batches": sha256_json([[(prompts[i].ids, prompts[i].budget) for i in batch] for batch in batches])}
+    made_from = {
+        "prompts and batches": sha256_json([[(prompts[i].ids, prompts[i].budget) for i in batch] for batch in batches]),
+        "end tokens": end_tokens(run.model, run.folder),
+    }
     progress = Progress(benchmark.name, len(prompts), len(prompts))
     with run.kept(benchmark, lambda: made_from) as done:
         progress.update(sum(map(len, done.values.values())))

@@ -20,6 +20,7 @@ from stages.evaluate.generate import Written, batches_of, end_tokens, generate, 
 from stages.evaluate.model import Model, load
 from stages.evaluate.settings import Generation
 from stages.evaluate.tasks.generated import read_answer
+from stages.evaluate.tokens import BEYOND
 from tests.scripted import TEMPLATE, make_scripted
 from tests.tiny import make_tiny
 
@@ -147,7 +148,9 @@ def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path
     assert not thinks(model, "Who?", chat=False, tags=TAGS)
 
 
-def test_the_budget_is_what_the_context_leaves_and_a_prompt_that_fills_it_is_refused(tmp_path: Path) -> None:
+def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = make_scripted(tmp_path, ["!", "!"], context=16)
     model = load(folder, dtype="float32", device="cpu")
     prompts = prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 14, 13)], chat=False, budget=8, benchmark="x")
@@ -156,6 +159,10 @@ def test_the_budget_is_what_the_context_leaves_and_a_prompt_that_fills_it_is_ref
     assert [len(generate(model, folder, [prompt])[0].text) for prompt in prompts] == [8, 2, 3]
     with pytest.raises(FairgateError, match=r"1 of 2 prompts fill the context of 16 tokens; first: item 'item16'"):
         prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 16)], chat=False, budget=8, benchmark="x")
+    many = [item("!" * 4, name=str(n)) for n in range(round(1 / BEYOND))]
+    kept = prompts_of(model, [item("!" * 16, name="long"), *many], chat=False, budget=8, benchmark="x")
+    assert [prompt.item.id for prompt in kept] == [one.id for one in many]
+    assert "task x: 1 of" in caplog.text and "first: item 'long'; left out" in caplog.text
 
 
 def test_logits_that_are_not_numbers_name_the_item(tmp_path: Path) -> None:
