@@ -112,7 +112,8 @@ def test_every_metric_of_a_further_benchmark_is_shown_with_its_worst_group(repor
     assert 'id="further"' in page.render(report)
 
 
-def test_what_was_skipped_is_named(report: Report) -> None:
+def test_what_was_judged_and_what_was_skipped_is_named(report: Report) -> None:
+    assert re.search(r"Items judged: StereoSet 60, .*bbq_ll 120 \(all\), .*PIQA 60, ", _text(report))
     assert "Not measured: dt_fairness_ll (no such folder)." in _text(report)
 
 
