@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from stages.common.digests import weight_digest
-from stages.common.errors import MissingFile
+from stages.common.errors import FairgateError, MissingFile
 
 STAND_IN = "alt-profanity-check"  # a linear model of offensive language: shows that a run works, measures nothing
 _CUT = 512  # tokens of a text that a toxicity classifier reads
@@ -33,12 +33,21 @@ def classifier(kind: Literal["toxicity", "sentiment"], toxicity: str, device: to
 
     Raises:
         MissingFile: the model is neither a folder nor in the local hub cache: nothing is downloaded here.
+        FairgateError: a package that is not installed.
     """
     if kind == "sentiment":
-        return Classifier(f"vaderSentiment {version('vaderSentiment')}", _sentiment)
+        return Classifier(_installed("vaderSentiment"), _sentiment)
     if toxicity == STAND_IN:
-        return Classifier(f"{STAND_IN} {version(STAND_IN)}", _profanity)
+        return Classifier(_installed(STAND_IN), _profanity)
     return _hub_classifier(toxicity, device)
+
+
+def _installed(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        remedy = f"`pip install --constraint constraints.txt {package}`"
+        raise FairgateError(f"the package {package} is not installed", where="evaluate", remedy=remedy) from None
 
 
 def _sentiment(texts: Sequence[str]) -> list[float]:

@@ -365,6 +365,12 @@ def test_a_classifier_of_the_hub_is_taken_from_the_cache(tmp_path: Path, monkeyp
             classifier("toxicity", name, torch.device("cpu"))
 
 
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.evaluate.classifiers.STAND_IN", "no-such-package")
+    with pytest.raises(FairgateError, match="the package no-such-package is not installed"):
+        classifier("toxicity", "no-such-package", torch.device("cpu"))
+
+
 def test_texts_equal_those_of_lm_eval(place: Path, texts: Catalogue, tmp_path: Path) -> None:
     folder = make_tiny("llama", tmp_path / "llama", max_position_embeddings=1024)
     config = json.loads((folder / "tokenizer_config.json").read_text())
