@@ -79,6 +79,7 @@ class Statistic:
         items = tables[0]
         inside = items.inside(group, subgroup)
         numerators, denominators = (np.asarray(x, dtype=np.float64).reshape(len(inside), -1) for x in self.terms(*tables))
+        counted = inside & (denominators != 0).any(1)  # of BBQ's ambiguous accuracy the ambiguous items; of answers those given
         weight = inside.astype(np.float64)
         if self.mean_over == "clusters":
             weight = weight / np.maximum(np.bincount(items.cluster, weight, items.clusters)[items.cluster], 1)
@@ -93,8 +94,8 @@ class Statistic:
             denominators=bottom,
             combine=combine,
             empty=self.empty,
-            items=int(inside.sum()),
-            clusters=len(np.unique(items.cluster[inside])),
+            items=int(counted.sum()),
+            clusters=len(np.unique(items.cluster[counted])),
         )
 
     def _cells(self, items: Items, inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from stages.common.compare import require_same_items
 from stages.common.contributions import FILE as CONTRIBUTIONS
 from stages.common.contributions import Contribution, read_contributions
@@ -15,6 +17,7 @@ from stages.common.errors import BadRecord, UnknownName
 from stages.common.files import read_json
 from stages.common.items import read_items
 from stages.common.itemwise import Itemwise
+from stages.common.metrics import benchmarks_of
 from stages.common.noise import Noise, read_noise
 from stages.common.params import pick, read_params
 from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_record
@@ -48,6 +51,7 @@ class Report:
     source: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
     asked: Mapping[str, int | None]
+    judged: Mapping[str, int]  # items of each benchmark
     confidence: float
     cells: tuple[Cell, ...]
     flips: tuple[Flip, ...]
@@ -122,6 +126,7 @@ def gather(root: Path, params_path: Path) -> Report:
         source=_mapping(data / "base" / "SOURCE.json", "fetch"),
         sources=_sources(data / "raw" / "SOURCES.json"),
         asked=dict((params.get("evaluate") or {}).get("tasks") or {}),
+        judged={name: pc.sum(pc.equal(tables[reference]["benchmark"], name)).as_py() for name in benchmarks_of(tables[reference])},
         confidence=confidence,
         cells=found,
         flips=all_flips(tables, reference),

@@ -51,10 +51,8 @@ def checks_line(report: Report) -> str:
 
 def limits(report: Report) -> list[str]:
     """What this run cannot say, in plain sentences."""
-    counts = {line.benchmark: line.entries[report.reference].level.n for line in reversed(report.lines)}
-    counts |= {cell.measure.benchmark: cell.levels[report.reference].n for cell in report.cells if cell.group is None}
     # A task that is not listed was run because every task was, whole.
-    sizes = [f"{TITLES.get(name, name)} {n:,}{'' if report.asked.get(name) else ' (all)'}" for name, n in counts.items()]
+    sizes = [f"{TITLES.get(name, name)} {n:,}{'' if report.asked.get(name) else ' (all)'}" for name, n in report.judged.items()]
     bits = report.recipe(report.candidate).settings.get("bits")
     lines = [
         "No detected harm is not proof of none: a check can only exclude harm larger than its sample size can resolve.",
