@@ -11,6 +11,7 @@ tables: reading the model and the data, tokenising, scoring, metrics. Imports ar
 from __future__ import annotations
 
 import argparse
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluate_gpu.json"))
     arguments = parser.parse_args()
+    gc.set_threshold(50_000, 20, 100)  # as the command line of the stage has it
     arguments.settings = settings(arguments.dtype, arguments.batch_tokens)
     catalogue = Catalogue(arguments.raw, arguments.split)
     parts = {"suite": suite, "bias7b": bias7b, "peer": peer}

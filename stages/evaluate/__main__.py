@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -56,6 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing is forked here
+    gc.set_threshold(50_000, 20, 100)  # millions of texts and tokens are alive: looking for garbage among them took a fifth of the time
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("--recipe", required=True, help="recipe of params.yaml")
     parser.add_argument("--role", choices=[role.value for role in Role], help="instead of evaluate.role")
