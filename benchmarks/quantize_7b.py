@@ -20,7 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -199,26 +198,22 @@ def profile(model: Path, compute: Compute) -> None:
 def peer(records: Records, arguments: argparse.Namespace, compute: Compute, batches: Sequence[int], depths: tuple[int, int]) -> None:
     """Plain GPTQ by GPTQModel and by us on models of two depths; what a block more costs is the figure, so set-up and JIT are not in it.
 
-    GPTQModel runs in a process of its own, once for each batch size; its fastest counts. Ours: median of three after a warm-up.
+    GPTQModel runs in a process of its own for each batch size, warmed up on the smaller model; its fastest batch size counts. Ours: median
+    of three after a warm-up.
     """
     pairs, _ = tokens()
     sides = [side for pair in pairs for side in (pair.a, pair.b)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     few, many = depths
-    found: dict[int, dict[int, float]] = {batch: {} for batch in batches}
+    found: dict[int, dict[int, float]] = {}
     ours: dict[int, list[float]] = {}
     models = {depth: make_model(arguments.model.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp) for depth in depths}
     torch.cuda.empty_cache()
-
-    def quantized(depth: int, batch: int) -> float:
+    for batch in batches:
         options = ("--group-size", "128", "--batch", str(batch), "--device", device)
-        seconds = alone(models[depth], sides, arguments.model.parent, *options, timeout_s=400)["quantize_s"]
-        print(f"GPTQModel, {depth} blocks, batches of {batch}: {seconds:.1f} s", flush=True)
-        return seconds
-
-    quantized(few, batches[0])  # compiles its kernels
-    for depth, batch in product(depths, batches):
-        found[batch][depth] = quantized(depth, batch)
+        _, *after = alone([models[few], models[few], models[many]], sides, arguments.model.parent, *options, timeout_s=500)
+        found[batch] = dict(zip(depths, (seconds["quantize_s"] for seconds in after), strict=True))
+        print(f"GPTQModel, batches of {batch}: {found[batch]}", flush=True)
     for depth, model in models.items():
         run = partial(quantize, model, recipe(PLAIN, calibration="pairs"), calibration(text=False), compute)
         run()
@@ -246,6 +241,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peer-batches", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--gib", type=float, default=22.0, help="GPU memory for pairs and text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
@@ -265,7 +261,7 @@ def main() -> None:
         return float(next(row["reserved_gib"] for row in records.rows if row["name"] == name))
 
     if "peer" in parts:
-        peer(records, arguments, compute, batches=(32, 8), depths=(2, 6))
+        peer(records, arguments, compute, batches=arguments.peer_batches, depths=(2, 6))
     if parts == ["peer"]:
         return
     model = arguments.model

@@ -55,7 +55,9 @@ def main() -> None:
         for recipe in ("gptq", "fair_gptq"):
             found[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
             print(f"{recipe}: {found[recipe]}", flush=True)
-        peer = [alone(arguments.data / "base", tokens, Path(scratch), "peer", "--batch", "8") for _ in range(arguments.peer_runs)]
+        peer = [
+            alone([arguments.data / "base"], tokens, Path(scratch), "--out", "peer", "--batch", "8")[0] for _ in range(arguments.peer_runs)
+        ]
         found["gptqmodel"] = [sum(seconds.values()) for seconds in peer]
     middle = {name: statistics.median(values) for name, values in found.items()}
     common = {
