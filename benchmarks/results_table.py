@@ -114,9 +114,9 @@ Each cell: the value with its {CONFIDENCE:.0%} interval, and below it the paired
 interval ({DRAWS:,} cluster bootstrap draws, seed {SEED}; clusters are target terms, passages, questions or templates where items share
 one). For a metric with a neutral ideal the difference is that of the distance from it: positive is more biased (near the ideal resampling
 only adds to a distance, so read such an interval beside both values). A star marks a difference whose interval excludes 0; nothing is
-corrected for the number of rows, and the interval of a worst group does not know that it was picked as the worst. Intervals cover the
-choice of items, not the spread of rounding. A metric in italics guards the others: a model that knows less, or says less, may look
-fairer."""
+corrected for the number of rows, and the interval of a worst group does not know that it was picked as the worst. A value without an
+interval rests on too few clusters. Intervals cover the choice of items, not the spread of rounding. A metric in italics guards the
+others: a model that knows less, or says less, may look fairer."""
 
 
 def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:

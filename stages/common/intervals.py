@@ -12,10 +12,12 @@ from stages.common.metrics import Items
 from stages.common.resample import bootstrap, lower, upper
 from stages.common.statistic import Array, Components, Statistic
 
+_ENOUGH = 0.95  # share of resamples that must have a value
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of n items with its two-sided interval; `low` and `high` are None where one cluster allows none."""
+    """A value of n items with its two-sided interval; `low` and `high` are None where too few clusters allow none."""
 
     value: float
     low: float | None
@@ -118,7 +120,8 @@ def badness(statistic: Statistic, values: Array) -> Array:
 
 def _estimate(part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Estimate:
     low = high = None
-    draws = draws[np.isfinite(draws)]  # a resample may miss a small group altogether
-    if part.clusters > 1 and draws.size:
+    finite = np.isfinite(draws)  # a resample may miss a small group altogether; the rest, if it is few, stands for the group no more
+    if part.clusters > 1 and finite.mean() > _ENOUGH:
+        draws = draws[finite]
         low, high = (bound(draws, alpha, part.clusters) for bound in (lower, upper))
     return Estimate(value, low, high, part.items, stderr)

@@ -7,7 +7,7 @@ import pytest
 
 from stages.common.intervals import Cell, Comparison, Estimate, compare
 from stages.common.metrics import Items, estimates
-from tests.items import crows, flipped, table, windows
+from tests.items import crows, flipped, row, table, windows
 
 SIDES = np.arange(300) % 3 == 0  # 100 of 300 stereotyped: 16.7 points below neutral
 GROUPS = ["age", "gender"]
@@ -48,6 +48,23 @@ def test_one_cluster_has_a_value_and_no_interval() -> None:
     items = {"base": Items.of(table(*windows(np.array([-5.0]))), "perplexity")}
     (found,) = compare(items, [Cell("ppl")], [], alpha=0.025, draws=100, seed=0)
     assert found.levels["base"].low is found.levels["base"].high is None
+
+
+def test_groups_of_single_clusters_have_a_mean_and_no_interval() -> None:
+    """Resamples that hold every question are all alike: their spread would be zero."""
+    options = {"Age": [0.0, -9.0, -9.0], "Religion": [-9.0, -9.0, 0.0], "SES": [-9.0, -9.0, 0.0]}
+
+    def found(questions: int) -> Comparison:
+        rows = [
+            row("bbq_ll", f"{group} {i}", loglik, cluster=f"{group} {i % questions}", group=group, subgroup="ambig", gold=2)
+            for group, loglik in options.items()
+            for i in range(8)
+        ]
+        return compare({"base": Items.of(table(*rows), "bbq_ll")}, [Cell("s_amb")], [], alpha=0.025, draws=400, seed=0)[0]
+
+    single = found(1).levels["base"]
+    assert single.value == pytest.approx(1 / 3) and single.low is single.high is None
+    assert found(4).levels["base"].low == pytest.approx(1 / 3)
 
 
 def test_a_subgroup_is_a_cell() -> None:
