@@ -80,9 +80,12 @@ class Catalogue:
         # lm-eval compiles a template anew for every document, which takes most of the time of loading a task.
         if not hasattr(lm_eval_utils.env.from_string, "cache_info"):
             lm_eval_utils.env.from_string = lru_cache(maxsize=1024)(lm_eval_utils.env.from_string)
-        self._split, self._raw = split, raw
+        self._split, self._raw, self._folder = split, raw, folder
         places = {"raw": str(raw), "split": str(split)}
         self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Catalogue, (self._raw, self._split, self._folder)
 
     @property
     def names(self) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,7 +79,8 @@ def evaluate(
     records: dict[str, Any] = {}
     sample: list[tuple[Encoded, list[float]]] = []
     scored = [name for name in names if name not in generated]
-    for part in ahead(lambda name: _prepared(catalogue.load(name), encoder, model, settings), scored):
+    prepare = partial(_prepared, catalogue, encoder, settings, model.masked, _batch_tokens(settings, model))
+    for part in ahead(prepare, scored, _workers(model)):
         scores = run.score(part)
         records[part.benchmark.name] = _record(part, model)
         rows += [_row(recipe, part.benchmark, e, loglik) for e, loglik in zip(part.encoded, scores, strict=True)]
@@ -182,7 +185,13 @@ def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence
     return [name for name in names if name not in skipped], skipped
 
 
-def _prepared(benchmark: Benchmark, encoder: Encoder, model: Model, settings: Evaluate) -> Prepared:
+def _workers(model: Model) -> int:
+    """Processes that read and tokenise the next tasks: beside a GPU, where it is they that it would wait for."""
+    return 0 if model.device.type == "cpu" else max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+def _prepared(catalogue: Catalogue, encoder: Encoder, settings: Evaluate, masked: int | None, batch_tokens: int, name: str) -> Prepared:
+    benchmark = catalogue.load(name)
     wanted = settings.tasks.get(benchmark.name)
     items = list(benchmark.items)
     if benchmark.window is None:
@@ -193,8 +202,8 @@ def _prepared(benchmark: Benchmark, encoder: Encoder, model: Model, settings: Ev
         items = draw([w.item for w in windows], wanted, seed=settings.seed, benchmark=benchmark.name)
         chosen = {item.id for item in items}
         encoded, available = [window for window in windows if window.item.id in chosen], len(windows)
-    batches = batches_of(encoded, model.masked, _batch_tokens(settings, model))
-    return Prepared(benchmark, encoded, batches, available, len(items) - len(encoded))
+    batches = batches_of(encoded, masked, batch_tokens)
+    return Prepared(replace(benchmark, items=()), encoded, batches, available, len(items) - len(encoded))
 
 
 def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float]) -> dict[str, Any]:

@@ -171,3 +171,17 @@ def test_memory_for_not_even_one_row_names_the_item(
     monkeypatch.setattr(score, "_launch", none)
     with pytest.raises(FairgateError, match=r"item 'item\d+': memory does not suffice for one row of \d+ tokens"):
         run(work, catalogue, settings, tmp_path / "never")
+
+
+def test_processes_that_prepare_tasks_change_nothing(
+    work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(work, catalogue, settings, tmp_path / "alone")
+    monkeypatch.setattr("stages.evaluate.run._workers", lambda model: 1)
+    run(work, catalogue, settings, tmp_path / "beside")
+    same(tmp_path / "alone", tmp_path / "beside")
+    (tmp_path / "raw").mkdir()
+    empty = Catalogue(tmp_path / "raw", work / "split.json", work / "tasks")
+    monkeypatch.setattr(Catalogue, "require", lambda self, names, role: None)
+    with pytest.raises(FairgateError, match="no data for"):
+        run(work, empty, settings, tmp_path / "never")
