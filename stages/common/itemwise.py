@@ -28,36 +28,52 @@ GUARDS = {
 
 
 @dataclass(frozen=True)
+class Part:
+    """Flips in one group or subgroup (of all groups), and by certainty."""
+
+    flips: Flips
+    strata: tuple[Stratum, ...]
+
+    @property
+    def name(self) -> str:
+        return self.flips.group or self.flips.subgroup or ""
+
+
+@dataclass(frozen=True)
 class Itemwise:
-    """One model on one benchmark, item by item against its parent.
+    """One model on one benchmark, item by item against its parent: the whole, and every group and subgroup with answers.
 
     adjusted: the McNemar p-value after Benjamini-Hochberg over the benchmarks with sides.
-    worst: the group or subgroup of at least SMALLEST items with the highest new-bias rate, or flip rate where there are no sides.
     """
 
     model: str
     flips: Flips
     strata: tuple[Stratum, ...]
-    worst: Flips | None
+    parts: tuple[Part, ...]
     adjusted: float | None = None
 
     @property
     def benchmark(self) -> str:
         return self.flips.benchmark
 
+    @property
+    def worst(self) -> Flips | None:
+        """Of two or more parts of at least SMALLEST items, the one with the highest new-bias rate, or flip rate without sides."""
+        large = [part.flips for part in self.parts if part.flips.n >= SMALLEST]
+        return max(large, key=harm, default=None) if len(large) > 1 else None
+
 
 def itemwise(model: str, pairs: Iterable[tuple[Items, Items]]) -> list[Itemwise]:
     """One model's benchmarks as (model's, parent's) items; those without answers are left out."""
-    rows = [Itemwise(model, found, strata(q, b), _worst(q, b)) for q, b in pairs if (found := flips(q, b))]
+    rows = [Itemwise(model, found, strata(q, b), _parts(q, b)) for q, b in pairs if (found := flips(q, b))]
     tested = [row.flips.p_value for row in rows if row.flips.p_value is not None]
     adjusted = iter(benjamini_hochberg(tested))
     return [replace(row, adjusted=None if row.flips.p_value is None else next(adjusted)) for row in rows]
 
 
-def _worst(candidate: Items, reference: Items) -> Flips | None:
-    parts = [(group, None) for group in candidate.groups] + [(None, subgroup) for subgroup in candidate.subgroups()]
-    found = [part for cell in parts if (part := flips(candidate, reference, *cell)) and part.n >= SMALLEST]
-    return max(found, key=harm, default=None) if len(found) > 1 else None
+def _parts(candidate: Items, reference: Items) -> tuple[Part, ...]:
+    cells = [(group, None) for group in candidate.groups] + [(None, subgroup) for subgroup in candidate.subgroups()]
+    return tuple(Part(found, strata(candidate, reference, *cell)) for cell in cells if (found := flips(candidate, reference, *cell)))
 
 
 def harm(part: Flips) -> float:

@@ -36,6 +36,9 @@ def test_the_worst_part_is_a_group_or_subgroup_with_enough_items() -> None:
     assert found.worst.new_bias == pytest.approx(12 / 30)
     assert (found.model, found.benchmark, found.flips.n) == ("q", "crows_pairs", 129)
     assert [stratum.name for stratum in found.strata] == ["low", "medium", "high"]
+    parts = {part.name: (part.flips.n, part.flips.new_bias, sum(stratum.n for stratum in part.strata)) for part in found.parts}
+    groups = {"age": (40, 0.1, 40), "gender": (60, 0.3, 60), "race": (29, 1.0, 29)}
+    assert parts == {**groups, "s": (70, 10 / 70, 70), "t": (30, 0.4, 30), "u": (29, 1.0, 29)}
 
 
 def test_a_group_in_which_all_that_could_turn_did_is_worse_than_one_with_more_flips() -> None:

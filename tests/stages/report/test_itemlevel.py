@@ -71,6 +71,7 @@ def test_items_are_compared_with_their_own_parent(report: Report, wider: Path) -
     assert list(found) == [(name, recipe) for name in benchmarks for recipe in RECIPES[1:]]
     q, b = (Items.of(tables[name], "bbq_ll") for name in ("gptq", "base"))
     assert found["bbq_ll", "gptq"].flips == flips(q, b) and found["bbq_ll", "gptq"].strata == strata(q, b)
+    assert [part.name for part in found["bbq_ll", "gptq"].parts] == [*CATEGORIES, "ambig", "disambig"]
     for item in report.items:
         assert (item.adjusted is None) is (item.flips.p_value is None)
         assert item.adjusted is None or item.flips.p_value is None or item.adjusted >= item.flips.p_value
@@ -81,6 +82,7 @@ def test_the_page_marks_flips_of_low_entropy_and_says_what_the_noise_is(report: 
     source = page.render(report)
     assert alarming > 0 and source.count('<strong class="alarm">') == alarming
     text = _text(report)
+    assert text.count(" bbq_ll Religion ") == 3 and "Every group and subgroup" in text
     assert "against itself (float32 in batches of 2,048 tokens against bfloat16 in batches of 512 tokens)" in text
     rows = [part for part in source.split("<tr") if ">bbq_ll<small>n = 120<" in part]
     assert len(rows) == 3 and all('<td class="r">1.2 %</td></tr>' in part for part in rows)
