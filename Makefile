@@ -39,4 +39,4 @@ lint: .venv/installed-dev
 
 # The downloaded wheels in .fairgate and the registry (mlflow.db, mlartifacts) stay; remove them by hand.
 clean:
-	rm -rf .venv data .fairgate/quantize .dvc/cache .dvc/tmp .prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv data .fairgate/quantize .fairgate/evaluate .dvc/cache .dvc/tmp .prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
