@@ -12,7 +12,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from benchmarks.figures import record, timed
+from benchmarks.records import Records, timed
 from stages.common.params import load
 from stages.common.records import Role
 from stages.evaluate.benchmark import Catalogue
@@ -31,6 +31,7 @@ def main() -> None:
     settings = Evaluate.model_validate(load(Evaluate, "evaluate").model_dump() | changes)
     catalogue = Catalogue(arguments.data / "raw", arguments.data / "calibration/split.json")
     models = {"base": arguments.data / "base"} | {path.name: path for path in sorted((arguments.data / "models").glob("*"))}
+    records = Records(arguments.out, "evaluate_cpu", ("transformers", "lm-eval"))
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in models.items():
@@ -39,7 +40,7 @@ def main() -> None:
             runs = [seconds for times in found.values() for seconds in times]
             more = {"models": {n: [round(s, 1) for s in times] for n, times in found.items()}, "dtype": settings.dtype}
             suffix = "" if settings.dtype == "float32" else f"_{settings.dtype}"
-            record(arguments.out, "evaluate_cpu", f"cpu_default_subset{suffix}_s", runs, "s", target=240, **more)
+            records.add(f"cpu_default_subset{suffix}_s", runs, "s", target=240, **more)
 
 
 if __name__ == "__main__":

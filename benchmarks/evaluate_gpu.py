@@ -22,7 +22,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from benchmarks.figures import record, timed
+from benchmarks.records import Records, timed
 from stages.common.files import read_json
 from stages.common.records import Role
 from stages.evaluate.benchmark import FOLDER, Catalogue
@@ -95,7 +95,7 @@ def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
         seconds[name], _ = timed(lambda: evaluate(name, Path(folder), out, arguments.settings, catalogue, **options))  # noqa: B023
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
         more = {"models": {n: round(s, 1) for n, s in seconds.items()}, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
-        record(arguments.out, "evaluate_gpu", "likelihood_suite_smollm2_s", list(seconds.values()), "s", target=120, **more)
+        arguments.records.add("likelihood_suite_smollm2_s", list(seconds.values()), "s", target=120, **more)
 
 
 def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
@@ -109,7 +109,7 @@ def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     shutil.rmtree(model)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary and tokens of the base"
     more = {"shape": shape, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
-    record(arguments.out, "evaluate_gpu", "bias_suite_7b_s", runs, "s", target=360, **more)
+    arguments.records.add("bias_suite_7b_s", runs, "s", target=360, **more)
 
 
 def theirs(arguments: argparse.Namespace, dtype: str, batch: int, limit: int | None = None) -> tuple[dict[Key, float], dict[str, Any]]:
@@ -185,7 +185,7 @@ def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
             "equal_answers": sum(one[key] == two[key] for key in one) / len(one),
         },
     }
-    record(arguments.out, "evaluate_gpu", "speedup_vs_lm_eval", [min(other.values()) / seconds for seconds in own], "x", target=3, **more)
+    arguments.records.add("speedup_vs_lm_eval", [min(other.values()) / seconds for seconds in own], "x", target=3, **more)
 
 
 def main() -> None:
@@ -211,6 +211,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluate_gpu.json"))
     arguments = parser.parse_args()
     gc.set_threshold(50_000, 20, 100)  # as the command line of the stage has it
+    arguments.records = Records(arguments.out, "evaluate_gpu", ("transformers", "lm-eval"))
     arguments.settings = settings(arguments.dtype, arguments.batch_tokens)
     catalogue = Catalogue(arguments.raw, arguments.split)
     parts = {"suite": suite, "bias7b": bias7b, "peer": peer}

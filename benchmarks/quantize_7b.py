@@ -249,7 +249,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
-    records = Records(arguments.out, "benchmarks.quantize_7b", shape)
+    records = Records(arguments.out, "quantize_7b", shape=shape)
     few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
 
     def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None = None, **more: Any) -> float:
