@@ -1,6 +1,6 @@
-"""How fast a 7B-shaped Llama is quantized on one GPU, and against GPTQModel in the same run.
+"""How fast a 7B-shaped Llama is quantized on one GPU; quantize_7b_peer.py is the comparison with GPTQModel.
 
-    python -m benchmarks.quantize_7b --model /tmp/m7b --parts pairs,text,sweep,low,peer --runs 3
+    python -m benchmarks.quantize_7b --model /tmp/m7b --parts pairs,text,low,sweep --runs 3
 
 The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed rows and a few large columns. Its files
 lie in the page cache. The timer of `pairs` and `text` runs from the open model (files mapped, no weight read) until every packed tensor is
@@ -13,13 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,6 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from benchmarks.gptqmodel_peer import alone
 from benchmarks.records import Records
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
@@ -195,53 +192,14 @@ def profile(model: Path, compute: Compute) -> None:
         print(f"  {length / 1e3:8.1f} ms {name}")
 
 
-def peer(records: Records, arguments: argparse.Namespace, compute: Compute, batches: Sequence[int], depths: tuple[int, int]) -> None:
-    """Plain GPTQ by GPTQModel and by us on models of two depths; what a block more costs is the figure, so set-up and JIT are not in it.
-
-    GPTQModel runs in a process of its own for each batch size, warmed up on the smaller model; its fastest batch size counts. Ours: median
-    of three after a warm-up.
-    """
-    pairs, _ = tokens()
-    sides = [side for pair in pairs for side in (pair.a, pair.b)]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    few, many = depths
-    found: dict[int, dict[int, float]] = {}
-    ours: dict[int, list[float]] = {}
-    models = {depth: make_model(arguments.model.parent / f"depth{depth}", depth, arguments.hidden, arguments.mlp) for depth in depths}
-    torch.cuda.empty_cache()
-    for batch in batches:
-        options = ("--group-size", "128", "--batch", str(batch), "--device", device)
-        _, *after = alone([models[few], models[few], models[many]], sides, arguments.model.parent, *options, timeout_s=500)
-        found[batch] = dict(zip(depths, (seconds["quantize_s"] for seconds in after), strict=True))
-        print(f"GPTQModel, batches of {batch}: {found[batch]}", flush=True)
-    for depth, model in models.items():
-        run = partial(quantize, model, recipe(PLAIN, calibration="pairs"), calibration(text=False), compute)
-        run()
-        ours[depth] = [timed(run)[0] for _ in range(3)]
-        shutil.rmtree(model)
-    theirs = {batch: (seconds[many] - seconds[few]) / (many - few) for batch, seconds in found.items()}
-    own = (statistics.median(ours[many]) - statistics.median(ours[few])) / (many - few)
-    records.add(
-        "speedup_vs_gptqmodel",
-        [min(theirs.values()) / own],
-        "x",
-        target=20,
-        peer=f"GPTQModel {version('gptqmodel')}, plain GPTQ, same tokens, model and GPU",
-        tokens=PAIRS * 2 * SIDE,
-        per_block_s={"ours": round(own, 4), **{f"gptqmodel, batches of {batch}": round(value, 3) for batch, value in theirs.items()}},
-        whole_s={"ours": ours, "gptqmodel": found},
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--parts", default="pairs,text,low,sweep,peer")
+    parser.add_argument("--parts", default="pairs,text,low,sweep")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--peer-batches", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--gib", type=float, default=22.0, help="GPU memory for pairs and text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
@@ -260,10 +218,6 @@ def main() -> None:
     def peak_of(name: str) -> float:
         return float(next(row["reserved_gib"] for row in records.rows if row["name"] == name))
 
-    if "peer" in parts:
-        peer(records, arguments, compute, batches=arguments.peer_batches, depths=(2, 6))
-    if parts == ["peer"]:
-        return
     model = arguments.model
     if not (model / "model.safetensors.index.json").exists():
         seconds, _, model = timed(lambda: make_model(model, arguments.layers, arguments.hidden, arguments.mlp))

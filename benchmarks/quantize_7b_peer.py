@@ -1,0 +1,77 @@
+"""Plain GPTQ of a 7B-shaped Llama by GPTQModel and by us, in one run, on models of two depths.
+
+    python -m benchmarks.quantize_7b_peer --folder /dev/shm --batches 8 32 --runs 3
+
+What a block more costs is the figure, so set-up and compilation are not in it. GPTQModel runs in a process of its own for each batch
+size, and its fastest batch size counts. Both are warmed up on the smaller model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from benchmarks.gptqmodel_peer import alone
+from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, make_model, quantize, recipe, timed, tokens
+from benchmarks.records import Records
+from stages.quantize.settings import Compute
+
+HIDDEN, MLP = 4096, 11008
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="for the models")
+    parser.add_argument("--depths", type=int, nargs=2, default=[2, 6])
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
+    arguments = parser.parse_args()
+    few, many = arguments.depths
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    shape = f"Llama, {few} and {many} blocks, hidden {HIDDEN}, MLP {MLP}, 4 bits, groups of 128"
+    records = Records(arguments.out, "quantize_7b_peer", shape=shape)
+    pairs, _ = tokens()
+    sides = [side for pair in pairs for side in (pair.a, pair.b)]
+    models = {depth: make_model(arguments.folder / f"depth{depth}", depth, HIDDEN, MLP) for depth in (few, many)}
+    torch.cuda.empty_cache()
+    times: dict[str, dict[int, list[float]]] = {}
+    order = [few, *(few, many) * arguments.runs]  # the first one compiles
+    for batch in arguments.batches:
+        options = ("--group-size", "128", "--batch", str(batch), "--device", device.type)
+        done = alone([models[depth] for depth in order], sides, arguments.folder, *options, timeout_s=1200)[1:]
+        times[f"gptqmodel, batches of {batch}"] = _by_depth(order[1:], [seconds["quantize_s"] for seconds in done])
+    plain, data = recipe(PLAIN, calibration="pairs"), calibration(text=False)
+    times["ours"] = _by_depth(order[1:], [timed(partial(quantize, models[depth], plain, data, compute))[0] for depth in order][1:])
+    for model in models.values():
+        shutil.rmtree(model)
+    blocks = {who: [(b - a) / (many - few) for a, b in zip(found[few], found[many], strict=True)] for who, found in times.items()}
+    own = statistics.median(blocks.pop("ours"))
+    best = min(blocks, key=lambda who: statistics.median(blocks[who]))
+    records.add(
+        "speedup_vs_gptqmodel",
+        [block / own for block in blocks[best]],
+        "x",
+        target=20,
+        peer=f"GPTQModel {version('gptqmodel')}, plain GPTQ, same tokens, model and GPU",
+        tokens=PAIRS * 2 * SIDE,
+        per_block_s={"ours": round(own, 4), **{who: [round(block, 3) for block in found] for who, found in blocks.items()}},
+        whole_s=times,
+        best=best,
+    )
+
+
+def _by_depth(order: Sequence[int], seconds: Sequence[float]) -> dict[int, list[float]]:
+    return {depth: [s for d, s in zip(order, seconds, strict=True) if d == depth] for depth in sorted(set(order))}
+
+
+if __name__ == "__main__":
+    main()
