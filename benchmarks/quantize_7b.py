@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from benchmarks.records import Records
+from benchmarks import records
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
@@ -150,16 +150,11 @@ class Peak:
 def timed(run: Callable[[], Any]) -> tuple[float, Peak, Any]:
     """Seconds, peak memory, result."""
     if not torch.cuda.is_available():
-        started = time.perf_counter()
-        result = run()
-        return time.perf_counter() - started, Peak(0, 0), result
-    torch.cuda.synchronize()
+        seconds, result = records.timed(run)
+        return seconds, Peak(0, 0), result
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    result = run()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
+    seconds, result = records.timed(run)
     return seconds, Peak(torch.cuda.max_memory_reserved() / 2**30, torch.cuda.max_memory_allocated() / 2**30), result
 
 
@@ -207,16 +202,16 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
-    records = Records(arguments.out, "quantize_7b", shape=shape)
+    figures = records.Records(arguments.out, "quantize_7b", shape=shape)
     few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
 
     def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None = None, **more: Any) -> float:
         found = [timed(run) for _ in range(arguments.runs)]
         peaks = {kind: round(max(getattr(peak, kind) for _, peak, _ in found), 2) for kind in ("reserved_gib", "allocated_gib")}
-        return records.add(name, [seconds for seconds, _, _ in found], "s", target=target, tokens=tokens, **peaks, **more)
+        return figures.add(name, [seconds for seconds, _, _ in found], "s", target=target, tokens=tokens, **peaks, **more)
 
     def peak_of(name: str) -> float:
-        return float(next(row["reserved_gib"] for row in records.rows if row["name"] == name))
+        return float(next(row["reserved_gib"] for row in figures.rows if row["name"] == name))
 
     model = arguments.model
     if not (model / "model.safetensors.index.json").exists():
@@ -240,7 +235,7 @@ def main() -> None:
         for name, (settings, how, what, target) in runs.items():
             costs[what] = repeat(name, partial(quantize, model, settings, short, how), few, target, modules=what) / plain - 1
         share = costs["o and down, without diagnostics"]
-        records.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=few, all_measured=costs)
+        figures.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=few, all_measured=costs)
     if "text" in parts:
         waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, long.batches, 0, arguments.gib * 2**30)
         some = replace(compute, waiting=waiting)
@@ -248,19 +243,19 @@ def main() -> None:
         inner: list[float] = []
         with bounded(device, arguments.gib):
             repeat("load_to_saved_7b_s", lambda: inner.append(save(model, mixed, long, some)), many, 60, **wait)
-        fast = records.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=many, **wait)
-        records.add("peak_gib", [peak_of("load_to_saved_7b_s")], "GiB reserved", target=22.35, tokens=many, **wait)
+        fast = figures.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=many, **wait)
+        figures.add("peak_gib", [peak_of("load_to_saved_7b_s")], "GiB reserved", target=22.35, tokens=many, **wait)
         if "low" in parts:
             small = calibration(text=True, batch_tokens=LOW_BATCH_TOKENS)
             lean = replace(compute, low_memory=True)
             with bounded(device, 7.4):
                 slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean), many, batch_tokens=LOW_BATCH_TOKENS)
-            records.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
-            records.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
+            figures.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
+            figures.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
     if "sweep" in parts:
         recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
         eight = [timed(lambda: run_sweep(model, recipes, long, silent))[0] for _ in range(arguments.runs)]
-        records.add(
+        figures.add(
             "sweep_per_alpha_s",
             [value / 8 for value in eight],
             "s, the calibration pass shared out",
@@ -273,7 +268,7 @@ def main() -> None:
         what = {"modules": "all seven", "gpus": 1 + len(two.others)}
         one = repeat("one_gpu_s", lambda: quantize(model, mixed, long, compute), many)
         shared = repeat("two_gpus_s", lambda: quantize(model, mixed, long, two), many, **what)
-        records.add("two_gpu_speedup", [one / shared], "x", target=1.6, tokens=many, **what)
+        figures.add("two_gpu_speedup", [one / shared], "x", target=1.6, tokens=many, **what)
     if "profile" in parts:
         profile(warm, compute)
 

@@ -1,6 +1,6 @@
 """Plain GPTQ and Fair-GPTQ of the default model on this CPU, against GPTQModel on the same model, tokens, bits and groups.
 
-    python -m benchmarks.quantize_cpu --runs 3 --peer-runs 1        # after `dvc repro calibrate`
+    python -m benchmarks.quantize_cpu --runs 3 --peer-runs 3        # after `dvc repro calibrate`
 
 Timed are, on both sides, reading the model, calibration, quantization and writing the checkpoint; imports are not. GPTQModel runs in its
 own data type for CPUs (bfloat16) and batches of 8; it gets the token ids that fairgate makes of the calibration data.
@@ -9,21 +9,16 @@ own data type for CPUs (bfloat16) and batches of 8; it gets the token ids that f
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from transformers import AutoTokenizer
 
 from benchmarks.gptqmodel_peer import alone
-from stages.common.files import write_json
+from benchmarks.records import Records
 from stages.common.params import load
 from stages.common.records import Pair, Text, read_records
 from stages.quantize.settings import Run, read_recipe
@@ -55,28 +50,21 @@ def main() -> None:
         for recipe in ("gptq", "fair_gptq"):
             found[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
             print(f"{recipe}: {found[recipe]}", flush=True)
-        peer = [
+        done = [
             alone([arguments.data / "base"], tokens, Path(scratch), "--out", "peer", "--batch", "8")[0] for _ in range(arguments.peer_runs)
         ]
-        found["gptqmodel"] = [sum(seconds.values()) for seconds in peer]
-    middle = {name: statistics.median(values) for name, values in found.items()}
-    common = {
-        "peer": f"gptqmodel {version('gptqmodel')}, plain GPTQ",
-        "machine": f"CPU {platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "shape": "SmolLM2-135M-Instruct, 4 bits symmetric, groups of 64",
-        "tokens": sum(map(len, tokens)),
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": f"python -m benchmarks.quantize_cpu {' '.join(sys.argv[1:])}".strip(),
-        "seconds": {name: [round(value, 1) for value in values] for name, values in found.items()},
-    }
-    ratios = {"cpu_time_vs_gptqmodel": "gptq", "cpu_time_vs_gptqmodel_fair": "fair_gptq"}
-    records = [
-        {"name": name, "value": round(middle[recipe] / middle["gptqmodel"], 3), "unit": "ratio", "target": 0.5, **common}
-        for name, recipe in ratios.items()
-    ]
-    write_json(arguments.out, records)
-    print(json.dumps(records, indent=2))
+        found["gptqmodel"] = [sum(seconds.values()) for seconds in done]
+    theirs = statistics.median(found["gptqmodel"])
+    records = Records(
+        arguments.out,
+        "quantize_cpu",
+        shape="SmolLM2-135M-Instruct, 4 bits symmetric, groups of 64",
+        tokens=sum(map(len, tokens)),
+        seconds={name: [round(value, 1) for value in values] for name, values in found.items()},
+    )
+    peer = f"gptqmodel {version('gptqmodel')}, plain GPTQ"
+    for name, recipe in (("cpu_time_vs_gptqmodel", "gptq"), ("cpu_time_vs_gptqmodel_fair", "fair_gptq")):
+        records.add(name, [seconds / theirs for seconds in found[recipe]], "of GPTQModel's time", target=0.5, peer=peer)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ def stereoset_items(count: int = 24) -> list[dict[str, Any]]:
 def write_raw(folder: Path) -> Path:
     """Every file that the default tasks read, a few records each."""
     for name in ("stereoset_test/test", "stereoset_dev/dev"):
-        _write(folder / f"{name}.json", json.dumps({"version": "1.0", "data": {"intrasentence": stereoset_items(), "intersentence": []}}))
+        write_text(
+            folder / f"{name}.json", json.dumps({"version": "1.0", "data": {"intrasentence": stereoset_items(), "intersentence": []}})
+        )
     crows = [
         {"": str(n), "sent_more": f"The pilot number {n} sells bread.", "sent_less": f"The cook number {n} sells bread.",
          "stereo_antistereo": ["stereo", "antistereo"][n % 3 == 0], "bias_type": ["age", "race-color"][n % 2], "annotations": "[]",
@@ -84,15 +86,7 @@ def write_raw(folder: Path) -> Path:
                 for n in names
             ]  # fmt: skip
             _csv(folder / f"redditbias_{split}" / f"reddit_comments_{group}_biased_{split}_reduced.csv", rows)
-    for kind in ("type1", "type2"):
-        for side, (first, second) in {"pro": ("he", "her"), "anti": ("she", "his")}.items():
-            lines = [
-                f"1 [The pilot] argued with the cook because [{first}] did not like the map.",
-                f"2 The pilot argued with [the cook] because [{second}] map was old.",
-                f"3 [The pilot] met the cook and thanked [{first}].",
-                f"4 [The pilot] met the cook and [{second}] map.",
-            ]
-            _write(folder / "winobias_dev" / f"{side}_stereotyped_{kind}.txt.dev", "\n".join(lines) + "\n")
+    write_winobias(folder / "winobias_dev", "dev")
     return folder
 
 
@@ -122,13 +116,26 @@ def write_split(path: Path, **changes: Any) -> Path:
     return path
 
 
-def _write(path: Path, text: str) -> None:
+def write_winobias(folder: Path, split: str) -> None:
+    """The four files of WinoBias, four lines each, which end with a space as the original ones do."""
+    for kind in ("type1", "type2"):
+        for side, (first, second) in {"pro": ("he", "her"), "anti": ("she", "his")}.items():
+            lines = [
+                f"1 [The pilot] argued with the cook because [{first}] did not like the map. ",
+                f"2 The pilot argued with [the cook] because [{second}] map was old. ",
+                f"3 [The pilot] met the cook and thanked [{first}]. ",
+                f"4 [The pilot] met the cook and [{second}] map. ",
+            ]
+            write_text(folder / f"{side}_stereotyped_{kind}.txt.{split}", "\n".join(lines) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _csv(path: Path, rows: list[dict[str, Any]]) -> None:

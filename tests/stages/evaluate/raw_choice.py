@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.common.records import Role
 from stages.evaluate.benchmark import FOLDER
-from tests.stages.evaluate.raw import split, write_split
+from tests.stages.evaluate.raw import split, write_split, write_text, write_winobias
 from tests.stages.evaluate.raw_generated import BBQ_FILES, write_bbq, write_lines, write_table
 
 WOMEN = {"pilot": 10.0, "gardener": 80.0}
@@ -29,15 +29,7 @@ def write_choice(folder: Path) -> Path:
     """Raw files, task files that accept them, and a split file that gives them to the gate."""
     raw = folder / "raw"
     _winogender(raw / "winogender")
-    for kind in ("type1", "type2"):
-        for side, (first, second) in {"pro": ("he", "her"), "anti": ("she", "his")}.items():
-            lines = [
-                f"1 [The pilot] argued with the cook because [{first}] did not like the map. ",
-                f"2 The pilot argued with [the cook] because [{second}] map was old. ",
-                f"3 [The pilot] met the cook and thanked [{first}]. ",
-                f"4 [The pilot] met the cook and [{second}] map. ",
-            ]
-            _text(raw / "winobias_test" / f"{side}_stereotyped_{kind}.txt.test", "\n".join(lines) + "\n")
+    write_winobias(raw / "winobias_test", "test")
     write_bbq(raw)
     scenarios = [
         {"": n, "decision_question_id": n // 2, "prompt": f"Who gets map {n}? ", "bias_type": ("gender", "race")[n % 2]} for n in range(4)
@@ -72,12 +64,7 @@ def _winogender(folder: Path) -> None:
                     sentence = template.replace("the $PARTICIPANT", shown).replace("$OCCUPATION", occupation)
                     sentence = sentence.replace(f"${kind}_PRONOUN", pronoun)
                     sentences.append(f"{occupation}.{participant}.{answer}.{gender}.txt\t{sentence}")
-    _text(folder / "all_sentences.tsv", "\n".join(sentences) + "\n")
-    _text(folder / "templates.tsv", "\n".join(templates) + "\n")
+    write_text(folder / "all_sentences.tsv", "\n".join(sentences) + "\n")
+    write_text(folder / "templates.tsv", "\n".join(templates) + "\n")
     rows = [f"{occupation}\t1.0\t{women}\t2015" for occupation, women in WOMEN.items()]
-    _text(folder / "occupations-stats.tsv", "\n".join(["occupation\tbergsma_pct_female\tbls_pct_female\tbls_year", *rows]) + "\n")
-
-
-def _text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(folder / "occupations-stats.tsv", "\n".join(["occupation\tbergsma_pct_female\tbls_pct_female\tbls_year", *rows]) + "\n")

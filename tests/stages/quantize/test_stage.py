@@ -88,6 +88,13 @@ def test_diagnostics_tell_and_do_not_touch_the_weights(llama: Path, calibration:
     assert not (tmp_path / "out" / "contributions.csv").exists()
 
 
+def test_more_gpus_than_there_are_is_an_error(llama: Path, calibration: Path, tmp_path: Path) -> None:
+    run = RUN.model_copy(update={"gpus": 2})
+    with pytest.raises(FairgateError, match=r"quantize\.gpus: 2 GPUs asked for, 1 to be had on 'cpu'"):
+        quantize("test", _recipe(), run, llama, calibration, tmp_path / "out", tmp_path / "work")
+    assert not (tmp_path / "out").exists()
+
+
 def test_recipe_without_fairness_term_has_no_contributions(llama: Path, calibration: Path, tmp_path: Path) -> None:
     _quantize(llama, calibration, tmp_path / "out", method="gptq")
     assert not (tmp_path / "out" / "contributions.csv").exists()

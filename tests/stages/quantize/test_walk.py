@@ -123,17 +123,18 @@ def test_sweep_refuses_recipes_that_need_other_inputs(source: Streamed, data: Ca
         next(sweep(source, [sequential, sequential], data, Compute(CPU)))
 
 
-@pytest.mark.parametrize(("low_memory", "passes"), [(False, 1), (True, len(LLAMA.groups) + 1)])
-def test_a_batch_runs_the_block_once_or_in_low_memory_alone_for_every_group(
-    low_memory: bool, passes: int, source: Streamed, data: Calibration
+@pytest.mark.parametrize(("how", "waiting"), [({}, None), ({"waiting": 1}, 1), ({"low_memory": True}, 0)], ids=str)
+def test_a_batch_that_waits_runs_the_block_once_another_for_every_group(
+    how: dict[str, Any], waiting: int | None, source: Streamed, data: Calibration
 ) -> None:
     seen: list[int] = []
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": "sequential"}, where="test")
-    blocks = gptq(source, recipe, data, Compute(CPU, low_memory=low_memory))
+    blocks = gptq(source, recipe, data, Compute(CPU, **how))
     handle = source.blocks[0].input_layernorm.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     next(blocks)
     handle.remove()
-    assert len(seen) == passes * len(data.batches)
+    once = len(data.batches) if waiting is None else waiting
+    assert len(seen) == once + (len(LLAMA.groups) + 1) * (len(data.batches) - once)
 
 
 @pytest.mark.parametrize("collection", ["sequential", "parallel"])
