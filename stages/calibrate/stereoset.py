@@ -1,14 +1,16 @@
-"""StereoSet's intrasentence items as pairs."""
+"""StereoSet's items as pairs: one sentence (intrasentence), or a context and the sentence after it (intersentence)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from stages.calibrate.leakage import sentences
 from stages.common.errors import BadRecord, MissingFile
 from stages.common.files import read_json
 from stages.common.records import Pair
@@ -16,34 +18,53 @@ from stages.common.records import Pair
 SIDES = {"stereotype": "stereotype", "anti-stereotype": "anti_stereotype", "unrelated": "unrelated"}
 
 
-def read_pairs(path: Path) -> tuple[list[Pair], list[str]]:
-    """Pairs of the intrasentence part, in file order, and the ids dropped because an identical pair came before.
+Part = Literal["intrasentence", "intersentence"]
+
+
+def read_pairs(path: Path, part: Part = "intrasentence") -> tuple[list[Pair], list[str]]:
+    """Pairs of one part, in file order, and the ids dropped because an identical pair came before.
+
+    A side of an intersentence pair is the context, a space, and the sentence after it, each as it stands.
 
     Raises:
-        BadRecord: a side is missing, empty, doubled or identical to the other, or an id occurs twice; names the record's id.
+        BadRecord: a side is missing, empty, doubled or identical to the other, a context is empty, or an id occurs twice in the file,
+        whatever the part; names the record's id.
     """
+    data = _data(path)
+    ids = Counter(item.get("id") for items in data.values() for item in items)
+    if twice := [name for name, times in ids.items() if times > 1]:
+        raise BadRecord(f"id {twice[0]!r} occurs twice", where=str(path), remedy="fetch the file again: `dvc repro -f fetch`")
+    pairs: dict[tuple[str, str], Pair] = {}
+    dropped: list[str] = []
+    for item in data[part]:
+        pair = _pair(item, path, part)
+        if pairs.setdefault((pair.stereotype, pair.anti_stereotype), pair) is not pair:
+            dropped.append(pair.pair_id)
+    return list(pairs.values()), dropped
+
+
+def read_terms(path: Path) -> set[str]:
+    """The target terms of both parts, in lower case."""
+    return {item["target"].lower() for items in _data(path).values() for item in items}
+
+
+def ids_sharing(path: Path, part: Part, reported: set[str]) -> set[str]:
+    """Ids of the items of which a normalised sentence (the context, what follows it, or the two in one) is in `reported`."""
+    texts = {
+        item["id"]: [item["context"], *(text for s in item["sentences"] for text in (s["sentence"], _join(item["context"], s["sentence"])))]
+        for item in _data(path)[part]
+    }
+    return {name for name, parts in texts.items() if sentences(parts) & reported}
+
+
+def _data(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         raise MissingFile("no StereoSet file", where=str(path), remedy="run `dvc repro fetch`")
-    items = read_json(path, written_by="fetch")["data"]["intrasentence"]
-    pairs: list[Pair] = []
-    dropped: list[str] = []
-    ids: set[str] = set()
-    contents: set[tuple[str, str]] = set()
-    for item in items:
-        pair = _pair(item, path)
-        if pair.pair_id in ids:
-            raise BadRecord(f"id {pair.pair_id!r} occurs twice", where=str(path), remedy="fetch the file again: `dvc repro -f fetch`")
-        ids.add(pair.pair_id)
-        content = (pair.stereotype, pair.anti_stereotype)
-        if content in contents:
-            dropped.append(pair.pair_id)
-            continue
-        contents.add(content)
-        pairs.append(pair)
-    return pairs, dropped
+    data: dict[str, list[dict[str, Any]]] = read_json(path, written_by="fetch")["data"]
+    return data
 
 
-def _pair(item: dict[str, Any], path: Path) -> Pair:
+def _pair(item: dict[str, Any], path: Path, part: Part) -> Pair:
     where = f"{path}: record {item.get('id')!r}"
     sides: dict[str, str] = {}
     for sentence in item["sentences"]:
@@ -57,9 +78,18 @@ def _pair(item: dict[str, Any], path: Path) -> Pair:
     if missing:
         raise BadRecord(f"side {missing[0]!r} is missing", where=where, remedy="fetch the file again: `dvc repro -f fetch`")
     try:
-        return Pair(pair_id=item["id"], group=item["bias_type"], target=item["target"].lower(), **sides)
+        pair = Pair(pair_id=item["id"], group=item["bias_type"], target=item["target"].lower(), **sides)
     except ValidationError as error:
         raise BadRecord(error.errors()[0]["msg"], where=where) from None
+    if part == "intrasentence":
+        return pair
+    if not item["context"].strip():
+        raise BadRecord("the context is empty", where=where, remedy="fetch the file again: `dvc repro -f fetch`")
+    return pair.model_copy(update={side: _join(item["context"], text) for side, text in sides.items()})
+
+
+def _join(context: str, sentence: str) -> str:
+    return f"{context.strip()} {sentence.strip()}"
 
 
 def split_terms(terms: Iterable[str], development_share: float, seed: int) -> tuple[list[str], list[str]]:

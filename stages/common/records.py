@@ -25,7 +25,7 @@ class Record(BaseModel):
 
 
 class Pair(Record):
-    """One line of `pairs.jsonl`: the sentences of one StereoSet item.
+    """One line of `pairs.jsonl` or, with the context before each sentence, of `context_pairs.jsonl`: one StereoSet item.
 
     `group` is the bias type, `target` the target term (the unit that splits and bootstraps keep together).
     """
@@ -52,7 +52,7 @@ class Pair(Record):
 
 
 class Text(Record):
-    """One line of `text.jsonl`: a passage of general calibration text."""
+    """One line of `text.jsonl`, `training.jsonl` or `development.jsonl`: a passage of general text."""
 
     written_by: ClassVar[str] = "calibrate"
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -82,7 +82,10 @@ class Overlap(Record):
 
 
 class Split(Record):
-    """`split.json`: the role of every data set, what was held out, and the overlaps found."""
+    """`split.json`: the role of every data set, what was held out, and the overlaps found.
+
+    Digests are of the files that `pairs`, `context_pairs`, `texts` and `training_texts` count; None where an older stage wrote none.
+    """
 
     written_by: ClassVar[str] = "calibrate"
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -96,6 +99,10 @@ class Split(Record):
     texts: int
     pairs_digest: str
     text_digest: str
+    context_pairs: int = 0
+    training_texts: int = 0
+    context_pairs_digest: str | None = None
+    training_digest: str | None = None
 
     model_config = ConfigDict(populate_by_name=True)
 

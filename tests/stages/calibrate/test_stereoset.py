@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.calibrate.stereoset import draw, read_pairs, split_terms
+from stages.calibrate.stereoset import Part, draw, ids_sharing, read_pairs, read_terms, split_terms
 from stages.common.errors import BadRecord, MissingFile
 
 
@@ -22,9 +22,15 @@ def item(number: int, target: str = "cook", **sides: str) -> dict[str, Any]:
     }
 
 
-def write(path: Path, items: list[dict[str, Any]]) -> Path:
+def in_context(number: int, target: str = "cook", context: str | None = None, **sides: str) -> dict[str, Any]:
+    """An intersentence item, its id apart from `item`'s of the same number."""
+    made = item(number, target, **sides)
+    return {**made, "id": f"inter{number}", "context": f"We met number {number} today." if context is None else context}
+
+
+def write(path: Path, items: list[dict[str, Any]], following: list[dict[str, Any]] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"data": {"intrasentence": items, "intersentence": []}}))
+    path.write_text(json.dumps({"data": {"intrasentence": items, "intersentence": following or []}}))
     return path
 
 
@@ -46,6 +52,64 @@ def test_identical_pairs_are_kept_once_and_listed(tmp_path: Path) -> None:
     pairs, dropped = read_pairs(write(tmp_path / "dev.json", [item(1), twin, item(2)]))
     assert [pair.pair_id for pair in pairs] == ["id1", "id2"]
     assert dropped == ["twin"]
+
+
+def test_a_side_in_context_is_context_space_sentence_as_they_stand(tmp_path: Path) -> None:
+    path = write(tmp_path / "dev.json", [item(1)], [in_context(1, context="No stop here ", stereotype=" the Cook is loud"), in_context(2)])
+    (pair, second), dropped = read_pairs(path, "intersentence")
+    assert dropped == []
+    assert (pair.pair_id, pair.target) == ("inter1", "cook")
+    assert pair.stereotype == "No stop here the Cook is loud"
+    assert pair.anti_stereotype == "No stop here The cook is calm 1."
+    assert pair.unrelated == "No stop here A map 1."
+    assert second.stereotype == "We met number 2 today. The cook is loud 2."
+
+
+def test_the_same_sentences_after_another_context_are_another_pair(tmp_path: Path) -> None:
+    same = {"stereotype": "Loud.", "anti_stereotype": "Calm."}
+    items = [in_context(1, **same), in_context(2, **same), {**in_context(1, **same), "id": "twin"}]
+    pairs, dropped = read_pairs(write(tmp_path / "dev.json", [], items), "intersentence")
+    assert [pair.pair_id for pair in pairs] == ["inter1", "inter2"]
+    assert dropped == ["twin"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (in_context(7, stereotype="  "), r"inter7[\s\S]*empty"),
+        (in_context(7, stereotype="Same.", anti_stereotype="Same."), r"inter7[\s\S]*identical"),
+        (in_context(7, context=" "), r"inter7[\s\S]*context is empty"),
+        ({**in_context(7), "sentences": in_context(7)["sentences"][:2]}, r"inter7[\s\S]*'unrelated' is missing"),
+    ],
+)
+def test_broken_records_in_context_raise_with_their_id(tmp_path: Path, broken: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRecord, match=message):
+        read_pairs(write(tmp_path / "dev.json", [item(1)], [in_context(1), broken]), "intersentence")
+
+
+@pytest.mark.parametrize("part", ["intrasentence", "intersentence"])
+def test_an_id_of_one_part_may_not_occur_in_the_other(tmp_path: Path, part: Part) -> None:
+    path = write(tmp_path / "dev.json", [item(1)], [{**in_context(2), "id": "id1"}])
+    with pytest.raises(BadRecord, match="'id1' occurs twice"):
+        read_pairs(path, part)
+
+
+def test_terms_are_those_of_both_parts(tmp_path: Path) -> None:
+    assert read_terms(write(tmp_path / "dev.json", [item(1, "Cook")], [in_context(1, "Judge")])) == {"cook", "judge"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"context": "Seven grey ships sail"},  # without a full stop, or the two in one would show it
+        {"context": "No stop", "unrelated": "Ha! Seven grey ships sail."},
+        {"context": "No stop", "stereotype": "Seven grey ships sail."},
+        {"context": "Seven grey", "anti_stereotype": "ships sail."},  # only the two in one
+    ],
+)
+def test_sharing_looks_at_context_sentence_and_both_in_one(tmp_path: Path, changed: dict[str, str]) -> None:
+    path = write(tmp_path / "dev.json", [], [in_context(1), in_context(2, **changed)])
+    assert ids_sharing(path, "intersentence", {"seven grey ships sail"}) == {"inter2"}
 
 
 @pytest.mark.parametrize(
@@ -103,3 +167,6 @@ def test_original_file_has_the_documented_counts(shared: Path, tmp_path: Path) -
     assert len(pairs) + len(dropped) == 2106
     assert len(dropped) == 5
     assert len({pair.target for pair in pairs}) == 79
+    context_pairs, dropped = read_pairs(path, "intersentence")
+    assert (len(context_pairs), dropped) == (2123, [])
+    assert {pair.target for pair in context_pairs} == {pair.target for pair in pairs}
