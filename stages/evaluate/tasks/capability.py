@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,29 +24,22 @@ _INLINE = re.compile(r"Please choose the correct answer to [^:]*: (.*?)\n\n((?:A
 
 def arc(**metadata: Any) -> dict[str, Dataset]:
     """Question, options (three to five) and label."""
-    (path,), hub = given(metadata)
-    lines = read_rows(path)
-    require_count(lines, metadata, path)
-    rows = []
-    for number, line in enumerate(lines):
-        where = f"{path}:{number + 1}"
+
+    def fields(line: dict[str, Any], hub: bool, where: str) -> dict[str, Any]:
         if hub:
             question, options = line["question"], list(line["choices"]["text"])
             label = _index(line["answerKey"], list(line["choices"]["label"]), where)
         else:
             question, options, label = inline(line, where)
-        rows.append(identity(str(number), str(number)) | {"question": question, "options": options, "label": label})
-    return as_test(rows, metadata)
+        return {"question": question, "options": options, "label": label}
+
+    return _each(metadata, fields)
 
 
 def winogrande(**metadata: Any) -> dict[str, Dataset]:
     """The sentence up to its blank with either option in it, and what follows the blank, which alone is scored."""
-    (path,), hub = given(metadata)
-    lines = read_rows(path)
-    require_count(lines, metadata, path)
-    rows = []
-    for number, line in enumerate(lines):
-        where = f"{path}:{number + 1}"
+
+    def fields(line: dict[str, Any], hub: bool, where: str) -> dict[str, Any]:
         if hub:
             sentence, options = line["sentence"], [line["option1"], line["option2"]]
             label = _index(line["answer"], ["1", "2"], where)
@@ -56,8 +50,17 @@ def winogrande(**metadata: Any) -> dict[str, Dataset]:
             raise BadRecord(
                 f"{len(options)} options for the sentence {sentence!r}", where=where, remedy="a blank and two options are needed"
             )
-        fields = {"contexts": [before + option for option in options], "ending": after.strip(), "label": label}
-        rows.append(identity(str(number), str(number)) | fields)
+        return {"contexts": [before + option for option in options], "ending": after.strip(), "label": label}
+
+    return _each(metadata, fields)
+
+
+def _each(metadata: dict[str, Any], fields: Callable[[dict[str, Any], bool, str], dict[str, Any]]) -> dict[str, Dataset]:
+    """A row for every record of the one file: its number as id and cluster, and `fields(record, whether in the hub's form, where)`."""
+    (path,), hub = given(metadata)
+    lines = read_rows(path)
+    require_count(lines, metadata, path)
+    rows = [identity(str(number), str(number)) | fields(line, hub, f"{path}:{number + 1}") for number, line in enumerate(lines)]
     return as_test(rows, metadata)
 
 
@@ -114,17 +117,15 @@ def piqa(**metadata: Any) -> dict[str, Dataset]:
 
 def lambada(**metadata: Any) -> dict[str, Dataset]:
     """All but the last word, and the last word with the space before it; a repeated passage forms one cluster."""
-    (path,), _ = given(metadata)
-    lines = read_rows(path)
-    require_count(lines, metadata, path)
-    rows = []
-    for number, line in enumerate(lines):
+
+    def fields(line: dict[str, Any], hub: bool, where: str) -> dict[str, Any]:
         passage, space, word = line["text"].rpartition(" ")
         if not passage or not word:
-            raise BadRecord("no last word", where=f"{path}:{number + 1}", remedy="use the original file")
+            raise BadRecord("no last word", where=where, remedy="use the original file")
         # The label says that the first of the two options in the item table, the word itself, is the right one.
-        rows.append(identity(str(number), digest(line["text"])) | {"passage": passage, "word": space + word, "label": 0})
-    return as_test(rows, metadata)
+        return {"cluster": digest(line["text"]), "passage": passage, "word": space + word, "label": 0}
+
+    return _each(metadata, fields)
 
 
 def mmlu(**metadata: Any) -> dict[str, Dataset]:
