@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,12 +25,12 @@ from stages.common.records import SCHEMA, Environment, Quantization, Role, read_
 from stages.evaluate import texts
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
-from stages.evaluate.progress import Progress, ahead
+from stages.evaluate.prepare import Preparation, Prepared, parts
+from stages.evaluate.progress import Progress
 from stages.evaluate.resume import Kept, Shard, digest, forget, kept
 from stages.evaluate.rounding import rounding
-from stages.evaluate.score import Batch, batches_of, likelihoods, spread
+from stages.evaluate.score import likelihoods, spread
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.subset import draw
 from stages.evaluate.tokens import Encoded, Encoder
 
 WHOLE = Shard()
@@ -50,6 +49,7 @@ def evaluate(
     smoke: bool = False,
     work: Path | None = None,
     shard: Shard = WHOLE,
+    ready: dict[str, Prepared] | None = None,
 ) -> dict[str, float]:
     """Score the model in `folder` and write items.parquet, metrics.json and environment.json to `out`; returns the metrics.
 
@@ -59,6 +59,7 @@ def evaluate(
         smoke: a few items of tasks with generated text, to see that they run (texts.py).
         work: where finished batches outlive a kill; None: nowhere.
         shard: this process scores its part into `work` and writes no table; the run without one puts all parts together.
+        ready: tasks of this catalogue that an earlier run made ready, for models with the same tokenizer; those of this run are added.
     Raises:
         FairgateError: an unknown task, one whose data has not the role, missing or wrong data, too many prompts beyond the context,
             a likelihood that is not finite, a packed kernel that disagrees with the unpacked weights.
@@ -79,8 +80,8 @@ def evaluate(
     records: dict[str, Any] = {}
     sample: list[tuple[Encoded, list[float]]] = []
     scored = [name for name in names if name not in generated]
-    prepare = partial(_prepared, catalogue, encoder, settings, model.masked, _batch_tokens(settings, model))
-    for part in ahead(prepare, scored, _workers(model)):
+    prepare = Preparation(catalogue, encoder, settings, model.masked, _batch_tokens(settings, model))
+    for part in parts(prepare, scored, _workers(model), ready):
         scores = run.score(part)
         records[part.benchmark.name] = _record(part, model)
         rows += [_row(recipe, part.benchmark, e, loglik) for e, loglik in zip(part.encoded, scores, strict=True)]
@@ -105,17 +106,6 @@ def evaluate(
     if work:
         forget(work, names)
     return metrics
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A task ready to be scored. `available`: items of the data; `beyond`: drawn items that are longer than the context."""
-
-    benchmark: Benchmark
-    encoded: list[Encoded]
-    batches: list[Batch]
-    available: int
-    beyond: int
 
 
 @dataclass(frozen=True)
@@ -188,22 +178,6 @@ def _names(catalogue: Catalogue, settings: Evaluate, role: Role, asked: Sequence
 def _workers(model: Model) -> int:
     """Processes that read and tokenise the next tasks: beside a GPU, where it is they that it would wait for."""
     return 0 if model.device.type == "cpu" else max(1, min(4, (os.cpu_count() or 1) - 1))
-
-
-def _prepared(catalogue: Catalogue, encoder: Encoder, settings: Evaluate, masked: int | None, batch_tokens: int, name: str) -> Prepared:
-    benchmark = catalogue.load(name)
-    wanted = settings.tasks.get(benchmark.name)
-    items = list(benchmark.items)
-    if benchmark.window is None:
-        items = draw(items, wanted, seed=settings.seed, benchmark=benchmark.name)
-        encoded, available = encoder.encode(items, benchmark.name), len(benchmark.items)
-    else:
-        windows = encoder.windows(benchmark)
-        items = draw([w.item for w in windows], wanted, seed=settings.seed, benchmark=benchmark.name)
-        chosen = {item.id for item in items}
-        encoded, available = [window for window in windows if window.item.id in chosen], len(windows)
-    batches = batches_of(encoded, masked, batch_tokens)
-    return Prepared(replace(benchmark, items=()), encoded, batches, available, len(items) - len(encoded))
 
 
 def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stages.evaluate.model import load
 from stages.evaluate.run import evaluate, model_folder
 from stages.evaluate.settings import Evaluate
 from tests.stages.evaluate.raw import RECORDS, write_raw, write_split, write_tasks
+from tests.tiny import make_tiny_llama
 
 GATE = {"stereoset": 9, "crows_pairs": 6, "piqa": None, "openbookqa": 3, "boolq": 2, "perplexity": 2}
 
@@ -232,3 +233,19 @@ def test_a_checkpoint_cut_short_is_refused(work: Path, tmp_path: Path) -> None:
 def test_a_wrong_value_of_the_section_is_named(settings: Any, change: dict[str, Any], words: str) -> None:
     with pytest.raises(FairgateError, match=words):
         parse(Evaluate, settings().model_dump() | change, where="params.yaml:evaluate")
+
+
+def test_a_task_that_an_earlier_model_made_ready_is_not_read_again(settings: Any, tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    catalogue = Catalogue(raw, write_split(tmp_path / "split.json"), write_tasks(tmp_path / "tasks"))
+    models = [make_tiny_llama(tmp_path / name, seed) for seed, name in enumerate(("one", "two"))]
+    options: dict[str, Any] = {"role": Role.gate, "tasks": ["piqa", "perplexity"]}
+    evaluate("m", models[1], tmp_path / "alone", settings(), catalogue, **options)
+    ready: dict[str, Any] = {}
+    evaluate("m", models[0], tmp_path / "first", settings(), catalogue, ready=ready, **options)
+    assert len(ready) == 2
+    (raw / "piqa/validation.jsonl").write_text("{}\n")
+    evaluate("m", models[1], tmp_path / "second", settings(), catalogue, ready=ready, **options)
+    assert (tmp_path / "second/items.parquet").read_bytes() == (tmp_path / "alone/items.parquet").read_bytes()
+    with pytest.raises(FairgateError):  # drawn otherwise, the task is another one
+        evaluate("m", models[1], tmp_path / "third", settings(tasks={"piqa": 3}), catalogue, ready=ready, role=Role.gate, tasks=["piqa"])

@@ -1,0 +1,225 @@
+"""What fair_rounding.yaml declares, as cells; where their results lie; and the rule that chooses among the cells of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from stages.common.errors import FairgateError, UnknownName
+from stages.common.files import read_json
+from stages.common.params import Section, parse
+from stages.common.records import Role
+
+Calibration = Literal["plain", "bootstrap", "shuffled", "unrelated", "text"]
+Phase = Literal["search", "final"]
+PHASES: tuple[Phase, ...] = ("search", "final")
+
+
+class Entry(Section):
+    """Cells that belong together: every variant under every seed.
+
+    chosen: start from the recipe that the search chose in the family of this name. recipe: settings of the method, on top of that.
+    variants: name -> further changes. calibration: what is done with the calibration folder before (calibration_variants.py).
+    tasks: instead of the phase's own.
+    """
+
+    name: str
+    chosen: str | None = None
+    recipe: dict[str, Any] = Field({})
+    variants: dict[str, dict[str, Any]] = Field({"": {}})
+    seeds: list[int] = Field([0])
+    calibration: Calibration = "plain"
+    tasks: dict[str, int | None] | None = None
+
+
+class Evaluation(Section):
+    """Tasks of a phase with the items drawn of each; null: all."""
+
+    role: Role = Field(strict=False)
+    tasks: dict[str, int | None]
+
+
+class Rule(Section):
+    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that were run.
+
+    Eligible: perplexity <= perplexity_ratio * that of `reference`, LMS >= that of `reference` - lms_drop. Chosen: the least distance
+    (or perplexity) among the eligible; where none is, the least perplexity among all.
+    """
+
+    reference: str
+    perplexity_ratio: float = Field(gt=0)
+    lms_drop: float
+    least: Literal["distance", "perplexity"] = "distance"
+
+
+class Table(Section):
+    """What the tables show. `rival`: whom fair_round is compared with, cell by cell; zero_shot: metrics whose mean is compared."""
+
+    candidate: str
+    learned: str
+    rivals: list[str]
+    zero_shot: list[str]
+    perplexity: str
+    plot: list[str]
+
+
+class Declaration(Section):
+    """The whole file. `types`: StereoSet bias types of which the rule takes the worst."""
+
+    defaults: dict[str, Any]
+    evaluation: dict[Phase, Evaluation]
+    types: list[str]
+    rules: dict[str, Rule]
+    search: list[Entry]
+    final: list[Entry]
+    table: Table
+
+    def cells(self, phase: Phase, chosen: Mapping[str, dict[str, Any]]) -> list[Cell]:
+        """The cells of a phase in the order in which they are run.
+
+        Args:
+            chosen: family -> recipe; cells of a family that nobody has chosen yet have no recipe.
+        Raises:
+            FairgateError: two cells of one name.
+        """
+        evaluation = self.evaluation[phase]
+        cells = []
+        for entry in self.search if phase == "search" else self.final:
+            for seed in entry.seeds:
+                for variant, changes in entry.variants.items():
+                    recipe = self._recipe(entry, changes, chosen)
+                    tasks = entry.tasks or evaluation.tasks
+                    cells.append(Cell(phase, entry.name, variant, seed, recipe, entry.calibration, tasks, evaluation.role))
+        names = [cell.name for cell in cells]
+        if double := {name for name in names if names.count(name) > 1}:
+            raise FairgateError(f"cell {min(double)!r} is declared twice", where=phase, remedy="name one of them differently")
+        return cells
+
+    def _recipe(self, entry: Entry, changes: dict[str, Any], chosen: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+        if entry.chosen is not None and entry.chosen not in chosen:
+            return None
+        start = self.defaults if entry.chosen is None else chosen[entry.chosen]
+        recipe = {**start, **entry.recipe, **changes}
+        return {"method": "none"} if recipe["method"] == "none" else recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and its evaluation. recipe: None where it depends on a choice that has not been made."""
+
+    phase: Phase
+    entry: str
+    variant: str
+    seed: int
+    recipe: dict[str, Any] | None
+    calibration: Calibration
+    tasks: dict[str, int | None]
+    role: Role
+
+    @property
+    def label(self) -> str:
+        """What the seeds of one setting share."""
+        return f"{self.entry}-{self.variant}" if self.variant else self.entry
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}-s{self.seed}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "seed": self.seed, "calibration": self.calibration, "tasks": self.tasks}
+
+    def folder(self, out: Path) -> Path:
+        return out / self.phase / self.name
+
+    def result(self, out: Path) -> dict[str, Any] | None:
+        """What was measured of this cell as it is declared now; None: it was not run."""
+        path = self.folder(out) / "result.json"
+        found: dict[str, Any] | None = read_json(path) if path.is_file() else None
+        return found if found and found["settings"] == self.settings else None
+
+    def why_not(self, out: Path) -> str:
+        """Why there is no result."""
+        path = self.folder(out) / "failure.json"
+        if path.is_file():
+            return str(read_json(path)["reason"])
+        return "not run" if self.recipe else "not run: nothing was chosen for it"
+
+
+def read(path: Path) -> Declaration:
+    """The declaration; FairgateError names a key that is wrong."""
+    return parse(Declaration, yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+
+
+def chosen_recipes(out: Path) -> dict[str, dict[str, Any]]:
+    """Family -> recipe, as `choose` wrote it; nothing where it has not run."""
+    path = out / "chosen.json"
+    return {name: choice["recipe"] for name, choice in read_json(path).items()} if path.is_file() else {}
+
+
+def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
+    """Mean distance from neutral, 0 .. 50: StereoSet, its worst bias type, RedditBias, and WinoBias's historical bias times 50."""
+    by_type = [abs(metrics[key] - 50) for name in types if (key := f"stereoset_dev.ss.{name}") in metrics]
+    whole = abs(metrics["stereoset_dev.ss"] - 50)
+    return (
+        whole + max(by_type, default=whole) + abs(metrics["redditbias_valid.ss"] - 50) + 50 * abs(metrics["winobias_dev.historical_bias"])
+    ) / 4
+
+
+def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
+    """Family -> its recipe by the rule, with the table it was chosen from; families of which no cell was run are left out.
+
+    A distance is the mean of the seeds' distances, so a setting is not called neutral because its seeds err on both sides.
+
+    Raises:
+        FairgateError: a reference was not run. UnknownName: a rule for no entry.
+    """
+    cells = declaration.cells("search", {})
+    means = {label: _means([cell for cell in cells if cell.label == label], declaration, out) for label in {c.label for c in cells}}
+    choices = {}
+    for family, rule in declaration.rules.items():
+        members = [cell for cell in cells if cell.entry == family]
+        if not members:
+            raise UnknownName.of("family", family, [cell.entry for cell in cells], where="rules")
+        rows = {cell.label: means[cell.label] for cell in members if means[cell.label]}
+        reference = means.get(rule.reference)
+        if not rows:
+            continue
+        if not reference:
+            raise FairgateError(f"the reference {rule.reference!r} was not run", where=f"rule {family!r}", remedy="run the search first")
+        eligible = [
+            label
+            for label, row in rows.items()
+            if row["perplexity"] <= rule.perplexity_ratio * reference["perplexity"] and row["lms"] >= reference["lms"] - rule.lms_drop
+        ]
+        by = rule.least if eligible else "perplexity"
+        best = min(eligible or rows, key=lambda label: rows[label][by])
+        choices[family] = {
+            "chosen": best,
+            "recipe": next(cell.recipe for cell in members if cell.label == best),
+            "rule": rule.model_dump(mode="json"),
+            "eligible": eligible,
+            "rows": rows,
+            "not_run": [cell.name for cell in members if not cell.result(out)],
+        }
+    return choices
+
+
+def _means(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[str, float]:
+    metrics = [result["metrics"] for cell in cells if (result := cell.result(out))]
+    if not metrics:
+        return {}
+    columns = {
+        "distance": [distance(one, declaration.types) for one in metrics],
+        "perplexity": [one["perplexity_dev.ppl"] for one in metrics],
+        "lms": [one["stereoset_dev.lms"] for one in metrics],
+        "ss": [one["stereoset_dev.ss"] for one in metrics],
+        "redditbias": [one["redditbias_valid.ss"] for one in metrics],
+        "winobias": [one["winobias_dev.historical_bias"] for one in metrics],
+    }
+    return {name: sum(values) / len(values) for name, values in columns.items()} | {"seeds": len(metrics)}
