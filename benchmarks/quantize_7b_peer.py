@@ -43,16 +43,22 @@ def main() -> None:
     sides = [side for pair in pairs for side in (pair.a, pair.b)]
     models = {depth: make_model(arguments.folder / f"depth{depth}", depth, HIDDEN, MLP) for depth in (few, many)}
     torch.cuda.empty_cache()
-    times: dict[str, dict[int, list[float]]] = {}
     order = [few, *(few, many) * arguments.runs]  # the first one compiles
+    plain, data = recipe(PLAIN, calibration="pairs"), calibration(text=False)
+    own = _by_depth(order[1:], [timed(partial(quantize, models[depth], plain, data, compute))[0] for depth in order][1:])
+    torch.cuda.empty_cache()
+    times = {"ours": own}
     for batch in arguments.batches:
         options = ("--group-size", "128", "--batch", str(batch), "--device", device.type)
         done = alone([models[depth] for depth in order], sides, arguments.folder, *options, timeout_s=1200)[1:]
         times[f"gptqmodel, batches of {batch}"] = _by_depth(order[1:], [seconds["quantize_s"] for seconds in done])
-    plain, data = recipe(PLAIN, calibration="pairs"), calibration(text=False)
-    times["ours"] = _by_depth(order[1:], [timed(partial(quantize, models[depth], plain, data, compute))[0] for depth in order][1:])
+        _record(records, few, many, times)
     for model in models.values():
         shutil.rmtree(model)
+
+
+def _record(records: Records, few: int, many: int, times: dict[str, dict[int, list[float]]]) -> None:
+    """The figure of what is measured so far."""
     blocks = {who: [(b - a) / (many - few) for a, b in zip(found[few], found[many], strict=True)] for who, found in times.items()}
     own = statistics.median(blocks.pop("ours"))
     best = min(blocks, key=lambda who: statistics.median(blocks[who]))

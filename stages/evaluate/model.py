@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Model:
         """Of weights and activations, as torch names it."""
         return str(self.network.dtype).removeprefix("torch.")
 
+    def attention(self) -> AbstractContextManager[None]:
+        """The kernels that attention may take: cuDNN's plans anew for every shape, and every batch has its own."""
+        return sdpa_kernel(_ATTENTION) if self.device.type == "cuda" else nullcontext()
+
     def hidden(self, ids: Tensor, positions: Tensor | None = None, ends: Tensor | None = None) -> Tensor:
         """Input of the output embedding, [B, L, width]. `ends` [B, L]: place i sees j <= i < ends[j]; None: every earlier place."""
         mask = None
@@ -55,8 +59,7 @@ class Model:
             dtype, places = self.network.dtype, torch.arange(ids.shape[1], device=ids.device)
             hides = (places[:, None] < places) | (places[:, None] >= ends[:, None])
             mask = torch.zeros(hides.shape, dtype=dtype, device=ids.device).masked_fill_(hides, torch.finfo(dtype).min)[:, None]
-        # cuDNN's attention plans anew for every shape, and every batch has its own.
-        with sdpa_kernel(_ATTENTION) if ids.is_cuda else nullcontext():
+        with self.attention():
             network = self.network.base_model
             return network(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
 
@@ -210,9 +213,9 @@ def _unpacked(folder: Path, quantization: Any, transposed: set[str]) -> dict[str
 def _check_split(model: Model, folder: Path) -> None:
     """Hidden states times output embedding must be the model's own logits."""
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids[:, :8].to(model.device)
-    with torch.inference_mode():
-        whole = model.network(input_ids=ids).logits.float()
-        split = model.logits(model.hidden(ids)).float()
+    with torch.inference_mode(), model.attention():
+        whole = model.network(input_ids=ids, use_cache=False).logits.float()
+        split = model.logits(model.hidden(ids).flatten(0, 1)).view_as(whole).float()
     rounding = max(1e-3, 2 * torch.finfo(model.network.dtype).eps)
     if not torch.allclose(whole, split, atol=rounding, rtol=rounding, equal_nan=True):
         raise FairgateError(

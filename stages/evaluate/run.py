@@ -93,7 +93,7 @@ def evaluate(
         log.info("part %d of %d is done; the run without --shard puts all parts together", shard.index, shard.count)
         return {}
     # A bare GPU machine may have no packed kernel to compare with; the environment record then says null.
-    difference = kernel_difference(model, folder) if model.packed and find_spec("gptqmodel") else None
+    difference = kernel_difference(model, folder) if model.packed and all(map(find_spec, ("gptqmodel", "optimum"))) else None
     check = rounding(model, folder, sample) if model.device.type == "cpu" and model.dtype != "float32" else None
     table = derive(pa.Table.from_pylist(rows, schema=ITEMS))
     metrics = metrics_of(table)
