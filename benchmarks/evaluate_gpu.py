@@ -20,8 +20,9 @@ import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoTokenizer
 
+from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
 from stages.common.files import read_json
 from stages.common.records import Role
@@ -64,28 +65,6 @@ def counts(out: Path) -> dict[str, Any]:
     return {"items": sum(items.values()), "tasks": items, "skipped": sorted(environment["skipped"])}
 
 
-def make_model(folder: Path, base: Path, layers: int, hidden: int, mlp: int) -> Path:
-    """A random Llama in bfloat16 that speaks the base's tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, hidden // 128),
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     models = dict(pair.split("=", 1) for pair in arguments.models) or {"base": arguments.base}
     seconds: dict[str, float] = {}
@@ -99,7 +78,8 @@ def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
 
 
 def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
-    model = make_model(arguments.scratch / "bias7b", arguments.base, arguments.layers, arguments.hidden, arguments.mlp)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.base)
+    model = make_model(arguments.scratch / "bias7b", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
     out = arguments.tables / "bias7b"
     peak()
     runs = [

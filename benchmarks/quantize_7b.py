@@ -11,7 +11,6 @@ Data: 2,048 pairs x 2 x 24 tokens; `text` adds 128 x 2,048. Recipe: 4 bits symme
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -22,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from benchmarks import records
+from benchmarks.random_llama import VOCABULARY, make_model
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
@@ -37,58 +34,10 @@ from stages.quantize.settings import METHODS, Compute, Gptq
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batches
 
-VOCABULARY, PAIRS, SIDE, TEXTS, LENGTH = 32000, 2048, 24, 128, 2048
+PAIRS, SIDE, TEXTS, LENGTH = 2048, 24, 128, 2048
 PLAIN: dict[str, Any] = {"method": "gptq", "bits": 4, "group_size": 128, "symmetric": True}
 FAIR: dict[str, Any] = {**PLAIN, "method": "fair_gptq", "alpha": 0.1}
 BATCH_TOKENS, LOW_BATCH_TOKENS = 32768, 8192
-
-
-def make_model(folder: Path, layers: int, hidden: int, mlp: int) -> Path:
-    """A random Llama in bfloat16, one file a block, with a tokenizer that peers ask for."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = torch.Generator(device).manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 128,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        architectures=["LlamaForCausalLM"],
-        dtype="bfloat16",
-    )
-    config.save_pretrained(folder)
-
-    def matrix(r: int, d: int) -> torch.Tensor:
-        W = torch.randn(r, d, device=device, generator=generator) * 0.02
-        W *= torch.empty(r, 1, device=device).normal_(0, 0.3, generator=generator).exp()
-        W[:, torch.randperm(d, device=device, generator=generator)[: max(1, d // 1000)]] *= 4
-        return W.bfloat16().cpu()
-
-    ones = torch.ones(hidden, dtype=torch.bfloat16)
-    files = {"outside": {"model.embed_tokens.weight": matrix(VOCABULARY, hidden), "lm_head.weight": matrix(VOCABULARY, hidden)}}
-    files["outside"]["model.norm.weight"] = ones.clone()
-    shapes = {f"self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
-    shapes |= {"mlp.gate_proj": (mlp, hidden), "mlp.up_proj": (mlp, hidden), "mlp.down_proj": (hidden, mlp)}
-    places: dict[str, str] = {}
-    for number in range(-1, layers):
-        if number >= 0:
-            prefix = f"model.layers.{number}"
-            tensors = {f"{prefix}.{name}.weight": matrix(*shape) for name, shape in shapes.items()}
-            tensors |= {f"{prefix}.{name}.weight": ones.clone() for name in ("input_layernorm", "post_attention_layernorm")}
-        else:
-            tensors = files["outside"]
-        name = f"model-{number + 2:05d}-of-{layers + 1:05d}.safetensors"
-        save_file(tensors, folder / name, {"format": "pt"})
-        places |= dict.fromkeys(tensors, name)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    inner = Tokenizer(models.WordLevel({f"t{i}": i for i in range(VOCABULARY)}, "t0"))
-    special = {"bos_token": "t1", "eos_token": "t2", "pad_token": "t2"}
-    PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(folder)
-    return folder
 
 
 def tokens() -> tuple[list[Encoded], list[list[int]]]:

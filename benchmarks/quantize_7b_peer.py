@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.gptqmodel_peer import alone
-from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, make_model, quantize, recipe, timed, tokens
+from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, quantize, recipe, timed, tokens
+from benchmarks.random_llama import make_model
 from benchmarks.records import Records
 from stages.quantize.settings import Compute
 
