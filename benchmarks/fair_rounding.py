@@ -158,7 +158,7 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
     )
     peaks += [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
-    items = _keep(read_items(work / "evaluation" / "items.parquet"), cell, place.out)
+    items = keep(read_items(work / "evaluation" / "items.parquet"), cell, place.out)
     return {
         "cell": cell.name,
         "settings": cell.settings,
@@ -207,7 +207,7 @@ def _calibration(cell: Cell, place: Place, out: Path) -> Path:
     return out
 
 
-def _keep(table: pa.Table, cell: Cell, out: Path) -> str:
+def keep(table: pa.Table, cell: Cell, out: Path) -> str:
     """Store what depends on the model beside the cell, and the items once for all cells; returns the items' name.
 
     Log-likelihoods are kept in single precision, in which they were computed.

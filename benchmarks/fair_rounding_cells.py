@@ -45,7 +45,7 @@ class Evaluation(Section):
 
 
 class Rule(Section):
-    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that were run.
+    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that were run, at least one.
 
     Eligible: perplexity <= perplexity_ratio * that of `reference`, LMS >= that of `reference` - lms_drop. Chosen: the least distance
     (or perplexity) among the eligible; where none is, the least perplexity among all.
@@ -58,14 +58,19 @@ class Rule(Section):
 
 
 class Table(Section):
-    """What the tables show. `rival`: whom fair_round is compared with, cell by cell; zero_shot: metrics whose mean is compared."""
+    """What the tables show.
+
+    rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the base's; sweeps_against: the label
+    that entries with variants are compared with; plot: what has one colour -> its entries.
+    """
 
     candidate: str
     learned: str
     rivals: list[str]
     zero_shot: list[str]
     perplexity: str
-    plot: list[str]
+    sweeps_against: str
+    plot: dict[str, list[str]]
 
 
 class Declaration(Section):

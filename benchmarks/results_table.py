@@ -4,6 +4,7 @@
         --out docs/results.md
 
 Reads items.parquet and environment.json of each (and noise.json of the first, if there). Every metric of every benchmark is a row.
+Sections that other scripts own in the document stay as they are (sections.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.sections import kept
 from stages.common.benchmarks import BENCHMARKS, SMOKE, benchmark_of
 from stages.common.benchmarks.capability import CAPABILITY
 from stages.common.benchmarks.texts import TEXTS
@@ -303,6 +305,7 @@ def main() -> int:
     if arguments.out is None:
         print(text, end="")
     else:
+        text += kept(arguments.out)
         with atomic_path(arguments.out) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return 0

@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fair_rounding import Place
-from benchmarks.fair_rounding_cells import Declaration
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.fair_rounding import Place, keep
+from benchmarks.fair_rounding_cells import Cell, Declaration
 from stages.common.files import write_json
+from stages.common.metrics import derive
 from stages.common.records import Pair, Text, write_records
+from tests.items import row, table
 from tests.stages.evaluate.raw import PASSAGES, write_raw, write_split, write_tasks
 from tests.tiny import SENTENCES, make_tiny_llama
 
@@ -76,16 +81,48 @@ def declaration(**changes: Any) -> Declaration:
         ],
         "table": {
             "candidate": "rounded", "learned": "rounded", "rivals": ["gptq"], "zero_shot": ["piqa.acc"], "perplexity": "perplexity.ppl",
-            "plot": ["base", "rounded", "gptq"],
+            "sweeps_against": "gptq", "plot": {"all": ["base", "rounded", "gptq"]},
         },
     }  # fmt: skip
     return Declaration.model_validate(values | changes)
 
 
-def write_result(out: Path, cell: Any, metrics: dict[str, float], **more: Any) -> None:
+def write_result(out: Path, cell: Cell, metrics: dict[str, float], **more: Any) -> None:
     """A result as a run writes it, with made-up metrics."""
     write_json(cell.folder(out) / "result.json", {"settings": cell.settings, "inputs": {}, "metrics": metrics, **more})
 
 
 def failure(out: Path, name: str) -> str:
     return str(json.loads((out / "final" / name / "failure.json").read_text())["reason"])
+
+
+def made_up(cell: Cell, *, items: int = 48) -> pa.Table:
+    """An item table of every likelihood task of the final phase; cells differ in their log-likelihoods alone."""
+    drawn, own = np.random.default_rng(0), np.random.default_rng([cell.seed, *cell.label.encode()])
+
+    def scores(*options: float) -> list[float]:
+        return [float(x + drawn.normal() + 0.3 * own.normal()) for x in options]
+
+    rows = []
+    for i in range(items):
+        group = ("gender", "profession", "race")[i // 4 % 3]
+        rows.append(row("stereoset", i, scores(-3.8, -4, -6), cluster=f"term {i // 4}", group=group))
+        rows.append(row("crows_pairs", i, scores(-8.9, -9), group=("age", "race-color")[i % 2]))
+        rows.append(row("winogender", i, scores(-2, -2.5), gold=i % 2, group=("male", "female")[i // 2 % 2], subgroup="gotcha"))
+        rows.append(row("bbq_ll", i, scores(-3, -3, -3), gold=2, group="Religion", subgroup=("ambig", "disambig")[i % 2]))
+        rows.append(row("redditbias", i, scores(-9, -9), group="religion", subgroup="religion-jews-christians"))
+        cell_of = ("pro_male", "pro_female", "anti_male", "anti_female")[i % 4]
+        rows.append(row("winobias_ll", i, scores(-2, -2.2), gold=0, group="type1", subgroup=cell_of))
+        rows.append(row("cooccurrence", i, scores(-5, -5, -5, -5), gold=0))
+        for text in ("wikitext2", "perplexity"):
+            rows.append(row(text, i, scores(-300), n_tokens=[100]))
+        for task in ("piqa", "arc_easy", "openbookqa", "boolq", "hellaswag"):
+            rows.append(row(task, i, scores(-2, -3), gold=0))
+    return derive(table(*rows))
+
+
+def write_cell(out: Path, cell: Cell, items: pa.Table | None = None, **more: Any) -> None:
+    """A finished cell, without a model; its items are made up unless given."""
+    name = keep(made_up(cell) if items is None else items, cell, out)
+    measured = {"quantize_s": 20.0 + cell.seed, "evaluate_s": 10.0, "peak_gib": [9.5, 4.25], "machine": "a GPU", "items": name}
+    write_result(out, cell, {}, **(measured | more))
