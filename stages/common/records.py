@@ -113,6 +113,7 @@ class Status(StrEnum):
     ok = "ok"
     damped = "damped"  # the Cholesky factorization needed more damping than asked for
     fallback_rtn = "fallback_rtn"  # rounded to nearest because no factorization succeeded
+    stopped = "stopped"  # learned rounding ended early: the weight is that of the last good state
 
 
 class Penalty(Record):
@@ -148,6 +149,15 @@ class ModuleRow(Record):
     penalty: Penalty | None = None  # of debiased modules
 
 
+class Training(Record):
+    """How learned rounding went: steps taken of those asked for, why it stopped early, and the terms of the loss every few steps."""
+
+    steps: int
+    asked: int
+    stopped: str | None
+    history: list[dict[str, float]]
+
+
 class Quantization(Record):
     """`quantization.json`: how a checkpoint was made, and one row per module. Seconds and hosts live in `timing.json`."""
 
@@ -171,6 +181,7 @@ class Quantization(Record):
     bytes_packed: int
     notes: list[str]
     modules: list[ModuleRow]
+    training: Training | None = None
 
     model_config = ConfigDict(populate_by_name=True)
 

@@ -223,7 +223,7 @@ def n_needed(harm: float, low: float | None, high: float | None, margin: float, 
 
 
 def _health(check: CheckPolicy, quantization: Quantization) -> Check:
-    bad = float(sum(module.status is Status.fallback_rtn for module in quantization.modules))
+    bad = float(sum(module.status in (Status.fallback_rtn, Status.stopped) for module in quantization.modules))
     n = len(quantization.modules)
     outcome = _outcome(bad, bad, check.margin, enough=n >= check.minimum_n)
     return Check(

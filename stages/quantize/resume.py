@@ -3,6 +3,7 @@
     folder/fingerprint.json     what the run depends on; a folder of another run is never gone on with
            block-0003.*         packed tensors, rows and contributions of a finished block
            batches.json         the size that batches were cut down to when memory ran out, and what was noted of it
+           state.safetensors    of learned rounding: where its steps stand
            hidden.safetensors   every batch's hidden state after the last finished block, and the state of the random generators
 
 Every file is whole or absent, and hidden.safetensors is replaced last: what a kill loses is the block that it fell into.
@@ -30,7 +31,7 @@ from stages.common.files import atomic_path, read_json, write_json
 from stages.common.params import Section
 from stages.common.records import ModuleRow
 
-_HIDDEN, _FINGERPRINT, _BATCHES = "hidden.safetensors", "fingerprint.json", "batches.json"
+_HIDDEN, _STATE, _FINGERPRINT, _BATCHES = "hidden.safetensors", "state.safetensors", "fingerprint.json", "batches.json"
 
 
 class Batches(Section):
@@ -95,6 +96,19 @@ class Progress:
             state["rng_cuda"] = torch.cuda.get_rng_state()
         _save(state, self._folder / _HIDDEN, start=index + 1, batches=len(hidden))
 
+    def keep(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Replace the state that learned rounding goes on from."""
+        _save(dict(tensors), self._folder / _STATE, values=json.dumps(values))
+
+    def kept(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and values of the last state; None where there is none."""
+        path = self._folder / _STATE
+        if not path.is_file():
+            return None
+        with safe_open(path, framework="pt") as file:
+            values: dict[str, Any] = json.loads(file.metadata()["values"])
+            return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118  (safe_open is no dict)
+
     def rows(self, blocks: int) -> list[ModuleRow]:
         """Rows of all blocks, in order."""
         return [ModuleRow.model_validate(row) for row in self._records(blocks, "modules")]
@@ -135,7 +149,7 @@ def progress(folder: Path, fingerprint: Mapping[str, Any]) -> Iterator[Progress]
         shutil.rmtree(folder)
 
 
-def _save(tensors: dict[str, Tensor], path: Path, **metadata: int) -> None:
+def _save(tensors: dict[str, Tensor], path: Path, **metadata: int | str) -> None:
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {key: str(value) for key, value in metadata.items()})
 

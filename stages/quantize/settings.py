@@ -145,7 +145,61 @@ class FairGptq(Gptq):
         return self
 
 
-METHODS: dict[str, type[Rtn]] = {"rtn": Rtn, "gptq": Gptq, "fair_gptq": FairGptq}
+class Learned(Rtn):
+    """Rounding learned from the unquantized model's predictions on general text (docs/methods.md).
+
+    start: the closed form whose codes it starts from; alpha: of a `fair_gptq` start.
+    steps: end to end; block_steps: before them for each block, towards the unquantized block's output.
+    rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero.
+    texts: passages a step, cut to text_tokens. keep: steps between two states that a killed run goes on from.
+    recompute: activations of a block are computed again for the gradient instead of kept (needed from about a billion weights on).
+    """
+
+    method: Literal["learned"]  # type: ignore[assignment]
+    start: Literal["rtn", "gptq", "fair_gptq"] = "rtn"
+    alpha: float | None = Field(None, ge=0)
+    steps: int = Field(200, gt=0)
+    block_steps: int = Field(0, ge=0)
+    rate: float = Field(0.005, gt=0, lt=1)
+    clip_rate: float = Field(0.001, ge=0, lt=1)
+    texts: int = Field(16, gt=0)
+    text_tokens: int = Field(256, gt=1)
+    keep: int = Field(50, gt=0)
+    recompute: bool = False
+
+    @model_validator(mode="after")
+    def _alpha_of_a_fair_start(self) -> Learned:
+        if (self.alpha is None) == (self.start == "fair_gptq"):
+            raise ValueError("alpha belongs to start: fair_gptq, which needs it")
+        return self
+
+    def closed_form(self) -> Rtn:
+        """The recipe of the start."""
+        grid = {name: getattr(self, name) for name in Rtn.model_fields if name != "method"}
+        if self.start == "fair_gptq":
+            return FairGptq(method="fair_gptq", alpha=self.alpha, **grid)
+        return Gptq(method="gptq", **grid) if self.start == "gptq" else Rtn(method="rtn", **grid)
+
+
+class FairRound(Learned):
+    """Learned rounding whose loss also holds the log-likelihoods of the pairs to parity.
+
+    pairs: triples a step, in equal parts of every group; context: draw from context_pairs.jsonl too.
+    parity, anchor, spread: the weights lambda, kappa and beta of the loss; tau: width, in nats a token, at which a preference counts in full.
+    worst: how much more the groups farthest from parity weigh; 0: all alike.
+    """
+
+    method: Literal["fair_round"]  # type: ignore[assignment]
+    pairs: int = Field(64, gt=0)
+    context: bool = False
+    parity: float = Field(2.0, ge=0)
+    anchor: float = Field(5.0, ge=0)
+    spread: float = Field(0.0, ge=0)
+    tau: float = Field(0.1, gt=0)
+    worst: float = Field(4.0, ge=0)
+
+
+METHODS: dict[str, type[Rtn]] = {"rtn": Rtn, "gptq": Gptq, "fair_gptq": FairGptq, "learned": Learned, "fair_round": FairRound}
 
 
 def read_recipe(name: str, path: Path | str) -> Rtn:

@@ -20,14 +20,16 @@ from stages.common.contributions import FILE, rolled_up, write_contributions
 from stages.common.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
-from stages.common.records import Pair, Quantization, Status, Text, read_records, write_record
+from stages.common.records import Pair, Quantization, Status, Text, Training, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
+from stages.quantize.learned.data import Draw, files, read_draw
+from stages.quantize.learned.method import learned
 from stages.quantize.memory import bounded, most_slots, out_of_memory, recut
 from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, progress
-from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn, Run
+from stages.quantize.settings import Compute, FairGptq, Gptq, Learned, Rtn, Run
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
 
@@ -48,6 +50,9 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     versions = _versions(device)
     settings = recipe.model_dump(mode="json")
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
+    if isinstance(recipe, Learned):
+        draw, counts = read_draw(recipe, run.seed, base, calibration)
+    training = None
     with _device_lock(device, run.gpus), bounded(device, run.gpu_gib), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         source.require_whole()
@@ -61,7 +66,10 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
             forecast(source, recipe, replace(compute, low_memory=low), data.batches, stored) for low in (compute.low_memory, True)
         )
         require_resources(needs, lean, out, work, device)
-        _finish(source, recipe, run, compute, data, lambda smaller: _calibration(recipe, smaller, base, calibration)[0], done)
+        if isinstance(recipe, Learned):
+            training = _learn(source, recipe, compute, data, draw, done)
+        else:
+            _finish(source, recipe, run, compute, data, lambda smaller: _calibration(recipe, smaller, base, calibration)[0], done)
         if source.tied:
             notes.append("the output layer is the embedding's own tensor and stays in full precision, as every output layer does")
         notes += batches.notes if (batches := done.batches()) else []
@@ -89,6 +97,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
             bytes_packed=bytes_packed,
             notes=notes,
             modules=rows,
+            training=training,
         )
         write_record(folder / "quantization.json", record)
     log.info("%s: %d modules, %.0f -> %.0f MiB, %d fallbacks", out, len(rows), bytes_base / 2**20, bytes_packed / 2**20, fallbacks)
@@ -153,14 +162,32 @@ def _finish(
         done.cut(Batches(tokens=halved, notes=[*(batches.notes if batches else []), note]))
 
 
+def _learn(source: Streamed, recipe: Learned, compute: Compute, data: Calibration, draw: Draw, done: Progress) -> Training:
+    """Round by the closed form, learn from there, and store all blocks."""
+    start = {
+        module.row.name: module.rounded
+        for block in _blocks(source, recipe.closed_form(), data, compute, 0, [])
+        for module in block.modules
+    }
+    outcome = learned(source, recipe, start, draw, compute, done)
+    for block in outcome.blocks:
+        _store(block, recipe, done)
+    state = outcome.state
+    return Training(steps=state.step, asked=recipe.steps, stopped=state.stopped, history=state.history)
+
+
+def _store(block: Block, recipe: Rtn, done: Progress) -> None:
+    tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
+    contributions = [row for module in block.modules for row in module.contributions]
+    done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
+
+
 def _walk(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress) -> int:
     """Quantize and store blocks from the first that is not done; returns the number of those done: fewer than all if memory ran out."""
     reached, hidden = done.resume()
     try:
         for block in _blocks(source, recipe, data, compute, reached, recut(hidden, data.batches)):
-            tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
-            contributions = [row for module in block.modules for row in module.contributions]
-            done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
+            _store(block, recipe, done)
             reached = block.index + 1
     except Exception as error:
         if not out_of_memory(error):
@@ -176,23 +203,27 @@ def _blocks(source: Streamed, recipe: Rtn, data: Calibration, compute: Compute, 
 
 def _inputs(recipe: Rtn, base: Path, calibration: Path) -> dict[str, str | None]:
     """Digests of what is read; None for data that the recipe does not use."""
-    uses_data = isinstance(recipe, Gptq)
-    return {
-        "base_digest": sha256_folder(base),
-        "pairs_digest": sha256_file(calibration / "pairs.jsonl") if uses_data else None,
-        "text_digest": sha256_file(calibration / "text.jsonl") if uses_data else None,
-    }
+    closed = recipe.closed_form() if isinstance(recipe, Learned) else recipe
+    names = {"pairs.jsonl", "text.jsonl"} if isinstance(closed, Gptq) else set()
+    names |= set(files(recipe)) if isinstance(recipe, Learned) else set()
+
+    def digest(kind: str) -> str | None:
+        found = {name: sha256_file(calibration / name) for name in sorted(names) if ("pairs" in name) == (kind == "pairs")}
+        return next(iter(found.values())) if len(found) == 1 else sha256_json(found) if found else None
+
+    return {"base_digest": sha256_folder(base), "pairs_digest": digest("pairs"), "text_digest": digest("text")}
 
 
 def _code() -> str:
     """Digest of the code that the weights depend on: an unfinished run is not gone on with by another version of it."""
     stages = Path(__file__).parents[1]
-    files = [path for part in ("common", "quantize") for path in sorted((stages / part).glob("*.*"))]
-    return sha256_json({str(path.relative_to(stages)): sha256_file(path) for path in files})
+    code = [path for part in ("common", "quantize") for path in sorted((stages / part).rglob("*.*")) if path.suffix != ".pyc"]
+    return sha256_json({str(path.relative_to(stages)): sha256_file(path) for path in code})
 
 
 def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calibration, dict[str, int], list[str]]:
     """Batches for a recipe, what they count, and what a reader of the record should know."""
+    recipe = recipe.closed_form() if isinstance(recipe, Learned) else recipe
     if not isinstance(recipe, Gptq):
         return Calibration([], 0), {"pairs": 0, "texts": 0, "tokens": 0}, []
     pairs, texts = read_records(Pair, folder / "pairs.jsonl"), read_records(Text, folder / "text.jsonl")

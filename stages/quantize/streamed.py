@@ -39,7 +39,7 @@ class Streamed:
         blocks = self.model.get_submodule(architecture.blocks)
         assert isinstance(blocks, nn.ModuleList)
         self.blocks = blocks
-        self._base = base
+        self.base = base
         self._stored = self._names(base)
         self._reader = ThreadPoolExecutor(1, "weights")
         self._ahead: dict[int, Future[dict[str, Tensor]]] = {}
@@ -67,7 +67,7 @@ class Streamed:
                 if head is not None and parameter is head.weight:
                     continue
                 if name not in self._stored:
-                    raise BadRecord(f"no tensor {name}", where=str(self._base), remedy=_FETCH)
+                    raise BadRecord(f"no tensor {name}", where=str(self.base), remedy=_FETCH)
                 path, stored = self._stored[name]
                 if (shape := list(files[path].get_slice(stored).get_shape())) != list(parameter.shape):
                     what = f"tensor {stored} is {shape}, config.json makes it {list(parameter.shape)}"
@@ -136,7 +136,7 @@ class Streamed:
             files = {}
             for name in names:
                 if prefix + name not in self._stored:
-                    raise BadRecord(f"no tensor {prefix + name}", where=str(self._base), remedy=_FETCH)
+                    raise BadRecord(f"no tensor {prefix + name}", where=str(self.base), remedy=_FETCH)
                 path, stored = self._stored[prefix + name]
                 if path not in files:
                     files[path] = stack.enter_context(safe_open(path, framework="pt"))

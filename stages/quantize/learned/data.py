@@ -1,0 +1,130 @@
+"""What a step of learned rounding sees: passages and triples, drawn by its number alone, so that any step can be drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from stages.common.errors import BadRecord
+from stages.common.records import Pair, Text, read_records
+from stages.quantize.settings import FairRound, Learned
+from stages.quantize.tokens import Tokenizer, encode_texts, start_token
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Right-padded sentences: ids [B, L], lengths [B]. A causal model needs no mask for what comes after the end."""
+
+    ids: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> Rows:
+        """The same on a device."""
+        return Rows(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Triple:
+    """The sentences of a pair as token ids: stereotype, anti-stereotype, unrelated."""
+
+    group: str
+    sides: tuple[list[int], list[int], list[int]]
+
+
+class Rotation(Generic[T]):
+    """Goes through `items` again and again, each time in a new order that depends on the seed alone."""
+
+    def __init__(self, items: Sequence[T], seed: str) -> None:
+        self._items, self._seed = items, seed
+        self._orders: dict[int, list[int]] = {}
+
+    def take(self, step: int, count: int) -> list[T]:
+        """The `count` items of step `step`."""
+        return [self._item(number) for number in range(step * count, (step + 1) * count)]
+
+    def _item(self, number: int) -> T:
+        epoch, place = divmod(number, len(self._items))
+        if epoch not in self._orders:
+            order = list(range(len(self._items)))
+            Random(f"{self._seed}/{epoch}").shuffle(order)
+            self._orders[epoch] = order
+        return self._items[self._orders[epoch][place]]
+
+
+def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
+    """Token ids of the sentences of every pair, each alone, with the start token of `encode_pairs`."""
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
+
+    def ids(text: str) -> list[int]:
+        return prefix + tokenizer.encode(text)
+
+    return [Triple(pair.group, (ids(pair.stereotype), ids(pair.anti_stereotype), ids(pair.unrelated))) for pair in pairs]
+
+
+def rows(sentences: Sequence[Sequence[int]], pad: int) -> Rows:
+    """One right-padded batch."""
+    width = max(map(len, sentences))
+    ids = torch.tensor([[*sentence, *[pad] * (width - len(sentence))] for sentence in sentences])
+    return Rows(ids, torch.tensor([len(sentence) for sentence in sentences]))
+
+
+class Draw:
+    """Passages and triples of every step.
+
+    Args:
+        texts: token ids of the passages. triples: of the pairs; none where parity is not asked for. pad: any token.
+    """
+
+    def __init__(self, texts: Sequence[list[int]], triples: Sequence[Triple], pad: int, seed: int) -> None:
+        self.pad = pad
+        self.groups = sorted({triple.group for triple in triples})
+        self._texts = Rotation(texts, f"{seed}/text")
+        self._triples = [Rotation([t for t in triples if t.group == group], f"{seed}/{group}") for group in self.groups]
+
+    def texts(self, step: int, count: int) -> Rows:
+        """`count` passages."""
+        return rows(self._texts.take(step, count), self.pad)
+
+    def triples(self, step: int, count: int) -> tuple[Rows, Tensor]:
+        """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P]."""
+        each = max(1, count // len(self.groups))
+        drawn = [rotation.take(step, each) for rotation in self._triples]
+        sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
+        return rows(sides, self.pad), torch.arange(len(self.groups)).repeat_interleave(each)
+
+
+TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"
+
+
+def files(recipe: Learned) -> list[str]:
+    """The files of the calibration folder that the steps draw from."""
+    fair = [PAIRS, *([CONTEXT] if recipe.context else [])] if isinstance(recipe, FairRound) else []
+    return [TEXTS, *fair]
+
+
+def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tuple[Draw, dict[str, int]]:
+    """What the steps see, and how many pairs, texts and tokens there are of it.
+
+    Raises: BadRecord where a sentence has no token to predict.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
+    texts = [ids[: recipe.text_tokens] for ids in encode_texts(read_records(Text, calibration / TEXTS), tokenizer)]
+    pairs = [pair for name in files(recipe)[1:] for pair in read_records(Pair, calibration / name)]
+    triples = encode_triples(pairs, tokenizer)
+    for pair, triple in zip(pairs, triples, strict=True):
+        if min(map(len, triple.sides)) < 2:
+            raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
+    texts = [ids for ids in texts if len(ids) > 1]
+    tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
+    return Draw(texts, triples, pad, seed), {"pairs": len(triples), "texts": len(texts), "tokens": tokens}

@@ -1,0 +1,109 @@
+"""From a model on disk to modules on their grids, by learned rounding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoModelForCausalLM
+
+from stages.common.cli import log
+from stages.common.records import Status
+from stages.quantize.columns import Rounded
+from stages.quantize.learned.data import Draw
+from stages.quantize.learned.offsets import Offsets, attach
+from stages.quantize.learned.training import State, distil_blocks, recompute, reproducible, train
+from stages.quantize.methods import Block
+from stages.quantize.modules import QuantizedModule, module_row
+from stages.quantize.resume import Progress
+from stages.quantize.settings import Compute, Learned
+from stages.quantize.streamed import Streamed
+from stages.quantize.walk import linear
+
+# Read when the first matrix product runs on a GPU; without it the products of one run are not those of the next.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # cuDNN's plans anew for every shape
+BLOCK_TEXTS = 4  # steps' worth of passages that the blocks are distilled on
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The blocks, and the state that the steps ended in."""
+
+    blocks: list[Block]
+    state: State
+
+
+def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], draw: Draw, compute: Compute, done: Progress) -> Outcome:
+    """Learn the rounding of every linear module of every block.
+
+    Args:
+        start: what the offsets start from, by full name. draw: what the steps see. done: keeps a state now and then.
+    Returns:
+        Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`.
+    """
+    device, prefix = compute.device, f"{source.architecture.blocks}."
+    model = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False).to(device).eval()
+    model.requires_grad_(False)
+    blocks: Any = model.get_submodule(source.architecture.blocks)
+    linears = {f"{prefix}{i}.{name}": linear(block, name) for i, block in enumerate(blocks) for name in source.architecture.modules}
+    grids = {name: recipe.grid(name) for name in linears}
+    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
+    if recipe.recompute:
+        recompute(blocks)
+    with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
+        state = _restored(offsets, done, device)
+        if state is None:
+            if recipe.block_steps:
+                rows = draw.texts(0, BLOCK_TEXTS * recipe.texts).to(device)
+                distil_blocks(model, blocks, offsets, prefix, rows, recipe)
+            state = State()
+            _keep(offsets, state, done)
+        train(model, offsets, draw, recipe, state, device, lambda state: _keep(offsets, state, done))
+    if reason := state.stopped:
+        state = _restored(offsets, done, device) or state
+        state.stopped = reason
+        log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
+    return Outcome(_blocks(source, recipe, blocks, offsets, state), state)
+
+
+def _keep(offsets: Mapping[str, Offsets], state: State, done: Progress) -> None:
+    tensors = {f"{name}.{part}": getattr(each, part).detach() for name, each in offsets.items() for part in ("V", "clip")}
+    if state.shares is not None:
+        tensors["shares"] = state.shares
+    done.keep(tensors, {"step": state.step, "history": state.history})
+
+
+def _restored(offsets: Mapping[str, Offsets], done: Progress, device: torch.device) -> State | None:
+    if (found := done.kept()) is None:
+        return None
+    tensors, values = found
+    for name, each in offsets.items():
+        each.V.data.copy_(tensors[f"{name}.V"])
+        each.clip.data.copy_(tensors[f"{name}.clip"])
+    shares = tensors.get("shares")
+    return State(values["step"], None if shares is None else shares.to(device), values["history"])
+
+
+@torch.no_grad()
+def _blocks(source: Streamed, recipe: Learned, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], state: State) -> list[Block]:
+    status = Status.stopped if state.stopped else Status.ok
+    found = []
+    for index, block in enumerate(blocks):
+        done = []
+        for name in source.architecture.modules:
+            full = f"{source.architecture.blocks}.{index}.{name}"
+            module: Any = linear(block, name)
+            stored = module.parametrizations.weight.original.detach()
+            W = stored.T if offsets[full].transposed else stored
+            rounded = offsets[full].rounded(W)
+            row = module_row(full, index, source.architecture.kind(name), W.float(), W.float(), rounded.Q, status, None, None, None, None)
+            done.append(QuantizedModule(rounded, row))
+        found.append(Block(index, done, []))
+    return found
