@@ -185,7 +185,7 @@ class FairRound(Learned):
     """Learned rounding whose loss also holds the log-likelihoods of the pairs to parity.
 
     pairs: triples a step, in equal parts of every group; context: draw from context_pairs.jsonl too.
-    parity, anchor, spread: the weights lambda, kappa and beta of the loss; tau: width, in nats a token, at which a preference counts in full.
+    parity, anchor, spread: the weights lambda, kappa and beta of the loss; tau: nats a token beyond which a preference counts in full.
     worst: how much more the groups farthest from parity weigh; 0: all alike.
     """
 

@@ -49,7 +49,8 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
         Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`.
     """
     device, prefix = compute.device, f"{source.architecture.blocks}."
-    model = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)
+    model.to(device).eval()
     model.requires_grad_(False)
     blocks: Any = model.get_submodule(source.architecture.blocks)
     linears = {f"{prefix}{i}.{name}": linear(block, name) for i, block in enumerate(blocks) for name in source.architecture.modules}

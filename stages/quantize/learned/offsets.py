@@ -61,6 +61,9 @@ class Offsets(nn.Module):
 
     def __init__(self, weight: Tensor, rounded: Rounded, grid: Grid, dtype: torch.dtype, transposed: bool) -> None:
         super().__init__()
+        self.W: Tensor | None
+        self.scale: Tensor
+        self.zero: Tensor
         r, d = weight.shape
         self.width, self.top, self.transposed, self.active = grid.width(d), grid.top, transposed, True
         self.register_buffer("scale", rounded.scale.to(weight.device).unsqueeze(-1))  # [r, groups, 1]
@@ -69,8 +72,8 @@ class Offsets(nn.Module):
         self.clip = nn.Parameter(torch.ones_like(self.scale, dtype=torch.float32))
         own = self._groups(weight)
         Q = self._groups(rounded.Q.to(weight.device))
-        W = torch.where(_same(own, Q, self.scale, self.zero, self.top), own, _nearest(own.float(), Q, self.scale).to(own.dtype))
-        self.register_buffer("W", None if torch.equal(W, own) else W)
+        same = _same(own, Q, self.scale, self.zero, self.top)
+        self.register_buffer("W", None if same.all() else torch.where(same, own.float(), _nearest(own.float(), Q, self.scale)))
 
     def forward(self, weight: Tensor) -> Tensor:
         if not self.active:
@@ -86,7 +89,9 @@ class Offsets(nn.Module):
         W = self._groups(weight) if self.W is None else self.W
         s = _scale(self.clip, self.scale)
         codes = _raw_codes(W, self.V, s, self.zero).clamp_(0, self.top)
-        return Rounded(codes.view(weight.shape).to(torch.uint8), s[..., 0], self.zero[..., 0], torch.zeros(len(weight), device=weight.device))
+        return Rounded(
+            codes.view(weight.shape).to(torch.uint8), s[..., 0], self.zero[..., 0], torch.zeros(len(weight), device=weight.device)
+        )
 
     def _groups(self, W: Tensor) -> Tensor:
         return W.detach().reshape(len(W), -1, self.width)
@@ -99,17 +104,19 @@ def _same(W: Tensor, Q: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor
 
 
 def _nearest(W: Tensor, Q: Tensor, scale: Tensor) -> Tensor:
-    """The point nearest to W that rounds to Q, a little inside, so that no type's rounding puts it outside."""
+    """The point nearest to W that rounds to Q, a little inside."""
     half = 0.48 * scale
     return Q + (W - Q).clamp(-half, half)
 
 
-def attach(linears: Mapping[str, Linear], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype) -> dict[str, Offsets]:
+def attach(
+    linears: Mapping[str, Linear], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype
+) -> dict[str, Offsets]:
     """Give every module its offsets; from then on it computes with Q. By full name."""
     found = {}
     for name, module in linears.items():
         offsets = Offsets(weight_of(module).detach(), start[name], grids[name], dtype, isinstance(module, Conv1D))
-        parametrize.register_parametrization(module, "weight", offsets, unsafe=True)  # type: ignore[arg-type]
+        parametrize.register_parametrization(module, "weight", offsets, unsafe=True)
         parametrizations: Any = module.parametrizations
         parametrizations.weight.original.requires_grad_(False)
         found[name] = offsets

@@ -67,7 +67,9 @@ def train(
         if bad or not torch.isfinite(torch.as_tensor(gradients)):
             state.stopped = f"step {state.step}: {' and '.join(bad) or 'a gradient'} is not finite"
         elif state.history and values["divergence"] > state.history[0]["divergence"] + DIVERGED:
-            state.stopped = f"step {state.step}: divergence {values['divergence']:.2f} after {state.history[0]['divergence']:.2f} at the start"
+            state.stopped = (
+                f"step {state.step}: divergence {values['divergence']:.2f} after {state.history[0]['divergence']:.2f} at the start"
+            )
         else:
             if state.step % SHOWN == 0:
                 state.history.append({"step": state.step, **values})
@@ -89,7 +91,7 @@ def _backward(model: nn.Module, offsets: Mapping[str, Offsets], draw: Draw, reci
         teacher = _logits(model, rows)
     kl = divergence(teacher, _logits(model, rows), rows.lengths)
     del teacher
-    kl.backward()  # type: ignore[no-untyped-call]
+    kl.backward()
     terms = {"divergence": kl.detach()}
     if not isinstance(recipe, FairRound):
         return Losses(terms, None)
@@ -102,7 +104,7 @@ def _backward(model: nn.Module, offsets: Mapping[str, Offsets], draw: Draw, reci
     mean = remembered(now, state.shares)
     fair = {"parity": parity(now, mean, recipe.worst), "anchor": anchor(after, before), "spread": after.preference.square().mean()}
     weights = {"parity": recipe.parity, "anchor": recipe.anchor, "spread": recipe.spread}
-    torch.stack([weights[name] * term for name, term in fair.items()]).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack([weights[name] * term for name, term in fair.items()]).sum().backward()
     return Losses(terms | {name: term.detach() for name, term in fair.items()}, mean)
 
 
@@ -115,7 +117,9 @@ def _sides(model: nn.Module, rows: Rows) -> Sides:
     return Sides(*log_likelihood(_logits(model, rows), rows.ids, rows.lengths).chunk(3))
 
 
-def distil_blocks(model: nn.Module, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], prefix: str, rows: Rows, recipe: Learned) -> None:
+def distil_blocks(
+    model: nn.Module, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], prefix: str, rows: Rows, recipe: Learned
+) -> None:
     """Bring every block's output, on what the quantized blocks before it hand on, near the unquantized block's.
 
     Args:
@@ -131,7 +135,7 @@ def distil_blocks(model: nn.Module, blocks: Sequence[nn.Module], offsets: Mappin
             there = torch.arange(rows.ids.shape[1], device=rows.ids.device) < rows.lengths[part, None]
             out, target = (hidden[there] for hidden in (_run(block, inputs[part], arguments[index]), targets[index][part]))
             loss = mse_loss(out.float(), target.float()) / (target.float() - inputs[part][there].float()).square().mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             left = 1 - step / recipe.block_steps
             _descend(V, recipe.rate * left, -0.5, 0.5)
             _descend(clips, recipe.clip_rate * left, LEAST_CLIP, 1.0)
@@ -146,7 +150,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 def _recorded(
     model: nn.Module, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], rows: Rows
 ) -> tuple[Tensor, list[Tensor], list[Arguments]]:
-    """The first block's input [B, L, d], every unquantized block's output, and its other arguments (those of one row: they do not depend on it)."""
+    """The first block's input [B, L, d], every unquantized block's output, and its other arguments (of one row: all share them)."""
     inputs: list[Tensor] = []
     targets: list[list[Tensor]] = [[] for _ in blocks]
     arguments: list[Arguments] = []
@@ -186,8 +190,8 @@ def _parameters(offsets: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
 @torch.no_grad()
 def _descend(parameters: Sequence[nn.Parameter], rate: float, low: float, high: float) -> None:
     """One step of `rate` against the sign of the gradient, kept inside the bounds."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    moved: list[Tensor] = [parameter for parameter in parameters if parameter.grad is not None]
     if not moved or not rate:
         return
     torch._foreach_sign_(gradients)
@@ -205,14 +209,15 @@ def _forget(*parameters: Sequence[nn.Parameter]) -> None:
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Only kernels that give the same result every time; on a GPU the matrix products also need CUBLAS_WORKSPACE_CONFIG."""
-    before, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False  # a look for errors, and a kernel for every new tensor
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 def recompute(blocks: Sequence[nn.Module]) -> None:

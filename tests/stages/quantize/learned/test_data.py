@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import torch
+
+from stages.quantize.learned.data import Draw, Rotation, Triple, rows
+
+
+def test_every_item_comes_once_before_any_comes_again() -> None:
+    rotation = Rotation(list(range(5)), "seed")
+    seen = [item for step in range(5) for item in rotation.take(step, 3)]
+    assert [sorted(seen[n : n + 5]) for n in (0, 5, 10)] == [[0, 1, 2, 3, 4]] * 3
+    assert seen[:5] != seen[5:10]
+
+
+def test_a_step_can_be_drawn_again_by_its_number() -> None:
+    one, two = (Rotation(list(range(50)), "seed") for _ in range(2))
+    for step in range(9):
+        one.take(step, 7)
+    assert one.take(9, 7) == two.take(9, 7)
+    assert two.take(9, 7) != Rotation(list(range(50)), "other").take(9, 7)
+
+
+def test_triples_come_in_equal_parts_by_side() -> None:
+    triples = [Triple(group, ([1, n], [2, n, n], [3, n])) for group, count in (("b", 2), ("a", 9)) for n in range(count)]
+    batch, groups = Draw([[1, 2]], triples, pad=0, seed=0).triples(0, 4)
+    assert groups.tolist() == [0, 0, 1, 1]
+    assert batch.ids[:, 0].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    stereotype, anti, unrelated = batch.ids.chunk(3)
+    assert torch.equal(stereotype[:, 1], anti[:, 1])
+    assert torch.equal(stereotype[:, 1], unrelated[:, 1])
+    assert sorted(stereotype[2:, 1].tolist()) == [0, 1]  # both of group b
+
+
+def test_rows_are_padded_on_the_right() -> None:
+    found = rows([[5, 6, 7], [8]], pad=9)
+    assert found.ids.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert found.lengths.tolist() == [3, 1]

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.common.errors import FairgateError
+from stages.common.params import parse
+from stages.common.records import Pair, Quantization, Status, Text, read_records, write_records
+from stages.evaluate.model import load
+from stages.quantize.learned import training
+from stages.quantize.learned.losses import divergence
+from stages.quantize.settings import METHODS, Rtn, Run
+from stages.quantize.stage import quantize
+from tests.tiny import SENTENCES, make_tiny
+
+RUN = Run(device="cpu", seed=0, batch_tokens=256)
+FAIR: dict[str, Any] = {
+    "method": "fair_round",
+    "bits": 3,
+    "group_size": 32,
+    "symmetric": True,
+    "steps": 6,
+    "rate": 0.1,
+    "texts": 2,
+    "text_tokens": 24,
+    "pairs": 4,
+    "keep": 2,
+}
+WAYS = [{}, {"block_steps": 2, "start": "gptq"}, {"start": "fair_gptq", "alpha": 0.5, "symmetric": False, "context": True}]
+
+
+def _recipe(**changes: Any) -> Rtn:
+    data = {**FAIR, **changes}
+    fields = METHODS[data["method"]].model_fields
+    return parse(METHODS[data["method"]], {key: value for key, value in data.items() if key in fields}, where="test")
+
+
+@pytest.fixture(scope="module")
+def data(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learned")
+    pairs = read_records(Pair, calibration / "pairs.jsonl")
+    write_records(folder / "pairs.jsonl", pairs)
+    write_records(folder / "text.jsonl", read_records(Text, calibration / "text.jsonl"))
+    more = [pair.model_copy(update={"pair_id": f"c{pair.pair_id}"}) for pair in pairs[:6]]
+    write_records(folder / "context_pairs.jsonl", more)
+    write_records(folder / "training.jsonl", [Text(text_id=str(n), text=" ".join(SENTENCES[n:])) for n in range(4)])
+    return folder
+
+
+def _quantize(base: Path, data: Path, out: Path, /, run: Run = RUN, **changes: Any) -> Quantization:
+    return quantize("test", _recipe(**changes), run, base, data, out, out.parent / "work")
+
+
+@pytest.mark.parametrize("changes", WAYS, ids=["rtn", "blocks-gptq", "fair_gptq-context"])
+def test_the_same_seed_gives_the_same_weights(llama: Path, data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    one = _quantize(llama, data, tmp_path / "one", **changes)
+    two = _quantize(llama, data, tmp_path / "two", **changes)
+    assert one.weight_digest == two.weight_digest
+    assert one.training == two.training
+    assert one.training.steps == 6
+    assert one.training.stopped is None
+    assert all(row.status is Status.ok for row in one.modules)
+    other = _quantize(llama, data, tmp_path / "other", RUN.model_copy(update={"seed": 1}), **changes)
+    assert other.weight_digest != one.weight_digest
+
+
+def test_learned_is_nearer_to_the_unquantized_model_than_where_it_started(llama: Path, data: Path, tmp_path: Path) -> None:
+    _quantize(llama, data, tmp_path / "rtn", method="rtn")
+    record = _quantize(llama, data, tmp_path / "learned", method="learned", steps=40, rate=0.05)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    ids = torch.tensor([tokenizer(SENTENCES[0]).input_ids])
+    logits = {name: load(path, dtype="float32", device="cpu").network(ids).logits for name, path in _folders(llama, tmp_path)}
+    length = torch.tensor([ids.shape[1]])
+    far, near = (float(divergence(logits["base"], logits[name], length)) for name in ("rtn", "learned"))
+    assert near < 0.7 * far
+    assert record.pairs == 0
+    assert record.pairs_digest is None
+
+
+def _folders(base: Path, folder: Path) -> list[tuple[str, Path]]:
+    return [("base", base), *((name, folder / name) for name in ("rtn", "learned"))]
+
+
+def test_parity_moves_the_preferred_share_towards_one_half(llama: Path, data: Path, tmp_path: Path) -> None:
+    record = _quantize(llama, data, tmp_path / "out", steps=60, rate=0.05, parity=20.0, anchor=0.0, tau=0.05)
+    history = record.training.history
+    assert history[-1]["parity"] < 0.5 * history[0]["parity"]
+
+
+def test_the_checkpoint_holds_what_was_learned(llama: Path, data: Path, tmp_path: Path) -> None:
+    _quantize(llama, data, tmp_path / "rtn", method="rtn")
+    _quantize(llama, data, tmp_path / "fair")
+    codes = [load_file(tmp_path / name / "model.safetensors")["model.layers.0.mlp.down_proj.qweight"] for name in ("rtn", "fair")]
+    assert not torch.equal(*codes)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "fair", dtype=torch.float32)
+    ours = load(tmp_path / "fair", dtype="float32", device="cpu").network
+    ids = torch.arange(2, 20)[None]
+    with torch.inference_mode():
+        assert torch.allclose(loaded(ids).logits, ours(ids).logits, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "opt"])
+def test_other_families_learn_too(family: str, data: Path, tmp_path: Path) -> None:
+    base = make_tiny(family, tmp_path / "base")
+    record = _quantize(base, data, tmp_path / "out", block_steps=1, steps=2)
+    assert record.training.steps == 2
+
+
+def test_recomputed_activations_give_the_same_weights(llama: Path, data: Path, tmp_path: Path) -> None:
+    kept = _quantize(llama, data, tmp_path / "kept")
+    again = _quantize(llama, data, tmp_path / "again", recompute=True)
+    assert kept.weight_digest == again.weight_digest
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stages.quantize.learned import training
+from stages.quantize.settings import Run
+from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
+real, taken = training._backward, []
+def dying(*arguments):
+    taken.append(1)
+    if len(taken) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+training._backward = dying
+_quantize(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), **WAYS[1])
+"""
+
+
+def test_killed_and_run_again_it_ends_with_the_same_weights(llama: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = _quantize(llama, data, tmp_path / "whole" / "out", **WAYS[1])
+    out = tmp_path / "killed" / "out"
+    out.parent.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    done = subprocess.run([sys.executable, "-c", KILLED, llama, data, out], cwd=tmp_path, env=env, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (out.parent / "work" / "state.safetensors").is_file()
+    steps: list[int] = []
+    real = training._backward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_backward", lambda *arguments: (steps.append(arguments[4].step), real(*arguments))[1])
+        again = _quantize(llama, data, out, **WAYS[1])
+    assert steps == [4, 5]
+    assert again.weight_digest == whole.weight_digest
+    assert again.training == whole.training
+
+
+@pytest.mark.parametrize(("what", "reason"), [("nan", "not finite"), ("far", "divergence")])
+def test_trouble_ends_with_the_last_good_state(
+    llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, reason: str
+) -> None:
+    good = _quantize(llama, data, tmp_path / "good", steps=6)
+    real = training.divergence
+    calls: list[int] = []
+
+    def broken(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return real(*arguments) * (1.0 if len(calls) < 6 else float("nan") if what == "nan" else 1e4)
+
+    monkeypatch.setattr(training, "divergence", broken)
+    record = _quantize(llama, data, tmp_path / "out")
+    assert reason in record.training.stopped
+    assert record.training.steps == 4  # of the last state that was kept
+    assert all(row.status is Status.stopped for row in record.modules)
+    assert record.weight_digest != good.weight_digest
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(FairgateError, match="alpha"):
+        _recipe(start="fair_gptq")
+    with pytest.raises(FairgateError, match="alpha"):
+        _recipe(alpha=0.1)
+    with pytest.raises(FairgateError, match="parity"):
+        parse(METHODS["learned"], {"method": "learned", "bits": 4, "group_size": 32, "symmetric": True, "parity": 1.0}, where="test")
+
+
+def test_broken_weights_are_named_before_any_step(llama: Path, data: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    for file in llama.iterdir():
+        (base / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FairgateError, match="NaN"):
+        _quantize(base, data, tmp_path / "out")
