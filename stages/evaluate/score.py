@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stages.common.cli import log
 from stages.common.errors import FairgateError
+from stages.common.memory import out_of_memory
 from stages.evaluate.model import Model
 from stages.evaluate.rows import BEST, Ints, Row, rows_of
 from stages.evaluate.tokens import Encoded
@@ -95,7 +96,7 @@ def likelihoods(
                 launched = [_launch(model, batch[start : start + size]) for start in range(0, len(batch), size)]
                 break
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if size == 1:
                     raise FairgateError(
@@ -123,11 +124,6 @@ def _require_finite(batch: Batch, values: list[float], encoded: Sequence[Encoded
                 where=f"item {encoded[i].item.id!r}",
                 remedy="the weights or the dtype overflow: evaluate in float32, and look at the quantization record",
             )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU (which torch tells apart by words alone)."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @dataclass(frozen=True)

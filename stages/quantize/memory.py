@@ -27,13 +27,6 @@ def bounded(device: torch.device, gib: float | None) -> Iterator[None]:
             torch.cuda.set_per_process_memory_fraction(1.0, gpu)
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU (which torch tells apart by words alone)."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
-
-
 def most_slots(batches: Sequence[Batch]) -> int:
     """Token slots of the largest batch."""
     return max((batch.ids.numel() for batch in batches), default=0)

@@ -20,12 +20,13 @@ from stages.common.contributions import FILE, rolled_up, write_contributions
 from stages.common.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError
 from stages.common.files import atomic_folder
+from stages.common.memory import out_of_memory
 from stages.common.records import Pair, Quantization, Status, Text, Training, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
 from stages.quantize.learned.data import Draw, files, read_draw
 from stages.quantize.learned.method import learned
-from stages.quantize.memory import bounded, most_slots, out_of_memory, recut
+from stages.quantize.memory import bounded, most_slots, recut
 from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, progress
