@@ -260,7 +260,8 @@ def _device_lock(device: torch.device, gpus: int) -> Iterator[None]:
     """One quantization per GPU: locks that the kernel frees when the process dies, even by kill -9."""
     with ExitStack() as stack:
         for number in range(gpus if device.type == "cuda" else 0):
-            path = Path(".fairgate") / f"gpu-{number}.lock"
+            # Its own name, not its number: two processes may each be shown one GPU, which is number 0 to both.
+            path = Path(".fairgate") / f"gpu-{torch.cuda.get_device_properties(number).uuid}.lock"
             path.parent.mkdir(exist_ok=True)
             fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
         yield
