@@ -75,22 +75,24 @@ def unrelated(folder: Path, out: Path, seed: int) -> None:
 
 
 def of_text(folder: Path, out: Path, path: Path, seed: int) -> None:
-    """The general text replaced by passages of a file, one a line, as many and as long as there were."""
+    """The general text replaced by passages of a file, one a line; as many and as long as there were, or as many as there are.
+
+    Words that the file holds as `<unk>` are left out.
+    """
     if not path.is_file():
         raise MissingFile("no text to calibrate on", where=str(path), remedy="give one with --text")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    passages = [line for line in lines if len(line.split()) >= _PASSAGE]
+    lines = [[word for word in line.split() if word != "<unk>"] for line in path.read_text(encoding="utf-8").splitlines()]
+    passages = [words for words in lines if len(words) >= _PASSAGE]
+    if not passages:
+        raise FairgateError(f"no line of {_PASSAGE} words or more", where=str(path), remedy="give another file")
     Random(seed).shuffle(passages)
     _copy(folder, out)
     for name in TEXTS:
         if (folder / name).is_file():
             before = read_records(Text, folder / name)
             longest = max(len(text.text.split()) for text in before)
-            if len(passages) < len(before):
-                what = f"{len(passages)} lines of {_PASSAGE} words or more, {len(before)} wanted"
-                raise FairgateError(what, where=str(path), remedy="give a longer file")
-            rows = [Text(text_id=f"line-{n}", text=" ".join(line.split()[:longest])) for n, line in enumerate(passages[: len(before)])]
-            write_records(out / name, rows)
+            chosen = [" ".join(words[:longest]) for words in passages[: len(before)]]
+            write_records(out / name, [Text(text_id=f"line-{n}", text=text) for n, text in enumerate(chosen)])
 
 
 def _rewrite(folder: Path, out: Path, seed: int, change: Callable[[list[Pair], Random], Sequence[Pair]]) -> None:

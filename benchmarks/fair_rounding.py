@@ -91,7 +91,10 @@ class Place:
 def run(cells: list[Cell], place: Place, *, until: float = float("inf"), retry: bool = False) -> None:
     """Run the cells that nobody has run or is running, in order; no new one after `until` seconds."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):  # the lock of a GPU lies in the working folder
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.chdir(scratch),
+    ):  # where a GPU's lock lies: two cells may share one
         for cell in cells:
             if time.monotonic() - started > until:
                 log.warning("no new cell after %.0f s", until)
@@ -142,11 +145,12 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
     tasks = {name: wanted for name, wanted in cell.tasks.items() if name not in inputs["absent"]}
     if not tasks:
         raise FairgateError(f"no data: {inputs['absent']}", where=cell.name, remedy="fetch them, or supply them by path")
+    place.catalogue.require(list(tasks), cell.role)  # before minutes of work
     on_gpu = pick_device(place.device).type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
-    folder = _model(cell, place, work)
+    folder, training = _model(cell, place, work)
     quantized = time.monotonic()
     peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
     if on_gpu:
@@ -165,6 +169,7 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         "inputs": inputs,
         "items": items,
         "metrics": {name: value for name, value in metrics.items() if not name.endswith(".stderr")},
+        "training": training,
         "quantize_s": round(quantized - started, 1),
         "evaluate_s": round(time.monotonic() - quantized, 1),
         "peak_gib": [round(peak, 2) for peak in peaks],
@@ -174,12 +179,12 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
     }
 
 
-def _model(cell: Cell, place: Place, work: Path) -> Path:
-    """The folder of the cell's model."""
+def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] | None]:
+    """The folder of the cell's model, and how its learning went."""
     recipe = cell.recipe
     assert recipe is not None
     if recipe["method"] == "none":
-        return place.base
+        return place.base, None
     calibration = _calibration(cell, place, work / "calibration")
     out = work / "model"
     if recipe["method"] == "autoround":
@@ -189,12 +194,13 @@ def _model(cell: Cell, place: Place, work: Path) -> Path:
         texts = [text.text for text in read_records(Text, file)]
         settings = {name: value for name, value in recipe.items() if name != "method"}
         peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device).type)
-        return out
+        return out, None
     if recipe["method"] not in METHODS:
         raise UnknownName.of("method", recipe["method"], METHODS, where=cell.name)
     run = parse(Run, {**place.run, "device": place.device, "seed": cell.seed}, where="quantize")
-    quantize(cell.label, parse(METHODS[recipe["method"]], recipe, where=cell.name), run, place.base, calibration, out, work / "blocks")
-    return out
+    wanted = parse(METHODS[recipe["method"]], recipe, where=cell.name)
+    record = quantize(cell.label, wanted, run, place.base, calibration, out, work / "blocks")
+    return out, record.training.model_dump(mode="json") if record.training else None
 
 
 def _calibration(cell: Cell, place: Place, out: Path) -> Path:

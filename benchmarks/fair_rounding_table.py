@@ -225,8 +225,10 @@ def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
     seconds = {cell.name: result["quantize_s"] + result["evaluate_s"] for cell in done if (result := cell.result(out))}
     late = [f"{name} ({taken:.0f} s)" for name, taken in seconds.items() if taken > LIMIT_S]
     beyond = f"Beyond {LIMIT_S} s: {', '.join(late)}." if late else f"No cell took longer than {max(seconds.values()):.0f} s."
+    ended = {cell.name: training["stopped"] for cell in done if (result := cell.result(out)) and (training := result.get("training"))}
+    stopped = "".join(f" {name} stopped early ({why}): its last good state is what was measured." for name, why in ended.items() if why)
     head = ["method", "quantize, s", "evaluate, s", "peak, GiB"]
-    return f"### Time\n\nMedian seconds of a cell, other cells running beside it on the same GPU. {beyond}\n\n{_grid(head, rows)}"
+    return f"### Time\n\nMedian seconds of a cell, other cells running beside it on the same GPU. {beyond}{stopped}\n\n{_grid(head, rows)}"
 
 
 def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> str:

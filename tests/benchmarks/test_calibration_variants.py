@@ -82,13 +82,16 @@ def test_unrelated_pairs_need_sentences(folder: Path, tmp_path: Path) -> None:
 
 def test_another_text_replaces_the_general_text_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "wiki.txt"
-    file.write_text(" = A heading = \n" + "".join(f" {'word ' * 100}number {n} .\n" for n in range(5)))
+    file.write_text(" = A heading = \n" + "".join(f" {'word ' * 60}<unk> {'word ' * 60}number {n} .\n" for n in range(5)))
     of_text(folder, tmp_path / "out", file, 0)
     for name in ("text.jsonl", "training.jsonl"):
         texts = read_records(Text, tmp_path / "out" / name)
         longest = max(len(text.text.split()) for text in read_records(Text, folder / name))
         assert len(texts) == 2
-        assert all(text.text.startswith("word word") and len(text.text.split()) == longest for text in texts)
+        assert all(set(text.text.split()) <= {"word", "number", "0", "1", "2", "3", "4", "."} for text in texts)
+        assert {len(text.text.split()) for text in texts} == {min(longest, 123)}
     assert _pairs(tmp_path / "out") == _pairs(folder)
+    with pytest.raises(FairgateError, match="no line of 32 words"):
+        of_text(folder, tmp_path / "short", folder / "split.json", 0)
     with pytest.raises(MissingFile, match="give one with --text"):
         of_text(folder, tmp_path / "other", tmp_path / "absent", 0)

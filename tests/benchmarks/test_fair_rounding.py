@@ -18,6 +18,7 @@ from benchmarks.fair_rounding import HERE, Place, report, run
 from benchmarks.fair_rounding_cells import PHASES, Declaration, choose, chosen_recipes, read
 from stages.common.errors import FairgateError
 from stages.common.files import read_json, write_json
+from stages.common.params import parse
 from stages.evaluate.benchmark import Catalogue
 from stages.quantize.settings import METHODS
 from tests.benchmarks.experiment import declaration, failure, make_place, write_result
@@ -38,11 +39,14 @@ def _done(place: Place) -> dict[str, int]:
 def test_the_declaration_of_the_experiment_reads_development_sets_alone_in_its_search(tmp_path: Path) -> None:
     declared = read(HERE / "fair_rounding.yaml")
     catalogue = Catalogue(tmp_path, tmp_path / "split.json")
+    first = {cell.entry: cell.recipe for cell in reversed(declared.cells("search", {})) if cell.recipe}
+    chosen = {family: first[family] for family in declared.rules}
     for phase in PHASES:
-        for cell in declared.cells(phase, {family: {"method": "rtn"} for family in declared.rules}):
+        for cell in declared.cells(phase, chosen):
             assert {catalogue.metadata(task)["role"] for task in cell.tasks} == {declared.evaluation[phase].role}, cell.name
             assert cell.recipe
-            assert cell.recipe["method"] in {*METHODS, "fair_round", "learned", "none", "autoround"}
+            if cell.recipe["method"] not in ("none", "autoround"):
+                parse(METHODS[cell.recipe["method"]], cell.recipe, where=cell.name)
     labels = {cell.label for cell in declared.cells("search", {})}
     assert {rule.reference for rule in declared.rules.values()} <= labels
 
@@ -117,7 +121,7 @@ def test_a_cell_that_another_process_has_is_left_to_it(place: Place) -> None:
     lock = place.out / "locks" / "search-base-s0"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_SH)  # nobody gets it for himself now
         run(cells, place)
     assert set(_done(place)) == {"rounded-b8-s0"}
     run(cells, place)
@@ -233,3 +237,13 @@ def test_the_search_chooses_what_the_final_cells_start_from(place: Place) -> Non
     run(cells, place)
     assert read_json(place.out / "final/rounded-s1/result.json")["settings"]["recipe"] == choices["rounded"]["recipe"]
     assert set(_done(place)) >= {cell.name for cell in cells}
+
+
+def test_a_learned_cell_says_how_its_learning_went(place: Place) -> None:
+    recipe = {"method": "fair_round", "steps": 2, "texts": 2, "text_tokens": 16, "pairs": 3, "context": True}
+    cells = declaration(final=[{"name": "learned", "recipe": recipe, "calibration": "shuffled"}]).cells("final", {})
+    run(cells, place)
+    result = cells[0].result(place.out)
+    assert result, cells[0].why_not(place.out)
+    assert result["training"]["steps"] == 2
+    assert result["training"]["stopped"] is None
