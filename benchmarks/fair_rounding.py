@@ -91,10 +91,8 @@ class Place:
 def run(cells: list[Cell], place: Place, *, until: float = float("inf"), retry: bool = False) -> None:
     """Run the cells that nobody has run or is running, in order; no new one after `until` seconds."""
     started = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        contextlib.chdir(scratch),
-    ):  # where a GPU's lock lies: two cells may share one
+    # A GPU's lock lies in the working folder: in one of their own, two cells may share a GPU.
+    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         for cell in cells:
             if time.monotonic() - started > until:
                 log.warning("no new cell after %.0f s", until)
@@ -246,8 +244,8 @@ def lanes(number: int, arguments: list[str]) -> None:
     for lane in range(number):
         chosen = {"CUDA_VISIBLE_DEVICES": devices[lane % len(devices)]} if devices else {}
         processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads, **chosen}))
-    for process in processes:
-        process.wait()
+    if failed := [process.pid for process in processes if process.wait() != 0]:
+        log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), number)
 
 
 def report(declaration: Declaration, out: Path) -> str:

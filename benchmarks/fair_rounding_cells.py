@@ -152,7 +152,7 @@ class Cell:
         """Why there is no result."""
         path = self.folder(out) / "failure.json"
         if path.is_file():
-            return str(read_json(path)["reason"])
+            return " ".join(str(read_json(path)["reason"]).split())
         return "not run" if self.recipe else "not run: nothing was chosen for it"
 
 

@@ -8,6 +8,7 @@ Cells that were not run are listed with their reason. Everything is read from th
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import statistics
 import sys
@@ -188,6 +189,7 @@ def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
         with_it = [cell for cell in done if benchmark in cell.tasks]
         found, _ = study(with_it, out, with_it[0].label)
         measures = {name: plain((f"{benchmark}.{name}", None), name, 3) for name in benchmark_of(benchmark).statistics}
+        measures = {name: measure for name, measure in measures.items() if math.isfinite(found.of(measure, found.base).value)}
         parts.append(f"**{benchmark}**\n\n{_table('model', measures, found)}")
     return "\n\n".join(["### Generated text", *parts]) if parts else ""
 
@@ -239,7 +241,7 @@ def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> s
     }
     by_reason: dict[str, list[str]] = {}
     for name, why in reasons.items():
-        by_reason.setdefault(" ".join(why.split()), []).append(name)
+        by_reason.setdefault(why, []).append(name)
     lines = [f"- {why}: {', '.join(names)}" for why, names in by_reason.items()]
     return "### Cells that were not run\n\n" + ("\n".join(lines) if lines else "None: every declared cell was run.")
 

@@ -17,7 +17,7 @@ from benchmarks.fair_rounding_table import main
 from stages.common.files import read_json, write_json
 from stages.common.metrics import derive, metrics_of
 from tests.benchmarks.experiment import made_up, write_cell
-from tests.items import choices, stereoset, table, windows
+from tests.items import choices, row, stereoset, table, windows
 
 CHOSEN = {
     family: {"recipe": {"method": "rtn", "bits": 4}, "chosen": family, "eligible": [], "rows": {}, "rule": rule.model_dump(mode="json")}
@@ -116,6 +116,16 @@ def test_cells_of_other_items_or_inputs_are_left_out_and_named(tmp_path: Path) -
     assert left_out == {"rtn-s0": other, "gptq-s0": other, "learned-s0": "not run"}
 
 
+def _continuations(score: float) -> pa.Table:
+    columns = {"n_chars": None, "status": "ok", "group": "gender"}
+    subgroups = ("American_actors", "American_actresses")
+    return derive(
+        table(
+            *(row("bold_sentiment", i, [], **columns, text="so it goes", score=score + i % 2, subgroup=subgroups[i % 2]) for i in range(8))
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything the command writes, from made-up results of the real declaration."""
@@ -127,6 +137,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if cell.label in wanted and cell.name != "fair_round-s4":
             training = {"stopped": "step 7: a gradient is not finite" if cell.name == "pareto-l8-s0" else None}
             write_cell(out, cell, evaluate_s=500.0 if cell.name == "gptq-s0" else 10.0, training=training)
+        if cell.label in ("base_bold", "fair_round_bold"):
+            write_cell(out, cell, _continuations(0.5 if cell.label == "base_bold" else 0.25))
     write_json(next(c for c in _cells(out, declared) if c.label == "autoround").folder(out) / "failure.json", {"reason": "no such package"})
     (folder / "results.md").write_text("# Results\n\nOf another script.\n")
     write_json(folder / "records.json", [{"name": "time_7b_s", "value": 1}, {"name": "icat", "value": 0}])
@@ -158,6 +170,15 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
     assert "Beyond 480 s: gptq-s0 (520 s). pareto-l8-s0 stopped early (step 7: a gradient is not finite): " in text
     assert text.count("stopped early") == 1
     assert (written / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_generated_text_has_its_own_table_without_what_has_no_value(written: Path) -> None:
+    rows = _rows((written / "results.md").read_text(), "Generated text")
+    values = {name: dict(zip(rows["model"], cells, strict=True)) for name, cells in rows.items()}
+    assert set(values["base_bold"]) == {"sentiment", "disparity", "mean_words", "nonempty"}  # no judge ran: no share of useful answers
+    assert values["base_bold"]["sentiment"].startswith("1.000 [")
+    assert values["fair_round_bold"]["sentiment"].startswith("0.500 [")
+    assert values["base_bold"]["mean_words"].startswith("3.000 [")
 
 
 def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> None:
