@@ -44,7 +44,7 @@ from benchmarks.fair_rounding_cells import Cell, Declaration, Phase, choose, cho
 from stages.common.cli import log
 from stages.common.digests import sha256_folder, weight_digest
 from stages.common.errors import FairgateError, UnknownName
-from stages.common.files import atomic_path, read_json, write_json
+from stages.common.files import atomic_path, write_json
 from stages.common.items import read_items
 from stages.common.params import load, parse
 from stages.common.records import Text, read_records
@@ -105,10 +105,8 @@ def run(cells: list[Cell], place: Place, *, until: float = float("inf"), retry: 
 
 
 def _settled(cell: Cell, place: Place, retry: bool) -> bool:
-    path = cell.folder(place.out) / "failure.json"
-    failed = not retry and path.is_file() and read_json(path)["settings"] == cell.settings
     found = cell.result(place.out)
-    return failed or (found is not None and found["inputs"] == place.inputs(cell))
+    return (not retry and cell.failed(place.out)) or (found is not None and found["inputs"] == place.inputs(cell))
 
 
 @contextlib.contextmanager

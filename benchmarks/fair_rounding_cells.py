@@ -45,7 +45,7 @@ class Evaluation(Section):
 
 
 class Rule(Section):
-    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that were run, at least one.
+    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that all of them were run with.
 
     Eligible: perplexity <= perplexity_ratio * that of `reference`, LMS >= that of `reference` - lms_drop. Chosen: the least distance
     (or perplexity) among the eligible; where none is, the least perplexity among all.
@@ -148,6 +148,11 @@ class Cell:
         found: dict[str, Any] | None = read_json(path) if path.is_file() else None
         return found if found and found["settings"] == self.settings else None
 
+    def failed(self, out: Path) -> bool:
+        """Whether it was tried as it is declared now, and ended in an error."""
+        path = self.folder(out) / "failure.json"
+        return path.is_file() and read_json(path)["settings"] == self.settings
+
     def why_not(self, out: Path) -> str:
         """Why there is no result."""
         path = self.folder(out) / "failure.json"
@@ -179,24 +184,26 @@ def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
 def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
     """Family -> its recipe by the rule, with the table it was chosen from; families of which no cell was run are left out.
 
-    A distance is the mean of the seeds' distances, so a setting is not called neutral because its seeds err on both sides.
+    Candidates are compared on the seeds that all of them were run with; one that failed with a seed is none. A distance is the mean of the
+    seeds' distances, so a setting is not called neutral because its seeds err on both sides.
 
     Raises:
-        FairgateError: a reference was not run. UnknownName: a rule for no entry.
+        FairgateError: a reference was not run, or candidates have no seed in common. UnknownName: a rule for no entry.
     """
     cells = declaration.cells("search", {})
-    means = {label: _means([cell for cell in cells if cell.label == label], declaration, out) for label in {c.label for c in cells}}
     choices = {}
     for family, rule in declaration.rules.items():
         members = [cell for cell in cells if cell.entry == family]
         if not members:
             raise UnknownName.of("family", family, [cell.entry for cell in cells], where="rules")
-        rows = {cell.label: means[cell.label] for cell in members if means[cell.label]}
-        reference = means.get(rule.reference)
+        failed = {cell.label for cell in members if cell.failed(out)}
+        rows = _rows([cell for cell in members if cell.label not in failed], declaration, out)
         if not rows:
             continue
-        if not reference:
+        found = _rows([cell for cell in cells if cell.label == rule.reference], declaration, out)
+        if not found:
             raise FairgateError(f"the reference {rule.reference!r} was not run", where=f"rule {family!r}", remedy="run the search first")
+        reference = found[rule.reference]
         eligible = [
             label
             for label, row in rows.items()
@@ -210,15 +217,27 @@ def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
             "rule": rule.model_dump(mode="json"),
             "eligible": eligible,
             "rows": rows,
+            "failed": sorted(failed),
             "not_run": [cell.name for cell in members if not cell.result(out)],
         }
     return choices
 
 
-def _means(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[str, float]:
-    metrics = [result["metrics"] for cell in cells if (result := cell.result(out))]
+def _rows(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[str, dict[str, float]]:
+    """Label -> means over the seeds that all labels with results have in common."""
+    metrics: dict[str, dict[int, dict[str, float]]] = {}
+    for cell in cells:
+        if result := cell.result(out):
+            metrics.setdefault(cell.label, {})[cell.seed] = result["metrics"]
     if not metrics:
         return {}
+    seeds = set.intersection(*(set(of) for of in metrics.values()))
+    if not seeds:
+        raise FairgateError(f"{', '.join(metrics)} have no seed in common", where=str(out), remedy="run more of the search")
+    return {label: _means([of[seed] for seed in sorted(seeds)], declaration) for label, of in metrics.items()}
+
+
+def _means(metrics: Sequence[dict[str, float]], declaration: Declaration) -> dict[str, float]:
     columns = {
         "distance": [distance(one, declaration.types) for one in metrics],
         "perplexity": [one["perplexity_dev.ppl"] for one in metrics],

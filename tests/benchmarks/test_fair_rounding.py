@@ -209,6 +209,19 @@ def test_the_rule_takes_the_least_mean_distance_of_the_seeds_among_the_eligible(
     assert (nobody["chosen"], nobody["eligible"]) == ("rounded-b8", [])  # the least perplexity
 
 
+def test_candidates_are_compared_on_common_seeds_and_one_that_failed_is_none(tmp_path: Path) -> None:
+    declared = _searched(tmp_path)
+    cells = {cell.name: cell for cell in declared.cells("search", {})}
+    shutil.rmtree(cells["rounded-b4-s1"].folder(tmp_path))  # of the other candidate, too, seed 0 alone counts now
+    write_result(tmp_path, cells["rounded-b4-s0"], _metrics(51.9))
+    choice = choose(declared, tmp_path)["rounded"]
+    assert {label: row["seeds"] for label, row in choice["rows"].items()} == {"rounded-b4": 1, "rounded-b8": 1}
+    assert choice["chosen"] == "rounded-b4"
+    write_json(cells["rounded-b4-s1"].folder(tmp_path) / "failure.json", {"settings": cells["rounded-b4-s1"].settings, "reason": "NaN"})
+    choice = choose(declared, tmp_path)["rounded"]
+    assert (choice["chosen"], choice["failed"], set(choice["rows"])) == ("rounded-b8", ["rounded-b4"], {"rounded-b8"})
+
+
 def test_the_distance_has_the_worst_of_the_declared_types_and_the_other_sets(tmp_path: Path) -> None:
     declared = declaration()
     metrics = _metrics(50, stereoset_dev__ss__profession=58.0, stereoset_dev__ss__gender=90.0)
