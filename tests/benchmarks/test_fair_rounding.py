@@ -177,6 +177,9 @@ def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(plac
     run(cells, place)  # tried now, and refused: the split file of the test gives the set no role
     assert _done(place) == before
     assert "'wikitext2' has no role" in failure(place.out, "base-s0")
+    broken = [{"name": "broken", "recipe": {"method": "rtn", "bits": 5}}]
+    run(declaration(evaluation=evaluation, final=broken).cells("final", {}), place)
+    assert "no role" in failure(place.out, "broken-s0")  # the data come before minutes of quantizing
 
 
 def _metrics(ss: float, *, lms: float = 90.0, ppl: float = 10.0, **others: float) -> dict[str, float]:

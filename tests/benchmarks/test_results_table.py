@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.results_table import main, results
+from benchmarks.sections import put
 from stages.common.benchmarks import BENCHMARKS
 from stages.common.compare import UnequalItems
 from stages.common.errors import FairgateError
@@ -138,6 +139,9 @@ def test_the_command_stands_on_top_and_the_same_folders_give_the_same_text(
     head, body = out.read_text().removeprefix("# Results\n\n```\n").split("\n```\n", 1)
     assert head.splitlines() == ["dvc repro evaluate", f"python -m benchmarks.results_table {' '.join(folders)} --out {out}"]
     assert document.endswith(body)
+    put(out, "another", "Of another script.")
+    assert main() == 0
+    assert out.read_text().endswith(body + "\n<!-- another -->\nOf another script.\n<!-- /another -->\n")
 
 
 def test_the_overview_has_the_first_metric_of_every_benchmark(document: str) -> None:
