@@ -19,8 +19,6 @@ import argparse
 import contextlib
 import fcntl
 import gc
-import hashlib
-import io
 import os
 import platform
 import subprocess
@@ -42,7 +40,7 @@ import torch
 from benchmarks import calibration_variants
 from benchmarks.fair_rounding_cells import Cell, Declaration, Phase, choose, chosen_recipes, read
 from stages.common.cli import log
-from stages.common.digests import sha256_folder, weight_digest
+from stages.common.digests import sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError, UnknownName
 from stages.common.files import atomic_path, write_json
 from stages.common.items import read_items
@@ -220,13 +218,11 @@ def keep(table: pa.Table, cell: Cell, out: Path) -> str:
     if table["status"].null_count == table.num_rows:  # answers of likelihood tasks follow from the scores
         scores = scores.select(["option_loglik"])
     items = table.drop_columns(["model", "correct", "biased", "entropy", *MEASURED])
-    held = io.BytesIO()
-    pq.write_table(items, held, compression="zstd")
-    name = hashlib.sha256(held.getvalue()).hexdigest()[:16]
+    name = sha256_json(items.to_pylist())[:16]
     path = out / "items" / f"{name}.parquet"
     if not path.is_file():
         with atomic_path(path) as temporary:
-            temporary.write_bytes(held.getvalue())
+            pq.write_table(items, temporary, compression="zstd")
     with atomic_path(cell.folder(out) / "scores.parquet") as temporary:
         pq.write_table(scores, temporary, compression="zstd")
     return name
