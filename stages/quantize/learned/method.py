@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
@@ -24,7 +23,7 @@ from stages.quantize.modules import QuantizedModule, module_row
 from stages.quantize.resume import Progress
 from stages.quantize.settings import Compute, Learned
 from stages.quantize.streamed import Streamed
-from stages.quantize.walk import linear
+from stages.quantize.walk import Linear, linear
 
 # Read when the first matrix product runs on a GPU; without it the products of one run are not those of the next.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -53,8 +52,8 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     model.to(device).eval()
     model.requires_grad_(False)
     blocks: Any = model.get_submodule(source.architecture.blocks)
-    linears = {f"{prefix}{i}.{name}": linear(block, name) for i, block in enumerate(blocks) for name in source.architecture.modules}
-    grids = {name: recipe.grid(name) for name in linears}
+    linears = [{f"{prefix}{i}.{name}": linear(block, name) for name in source.architecture.modules} for i, block in enumerate(blocks)]
+    grids = {name: recipe.grid(name) for modules in linears for name in modules}
     offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
     if recipe.recompute:
         recompute(blocks)
@@ -71,40 +70,36 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
         state = _restored(offsets, done, device) or state
         state.stopped = reason
         log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
-    return Outcome(_blocks(source, recipe, blocks, offsets, state), state)
+    return Outcome(_blocks(source, linears, offsets, state), state)
 
 
-def _keep(offsets: Mapping[str, Offsets], state: State, done: Progress) -> None:
-    tensors = {f"{name}.{part}": getattr(each, part).detach() for name, each in offsets.items() for part in ("V", "clip")}
+def _keep(offsets: Sequence[Offsets], state: State, done: Progress) -> None:
+    tensors = {f"{each.names[0]}.{part}": getattr(each, part) for each in offsets for part in ("V", "clip")}
     if state.shares is not None:
         tensors["shares"] = state.shares
     done.keep(tensors, {"step": state.step, "history": state.history})
 
 
-def _restored(offsets: Mapping[str, Offsets], done: Progress, device: torch.device) -> State | None:
+def _restored(offsets: Sequence[Offsets], done: Progress, device: torch.device) -> State | None:
     if (found := done.kept()) is None:
         return None
     tensors, values = found
-    for name, each in offsets.items():
-        each.V.data.copy_(tensors[f"{name}.V"])
-        each.clip.data.copy_(tensors[f"{name}.clip"])
+    for each in offsets:
+        each.V.copy_(tensors[f"{each.names[0]}.V"])
+        each.clip.copy_(tensors[f"{each.names[0]}.clip"])
     shares = tensors.get("shares")
     return State(values["step"], None if shares is None else shares.to(device), values["history"])
 
 
-@torch.no_grad()
-def _blocks(source: Streamed, recipe: Learned, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], state: State) -> list[Block]:
+def _blocks(source: Streamed, linears: Sequence[Mapping[str, Linear]], offsets: Sequence[Offsets], state: State) -> list[Block]:
     status = Status.stopped if state.stopped else Status.ok
+    of_module = {name: each for each in offsets for name in each.names}
     found = []
-    for index, block in enumerate(blocks):
+    for index, modules in enumerate(linears):
         done = []
-        for name in source.architecture.modules:
-            full = f"{source.architecture.blocks}.{index}.{name}"
-            module: Any = linear(block, name)
-            stored = module.parametrizations.weight.original.detach()
-            W = stored.T if offsets[full].transposed else stored
-            rounded = offsets[full].rounded(W)
-            row = module_row(full, index, source.architecture.kind(name), W.float(), W.float(), rounded.Q, status, None, None, None, None)
+        for name, short in zip(modules, source.architecture.modules, strict=True):
+            W, rounded = of_module[name].weight(name).float(), of_module[name].rounded(name)
+            row = module_row(name, index, source.architecture.kind(short), W, W, rounded.Q, status, None, None, None, None)
             done.append(QuantizedModule(rounded, row))
         found.append(Block(index, done, []))
     return found

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
 from stages.quantize.columns import Rounded
@@ -18,119 +16,143 @@ from stages.quantize.walk import Linear, weight_of
 LEAST_CLIP = 0.5
 
 
-class _Straight(torch.autograd.Function):
-    """Q of weights by group. The gradient passes the rounding as if it were none, and stops where a code is clamped."""
-
-    @staticmethod
-    def forward(ctx: Any, W: Tensor, V: Tensor, clip: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
-        ctx.save_for_backward(W, V, clip, scale, zero)
-        ctx.top = top
-        s = _scale(clip, scale)
-        return s * (_raw_codes(W, V, s, zero).clamp_(0, top) - zero)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        W, V, clip, scale, zero = ctx.saved_tensors
-        (G,) = gradients
-        s = _scale(clip, scale)
-        raw = _raw_codes(W, V, s, zero)
-        inside = (raw >= 0) & (raw <= ctx.top)
-        dV = (G * s).mul_(inside)
-        # Q = s (round(W / s + V)) inside: dQ/ds = (code - zero) - W / s; clamped: code - zero.
-        ds = raw.clamp_(0, ctx.top).sub_(zero).sub_((W.float() / s).mul_(inside)).mul_(G)
-        return None, dV.to(V.dtype), (ds.sum(-1, keepdim=True) * scale).to(clip.dtype), None, None, None
+def on_grid(W: Tensor, V: Tensor, clip: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
+    """Q [n, g] float32 of the groups W, V [n, g] under clip, scale, zero [n, 1]: s (clamp(round(W / s + V) + zero) - zero)."""
+    s = stored_scale(clip, scale)
+    return _codes(W, V, s, zero).clamp_(0, top).sub_(zero).mul_(s)
 
 
-def _scale(clip: Tensor, scale: Tensor) -> Tensor:
-    """The scale as the checkpoint stores it: in float16."""
-    return (clip.float() * scale).half().float().clamp_(min=TINY)
+def straight_through(G: Tensor, W: Tensor, V: Tensor, clip: Tensor, scale: Tensor, zero: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Gradients with respect to V [n, g] and clip [n, 1], from that with respect to Q, G [n, g].
+
+    They pass the rounding as if it were none (arXiv 1308.3432), and stop where a code is clamped.
+    """
+    s = stored_scale(clip, scale)
+    codes = _codes(W, V, s, zero)
+    inside = (codes >= 0) & (codes <= top)
+    G = G.float()
+    # Inside, Q = s round(W / s + V) has dQ/ds = (code - zero) - W / s; where it is clamped, code - zero.
+    ds = codes.clamp_(0, top).sub_(zero).sub_((W.float() / s).mul_(inside)).mul_(G).sum(1, keepdim=True)
+    return (G * s).mul_(inside), ds.mul_(scale)
 
 
-def _raw_codes(W: Tensor, V: Tensor, s: Tensor, zero: Tensor) -> Tensor:
+def stored_scale(clip: Tensor, scale: Tensor) -> Tensor:
+    """The clipped scale as the checkpoint holds it: in float16."""
+    return (clip * scale).half().float().clamp_(min=TINY)
+
+
+def _codes(W: Tensor, V: Tensor, s: Tensor, zero: Tensor) -> Tensor:
     """Codes before they are clamped, float32."""
     return (W.float() / s).add_(V).round_().add_(zero)
 
 
-class Offsets(nn.Module):
-    """Parametrization of one linear module's weight: what the module computes with is Q while `active`, else the weight itself.
+class Offsets:
+    """Linear modules of one block on the same kind of grid, as one matrix with a group a row.
+
+    own: [n, g] the modules' weights, in their type. W: what is rounded, where that is not `own`. V [n, g], clip, scale, zero [n, 1].
+    Q, G: [n, g] the rounded weights and the gradient with respect to them, in the weights' type.
 
     Args:
-        weight: [r, d], the model's. rounded: the start. dtype: of V.
-    The start's codes are met exactly: W is the point nearest to `weight` among those that round to them, and V is zero.
+        modules: by full name; from now on their weights are views of Q or of `own`. start: the codes that they start from exactly: W is the
+            point nearest to the weight that rounds to them, and V is zero. dtype: of V.
     """
 
-    def __init__(self, weight: Tensor, rounded: Rounded, grid: Grid, dtype: torch.dtype, transposed: bool) -> None:
-        super().__init__()
-        self.W: Tensor | None
-        self.scale: Tensor
-        self.zero: Tensor
-        r, d = weight.shape
-        self.width, self.top, self.transposed, self.active = grid.width(d), grid.top, transposed, True
-        self.register_buffer("scale", rounded.scale.to(weight.device).unsqueeze(-1))  # [r, groups, 1]
-        self.register_buffer("zero", rounded.zero.to(weight.device).unsqueeze(-1))
-        self.V = nn.Parameter(torch.zeros(r, d // self.width, self.width, dtype=dtype, device=weight.device))
-        self.clip = nn.Parameter(torch.ones_like(self.scale, dtype=torch.float32))
-        own = self._groups(weight)
-        Q = self._groups(rounded.Q.to(weight.device))
-        same = _same(own, Q, self.scale, self.zero, self.top)
-        self.register_buffer("W", None if same.all() else torch.where(same, own.float(), _nearest(own.float(), Q, self.scale)))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        if not self.active:
-            return weight
-        plain = weight.T if self.transposed else weight
-        W = self._groups(plain) if self.W is None else self.W
-        Q = _Straight.apply(W, self.V, self.clip, self.scale, self.zero, self.top).view(plain.shape).to(weight.dtype)
-        return Q.T if self.transposed else Q
-
-    @torch.no_grad()
-    def rounded(self, weight: Tensor) -> Rounded:
-        """The matrix on its grid, as it stands; weight: the model's [r, d]."""
-        W = self._groups(weight) if self.W is None else self.W
-        s = _scale(self.clip, self.scale)
-        codes = _raw_codes(W, self.V, s, self.zero).clamp_(0, self.top)
-        return Rounded(
-            codes.view(weight.shape).to(torch.uint8), s[..., 0], self.zero[..., 0], torch.zeros(len(weight), device=weight.device)
+    def __init__(self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype) -> None:
+        weights = {name: weight_of(module).detach() for name, module in modules.items()}
+        device, self.top = next(iter(weights.values())).device, grid.top
+        width = grid.width(next(iter(weights.values())).shape[1])
+        self.own = torch.cat([W.reshape(-1, width) for W in weights.values()])
+        self.scale, self.zero = (
+            torch.cat([getattr(start[name], part).reshape(-1, 1) for name in modules]).to(device) for part in ("scale", "zero")
         )
+        codes = torch.cat([start[name].codes.reshape(-1, width) for name in modules]).to(device)
+        self.V = torch.zeros_like(self.own, dtype=dtype)
+        self.clip = torch.ones_like(self.scale)
+        self.W = _rounding_to(codes, self.own, self.scale, self.zero, self.top)
+        self.Q, self.G = torch.empty_like(self.own), torch.zeros_like(self.own)
+        self._modules, self._rows, first = modules, {}, 0
+        for name, W in weights.items():
+            last = first + W.numel() // width
+            self._rows[name] = (slice(first, last), W.shape)
+            first = last
+        for name, module in modules.items():
+            module.weight = nn.Parameter(self._view(self.Q, name))
+            module.weight.grad = self._view(self.G, name)
+        self.refresh()
 
-    def _groups(self, W: Tensor) -> Tensor:
-        return W.detach().reshape(len(W), -1, self.width)
+    @property
+    def names(self) -> list[str]:
+        """Full names of the modules."""
+        return list(self._modules)
+
+    def refresh(self) -> None:
+        """Round anew, and forget the gradient."""
+        self.Q.copy_(on_grid(*self._grid()))
+        self.G.zero_()
+
+    def use(self, weights: Tensor) -> None:
+        """Make the modules compute with `own` or with Q."""
+        for name, module in self._modules.items():
+            module.weight.data = self._view(weights, name)
+
+    def step(self, rate: float, clip_rate: float) -> None:
+        """One step against the signs of the gradient, V and clip kept inside their bounds."""
+        dV, dclip = straight_through(self.G, *self._grid())
+        self.V.sub_(dV.sign_().mul_(rate)).clamp_(-0.5, 0.5)
+        self.clip.sub_(dclip.sign_().mul_(clip_rate)).clamp_(LEAST_CLIP, 1.0)
+
+    def weight(self, name: str) -> Tensor:
+        """A module's own weight, [r, d]."""
+        rows, shape = self._rows[name]
+        return self.own[rows].view(shape)
+
+    def rounded(self, name: str) -> Rounded:
+        """A module on its grid."""
+        rows, (r, d) = self._rows[name]
+        W, V, clip, scale, zero, top = self._grid()
+        s = stored_scale(clip[rows], scale[rows])
+        codes = _codes(W[rows], V[rows], s, zero[rows]).clamp_(0, top).to(torch.uint8)
+        return Rounded(codes.view(r, d), s.view(r, -1), zero[rows].view(r, -1), s.new_zeros(r))
+
+    def _grid(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int]:
+        return self.own if self.W is None else self.W, self.V, self.clip, self.scale, self.zero, self.top
+
+    def _view(self, groups: Tensor, name: str) -> Tensor:
+        rows, shape = self._rows[name]
+        W = groups[rows].view(shape)
+        return W.T if isinstance(self._modules[name], Conv1D) else W
 
 
-def _same(W: Tensor, Q: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
-    """Where W rounds to Q by itself."""
-    codes = (W.float() / scale).round_().add_(zero).clamp_(0, top)
-    return codes == (Q / scale + zero).round_()
-
-
-def _nearest(W: Tensor, Q: Tensor, scale: Tensor) -> Tensor:
-    """The point nearest to W that rounds to Q, a little inside."""
-    half = 0.48 * scale
-    return Q + (W - Q).clamp(-half, half)
+def _rounding_to(codes: Tensor, own: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor | None:
+    """The points nearest to `own` that round to the codes, [n, g] float32; None where all of `own` do."""
+    same = _codes(own, torch.zeros_like(own, dtype=torch.float32), scale, zero).clamp_(0, top) == codes
+    if same.all():
+        return None
+    Q, inside = scale * (codes - zero), 0.48 * scale
+    return torch.where(same, own.float(), Q + (own.float() - Q).clamp(-inside, inside))
 
 
 def attach(
-    linears: Mapping[str, Linear], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype
-) -> dict[str, Offsets]:
-    """Give every module its offsets; from then on it computes with Q. By full name."""
-    found = {}
-    for name, module in linears.items():
-        offsets = Offsets(weight_of(module).detach(), start[name], grids[name], dtype, isinstance(module, Conv1D))
-        parametrize.register_parametrization(module, "weight", offsets, unsafe=True)
-        parametrizations: Any = module.parametrizations
-        parametrizations.weight.original.requires_grad_(False)
-        found[name] = offsets
+    blocks: Sequence[Mapping[str, Linear]], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype
+) -> list[Offsets]:
+    """Offsets for the modules of every block, by full name; from then on they compute with Q."""
+    found = []
+    for modules in blocks:
+        kinds: dict[tuple[Grid, int], dict[str, Linear]] = {}
+        for name, module in modules.items():
+            kinds.setdefault((grids[name], grids[name].width(weight_of(module).shape[1])), {})[name] = module
+        found += [Offsets(alike, start, grid, dtype) for (grid, _), alike in kinds.items()]
     return found
 
 
 @contextmanager
-def unquantized(offsets: Mapping[str, Offsets]) -> Iterator[None]:
-    """The full-precision model: the same one, with its own weights."""
-    for each in offsets.values():
-        each.active = False
+def unquantized(offsets: Sequence[Offsets]) -> Iterator[None]:
+    """The full-precision model: the same one, with its own weights. Nothing that a gradient is still wanted of may be under way."""
+    for each in offsets:
+        each.use(each.own)
     try:
         with torch.no_grad():
             yield
     finally:
-        for each in offsets.values():
-            each.active = True
+        for each in offsets:
+            each.use(each.Q)

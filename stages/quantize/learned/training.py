@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from stages.common.cli import log
 from stages.quantize.learned.data import Draw, Rows
 from stages.quantize.learned.losses import Sides, anchor, divergence, log_likelihood, parity, remembered, shares
-from stages.quantize.learned.offsets import LEAST_CLIP, Offsets, unquantized
+from stages.quantize.learned.offsets import Offsets, unquantized
 from stages.quantize.settings import FairRound, Learned
 
 SHOWN = 10  # steps between two lines of the history
@@ -46,7 +47,7 @@ class Losses:
 
 def train(
     model: nn.Module,
-    offsets: Mapping[str, Offsets],
+    offsets: Sequence[Offsets],
     draw: Draw,
     recipe: Learned,
     state: State,
@@ -58,13 +59,14 @@ def train(
     A step whose loss or gradient is not finite is not taken; a divergence far above the first one ends the run as well, and the caller goes
     back to the last state that was `kept` (called every `recipe.keep` steps).
     """
-    V, clips = _parameters(offsets.values())
     while state.step < recipe.steps and state.stopped is None:
+        for each in offsets:
+            each.refresh()
         losses = _backward(model, offsets, draw, recipe, state, device)
-        values = {name: float(term) for name, term in losses.terms.items()}
-        bad = [name for name, value in values.items() if not value < float("inf")]
-        gradients = sum(each.grad.sum(dtype=torch.float32) for each in V if each.grad is not None)
-        if bad or not torch.isfinite(torch.as_tensor(gradients)):
+        sums = torch.stack([*losses.terms.values(), *(each.G.sum(dtype=torch.float32) for each in offsets)]).tolist()  # one wait for a GPU
+        values = dict(zip(losses.terms, sums, strict=False))
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad or not all(map(math.isfinite, sums)):
             state.stopped = f"step {state.step}: {' and '.join(bad) or 'a gradient'} is not finite"
         elif state.history and values["divergence"] > state.history[0]["divergence"] + DIVERGED:
             state.stopped = (
@@ -74,17 +76,14 @@ def train(
             if state.step % SHOWN == 0:
                 state.history.append({"step": state.step, **values})
                 log.info("step %d: %s", state.step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-            left = 1 - state.step / recipe.steps
-            _descend(V, recipe.rate * left, -0.5, 0.5)
-            _descend(clips, recipe.clip_rate * left, LEAST_CLIP, 1.0)
+            _descend(offsets, recipe, state.step / recipe.steps)
             state.shares = losses.shares
             state.step += 1
             if state.step % recipe.keep == 0 and state.step < recipe.steps:
                 kept(state)
-        _forget(V, clips)
 
 
-def _backward(model: nn.Module, offsets: Mapping[str, Offsets], draw: Draw, recipe: Learned, state: State, device: torch.device) -> Losses:
+def _backward(model: nn.Module, offsets: Sequence[Offsets], draw: Draw, recipe: Learned, state: State, device: torch.device) -> Losses:
     """Gradients of one step's loss; general text and triples one after the other, so that one of them is in memory."""
     rows = draw.texts(state.step, recipe.texts).to(device)
     with unquantized(offsets):
@@ -118,7 +117,7 @@ def _sides(model: nn.Module, rows: Rows) -> Sides:
 
 
 def distil_blocks(
-    model: nn.Module, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], prefix: str, rows: Rows, recipe: Learned
+    model: nn.Module, blocks: Sequence[nn.Module], offsets: Sequence[Offsets], prefix: str, rows: Rows, recipe: Learned
 ) -> None:
     """Bring every block's output, on what the quantized blocks before it hand on, near the unquantized block's.
 
@@ -128,18 +127,18 @@ def distil_blocks(
     inputs, targets, arguments = _recorded(model, blocks, offsets, rows)
     parts = range(0, len(rows.ids), recipe.texts)
     for index, block in enumerate(blocks):
-        own = {name: each for name, each in offsets.items() if name.startswith(f"{prefix}{index}.")}
-        V, clips = _parameters(own.values())
+        own = [each for each in offsets if each.names[0].startswith(f"{prefix}{index}.")]
         for step in range(recipe.block_steps):
+            for each in own:
+                each.refresh()
             part = slice(start := parts[step % len(parts)], start + recipe.texts)
             there = torch.arange(rows.ids.shape[1], device=rows.ids.device) < rows.lengths[part, None]
             out, target = (hidden[there] for hidden in (_run(block, inputs[part], arguments[index]), targets[index][part]))
             loss = mse_loss(out.float(), target.float()) / (target.float() - inputs[part][there].float()).square().mean()
             loss.backward()
-            left = 1 - step / recipe.block_steps
-            _descend(V, recipe.rate * left, -0.5, 0.5)
-            _descend(clips, recipe.clip_rate * left, LEAST_CLIP, 1.0)
-            _forget(V, clips)
+            _descend(own, recipe, step / recipe.block_steps)
+        for each in own:
+            each.refresh()
         with torch.no_grad():
             inputs = torch.cat([_run(block, inputs[start : start + recipe.texts], arguments[index]) for start in parts])
 
@@ -148,7 +147,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def _recorded(
-    model: nn.Module, blocks: Sequence[nn.Module], offsets: Mapping[str, Offsets], rows: Rows
+    model: nn.Module, blocks: Sequence[nn.Module], offsets: Sequence[Offsets], rows: Rows
 ) -> tuple[Tensor, list[Tensor], list[Arguments]]:
     """The first block's input [B, L, d], every unquantized block's output, and its other arguments (of one row: all share them)."""
     inputs: list[Tensor] = []
@@ -182,41 +181,29 @@ def _run(block: nn.Module, hidden: Tensor, arguments: Arguments) -> Tensor:
     return out if isinstance(out, Tensor) else out[0]
 
 
-def _parameters(offsets: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    found = list(offsets)
-    return [each.V for each in found], [each.clip for each in found]
-
-
-@torch.no_grad()
-def _descend(parameters: Sequence[nn.Parameter], rate: float, low: float, high: float) -> None:
-    """One step of `rate` against the sign of the gradient, kept inside the bounds."""
-    gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    moved: list[Tensor] = [parameter for parameter in parameters if parameter.grad is not None]
-    if not moved or not rate:
-        return
-    torch._foreach_sign_(gradients)
-    torch._foreach_add_(moved, gradients, alpha=-rate)
-    torch._foreach_clamp_min_(moved, low)
-    torch._foreach_clamp_max_(moved, high)
-
-
-def _forget(*parameters: Sequence[nn.Parameter]) -> None:
-    for part in parameters:
-        for parameter in part:
-            parameter.grad = None
+def _descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
+    """One step; its length falls linearly with the share of the steps that is `done`."""
+    for each in offsets:
+        each.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done))
 
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Only kernels that give the same result every time; on a GPU the matrix products also need CUBLAS_WORKSPACE_CONFIG."""
+    """Only kernels that give the same result every time; on a GPU the matrix products also need CUBLAS_WORKSPACE_CONFIG.
+
+    Those of float32 may use tensor cores: the teacher's are rounded alike.
+    """
     memory: Any = torch.utils.deterministic
     before, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    precision = torch.get_float32_matmul_precision()
     torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("high")
     memory.fill_uninitialized_memory = False  # a look for errors, and a kernel for every new tensor
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_float32_matmul_precision(precision)
         memory.fill_uninitialized_memory = filled
 
 
