@@ -165,9 +165,9 @@ def _finish(
 
 def _learn(source: Streamed, recipe: Learned, compute: Compute, data: Calibration, draw: Draw, done: Progress) -> Training:
     """Round by the closed form, learn from there, and store all blocks."""
-    start = {
-        module.row.name: module.rounded for block in _blocks(source, recipe.closed_form(), data, compute, 0, []) for module in block.modules
-    }
+    closed = recipe.closed_form()
+    blocks = _blocks(source, closed, data, compute, 0, []) if isinstance(closed, Gptq) else []
+    start = {module.row.name: module.rounded for block in blocks for module in block.modules}
     outcome = learned(source, recipe, start, draw, compute, done)
     for block in outcome.blocks:
         _store(block, recipe, done)

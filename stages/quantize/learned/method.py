@@ -43,7 +43,8 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     """Learn the rounding of every linear module of every block.
 
     Args:
-        start: what the offsets start from, by full name. draw: what the steps see. done: keeps a state now and then.
+        start: what the offsets start from, by full name; a module without one starts from the nearest codes.
+        draw: what the steps see. done: keeps a state now and then.
     Returns:
         Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`.
     """
@@ -60,14 +61,16 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
         state = _restored(offsets, done, device)
         if state is None:
+            state = State()
             if recipe.block_steps:
                 rows = draw.texts(0, BLOCK_TEXTS * recipe.texts).to(device)
                 distil_blocks(model, blocks, offsets, prefix, rows, recipe)
-            state = State()
-            _keep(offsets, state, done)
+                _keep(offsets, state, done)
         train(model, offsets, draw, recipe, state, device, lambda state: _keep(offsets, state, done))
     if reason := state.stopped:
-        state = _restored(offsets, done, device) or state
+        for each in offsets:
+            each.reset()
+        state = _restored(offsets, done, device) or State()
         state.stopped = reason
         log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
     return Outcome(_blocks(source, linears, offsets, state), state)

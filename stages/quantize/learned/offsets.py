@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from stages.quantize.columns import Rounded
+from stages.quantize.columns import Rounded, round_nearest
 from stages.quantize.grid import TINY, Grid
+from stages.quantize.modules import located
+from stages.quantize.objective import FETCH_AGAIN, require_finite
 from stages.quantize.walk import Linear, weight_of
 
 LEAST_CLIP = 0.5
@@ -53,8 +55,11 @@ class Offsets:
     Q, G: [n, g] the rounded weights and the gradient with respect to them, in the weights' type.
 
     Args:
-        modules: by full name; from now on their weights are views of Q or of `own`. start: the codes that they start from exactly: W is the
-            point nearest to the weight that rounds to them, and V is zero. dtype: of V.
+        modules: by full name; from now on their weights are views of Q or of `own`.
+        start: the codes that they start from, those of a module that is not in it being the nearest. They are met exactly: W is the point
+            nearest to the weight that rounds to them, and V is zero.
+        dtype: of V.
+    Raises: NotFinite where a weight is not.
     """
 
     def __init__(self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype) -> None:
@@ -62,10 +67,12 @@ class Offsets:
         device, self.top = next(iter(weights.values())).device, grid.top
         width = grid.width(next(iter(weights.values())).shape[1])
         self.own = torch.cat([W.reshape(-1, width) for W in weights.values()])
-        self.scale, self.zero = (
-            torch.cat([getattr(start[name], part).reshape(-1, 1) for name in modules]).to(device) for part in ("scale", "zero")
-        )
-        codes = torch.cat([start[name].codes.reshape(-1, width) for name in modules]).to(device)
+        for name, W in weights.items():
+            with located(name):
+                require_finite(W, "the weight", FETCH_AGAIN)
+        begun = [start[name] if name in start else round_nearest(W.float(), grid) for name, W in weights.items()]
+        self.scale, self.zero = (torch.cat([getattr(each, part).reshape(-1, 1) for each in begun]).to(device) for part in ("scale", "zero"))
+        codes = torch.cat([each.codes.reshape(-1, width) for each in begun]).to(device)
         self.V = torch.zeros_like(self.own, dtype=dtype)
         self.clip = torch.ones_like(self.scale)
         self.W = _rounding_to(codes, self.own, self.scale, self.zero, self.top)
@@ -84,6 +91,11 @@ class Offsets:
     def names(self) -> list[str]:
         """Full names of the modules."""
         return list(self._modules)
+
+    def reset(self) -> None:
+        """Back to the start."""
+        self.V.zero_()
+        self.clip.fill_(1.0)
 
     def refresh(self) -> None:
         """Round anew, and forget the gradient."""
