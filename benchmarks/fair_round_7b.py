@@ -30,18 +30,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for the model and the checkpoints")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with base (its tokenizer is taken) and calibration")
     parser.add_argument("--recipe", default="fair_round")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fair_rounding.json"))
     arguments = parser.parse_args()
-    recipe = read_recipe(arguments.recipe, "params.yaml")
+    recipe = read_recipe(arguments.recipe, arguments.params)
     if not isinstance(recipe, Learned):
         raise FairgateError(f"method {recipe.method!r} learns nothing", where=arguments.recipe, remedy="name a recipe of learned rounding")
     tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
     base = make_model(arguments.folder / "base", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
-    run = load(Run, "quantize").model_copy(update={"diagnostics": False, "alpha_zero": False})
+    run = load(Run, "quantize", arguments.params).model_copy(update={"diagnostics": False, "alpha_zero": False})
     seconds: dict[int, float] = {}
     for steps in (FEW, arguments.steps):
         # Random groups of 128 stand for a model whose widths 64 divides as well; the state is kept once, in the longer run.
