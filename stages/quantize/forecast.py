@@ -15,7 +15,9 @@ import torch
 
 from stages.common.errors import FairgateError
 from stages.common.files import require_space
-from stages.quantize.settings import Compute, Gptq, Rtn
+from stages.quantize.learned.data import Slots
+from stages.quantize.learned.method import BLOCK_TEXTS
+from stages.quantize.settings import Compute, Gptq, Learned, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
 from stages.quantize.walk import linear, weight_of
@@ -23,29 +25,40 @@ from stages.quantize.walk import linear, weight_of
 _FLOAT = 4
 _SQUARES = 10  # [d, d] of one group at once: sums of pairs and text, C, H, B, T, and the factorization's damped matrix, L, R, U
 _STACKED = 5  # [r, d] of one group at once: W, W1, what is left to round, Q, and Q C
+# Copies of a batch's logits in float32 at once, as measured: of passages teacher, student, both logarithms and three products of those.
+_LOGITS = {"texts": 7, "triples": 3}
+_NO_SLOTS = Slots()
+_ROUNDING = 5  # one block in float32 while a step is taken: codes, G, W, W / s, and the gradient of V
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Bytes. cpu, gpu: on top of what is in use now; out: the packed checkpoint; work: the folder of the unfinished run."""
+    """Bytes. cpu, gpu: on top of what is in use now; out: the packed checkpoint; work: the folder of the unfinished run.
+
+    leaner: the setting that needs less memory; fewer: what else makes it less.
+    """
 
     cpu: int
     gpu: int
     out: int
     work: int
+    leaner: str = "`quantize.low_memory: true`"
+    fewer: str = "fewer `calibrate.texts` need less"
 
 
-def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[Batch], stored: int) -> Forecast:
-    """The needs of one run; of the model only shapes count. stored: bytes of the base's weight files."""
+def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[Batch], stored: int, step: Slots = _NO_SLOTS) -> Forecast:
+    """The needs of one run; of the model only shapes count.
+
+    Args:
+        batches: of a closed form. stored: bytes of the base's weight files. step: of a step of learned rounding.
+    """
+    if isinstance(recipe, Learned):
+        return _learned(source, recipe, compute, forecast(source, recipe.closed_form(), compute, batches, stored), step)
     architecture, blocks = source.architecture, list(source.blocks)
-    total = sum(parameter.numel() for parameter in source.parameters().values())
+    total = _parameters(source)
     numbers = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
-    shapes = [
-        (f"{architecture.blocks}.{index}.{name}", *weight_of(linear(block, name)).shape)
-        for index, block in enumerate(blocks)
-        for name in architecture.modules
-    ]
+    shapes = _shapes(source)
     packed = sum(_packed(name, r, d, recipe) for name, r, d in shapes)
     rest = stored - sum(r * d for _, r, d in shapes) * stored // total
     out = packed + rest
@@ -70,6 +83,49 @@ def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[
     return Forecast(cpu=cpu, gpu=walking if on_gpu else 0, out=out, work=packed + states)
 
 
+def _learned(source: Streamed, recipe: Learned, compute: Compute, start: Forecast, step: Slots) -> Forecast:
+    """The needs of the steps, where they exceed those of the closed form that they start from."""
+    architecture, block, blocks = source.architecture, source.blocks[0], len(source.blocks)
+    item, on_gpu, total = compute.dtype.itemsize, compute.device.type == "cuda", _parameters(source)
+    shapes = _shapes(source)
+    weights = sum(r * d for _, r, d in shapes)
+    groups = sum(r * (d // recipe.grid(name).width(d)) for name, r, d in shapes)
+    offsets = weights * (_FLOAT if compute.dtype == torch.float32 else 2)
+    state = offsets + groups * _FLOAT
+    # Beside the model Q, its gradient and V; three numbers a group; of a closed form its codes and the points that round to them.
+    begun = 0 if recipe.start == "rtn" else weights * (1 + _FLOAT)
+    standing = total * item + 2 * weights * item + offsets + 3 * groups * _FLOAT + begun
+    # For the gradient every linear module's input and output are kept, and two norms' inputs in float32.
+    r_d = [[weight_of(linear(block, name)).shape for name in group] for group in architecture.groups]
+    hidden = r_d[0][0][1]
+    token = item * sum(group[0][1] + sum(r for r, _ in group) for group in r_d) + 2 * _FLOAT * hidden
+    token = token + blocks * hidden * item if recipe.recompute else blocks * token
+    logits = source.model.config.vocab_size * _FLOAT
+    both = [count * (token + logits * _LOGITS[kind]) for kind, count in vars(step).items()]
+    # What the blocks are distilled on: the first one's input and every output, twice while they are joined.
+    passages = BLOCK_TEXTS * recipe.texts * recipe.text_tokens if recipe.block_steps else 0
+    distilling = passages * hidden * item * 2 * (blocks + 1)
+    # A state is copied before it is written.
+    learning = standing + max(*both, distilling, _ROUNDING * _FLOAT * weights // blocks, 0 if on_gpu else state)
+    cpu = max(start.cpu, total * item, state) if on_gpu else max(start.cpu, learning)
+    work = max(2 * state, state + sum(_packed(name, r, d, recipe) for name, r, d in shapes))  # while the state is replaced there are two
+    gpu = max(start.gpu, learning) if on_gpu else 0
+    return Forecast(cpu, gpu, start.out, work, "`recompute: true` in the recipe", "fewer `texts` or `pairs` a step need less")
+
+
+def _parameters(source: Streamed) -> int:
+    return sum(parameter.numel() for parameter in source.parameters().values())
+
+
+def _shapes(source: Streamed) -> list[tuple[str, int, int]]:
+    """Full name, outputs and inputs of every linear module."""
+    return [
+        (f"{source.architecture.blocks}.{index}.{name}", *weight_of(linear(block, name)).shape)
+        for index, block in enumerate(source.blocks)
+        for name in source.architecture.modules
+    ]
+
+
 def fitting(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[Batch], stored: int, limit: float) -> int:
     """How many batches, from the first, may wait inside a block for the forecast to stay below `limit` bytes of GPU memory."""
 
@@ -88,7 +144,7 @@ def require_resources(needs: Forecast, lean: Forecast, out: Path, work: Path, de
     """Raise FairgateError unless disk and memory suffice.
 
     Args:
-        lean: the needs in low-memory mode, for the remedy.
+        lean: the needs with the `leaner` setting, for the remedy.
     """
     left = max(needs.work - sum(file.stat().st_size for file in work.glob("*")), 0)
     if _disk(out) == _disk(work):
@@ -97,16 +153,16 @@ def require_resources(needs: Forecast, lean: Forecast, out: Path, work: Path, de
         require_space(out, needs.out, what="the packed checkpoint")
         require_space(work, left, what="the blocks finished on the way")
     if device.type == "cuda":
-        _require_memory("GPU memory", needs.gpu, lean.gpu, free_memory(device))
-    _require_memory("memory", needs.cpu, lean.cpu, available())
+        _require_memory("GPU memory", needs, needs.gpu, lean.gpu, free_memory(device))
+    _require_memory("memory", needs, needs.cpu, lean.cpu, available())
 
 
-def _require_memory(what: str, needed: int, lean: int, free: int | None) -> None:
+def _require_memory(what: str, needs: Forecast, needed: int, lean: int, free: int | None) -> None:
     if free is None or needed <= free:
         return
-    remedy = "end what else needs it, or use a larger machine; fewer `calibrate.texts` need less"
+    remedy = f"end what else needs it, or use a larger machine; {needs.fewer}"
     if lean <= free:
-        remedy = f"set `quantize.low_memory: true`, which needs about {lean / MIB:,.0f} MiB"
+        remedy = f"set {needs.leaner}, which needs about {lean / MIB:,.0f} MiB"
     raise FairgateError(
         f"no {what} for this run: about {needed / MIB:,.0f} MiB needed, {free / MIB:,.0f} MiB free", where="quantize", remedy=remedy
     )

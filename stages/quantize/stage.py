@@ -24,13 +24,13 @@ from stages.common.memory import out_of_memory
 from stages.common.records import Pair, Quantization, Status, Text, Training, read_records, write_record
 from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
-from stages.quantize.learned.data import Draw, files, read_draw
+from stages.quantize.learned.data import Draw, Slots, files, read_draw
 from stages.quantize.learned.method import learned
 from stages.quantize.memory import bounded, most_slots, recut
 from stages.quantize.methods import Block, Calibration, gptq, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, progress
-from stages.quantize.settings import Compute, FairGptq, Gptq, Learned, Rtn, Run
+from stages.quantize.settings import Compute, FairGptq, FairRound, Gptq, Learned, Rtn, Run
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
 
@@ -51,9 +51,11 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     versions = _versions(device)
     settings = recipe.model_dump(mode="json")
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
+    slots, leaner, training = Slots(), recipe, None
     if isinstance(recipe, Learned):
         draw, counts = read_draw(recipe, run.seed, base, calibration)
-    training = None
+        slots = draw.slots(recipe.steps, recipe.texts, recipe.pairs if isinstance(recipe, FairRound) else 0)
+        leaner = recipe.model_copy(update={"recompute": True})
     with _device_lock(device, run.gpus), bounded(device, run.gpu_gib), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)
         source.require_whole()
@@ -63,9 +65,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         if device.type == "cuda" and data.batches:
             limit = free_memory(device) if run.gpu_gib is None else run.gpu_gib * 2**30
             compute = replace(compute, waiting=fitting(source, recipe, compute, data.batches, stored, limit))
-        needs, lean = (
-            forecast(source, recipe, replace(compute, low_memory=low), data.batches, stored) for low in (compute.low_memory, True)
-        )
+        needs = forecast(source, recipe, compute, data.batches, stored, slots)
+        lean = forecast(source, leaner, replace(compute, low_memory=True), data.batches, stored, slots)
         require_resources(needs, lean, out, work, device)
         if isinstance(recipe, Learned):
             training = _learn(source, recipe, compute, data, draw, done)

@@ -33,6 +33,14 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Tokens of one batch with its pads: of passages, of triples."""
+
+    texts: int = 0
+    triples: int = 0
+
+
+@dataclass(frozen=True)
 class Triple:
     """The sentences of a pair as token ids: stereotype, anti-stereotype, unrelated."""
 
@@ -101,6 +109,13 @@ class Draw:
         drawn = [rotation.take(step, each) for rotation in self._triples]
         sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
         return rows(sides, self.pad), torch.arange(len(self.groups)).repeat_interleave(each)
+
+    def slots(self, steps: int, texts: int, triples: int) -> Slots:
+        """Of the fullest batches of all steps."""
+        return Slots(
+            max(self.texts(step, texts).ids.numel() for step in range(steps)),
+            max(self.triples(step, triples)[0].ids.numel() for step in range(steps)) if self.groups else 0,
+        )
 
 
 TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"

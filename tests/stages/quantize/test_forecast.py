@@ -12,14 +12,22 @@ from safetensors.torch import load_file, save_file
 
 from stages.common.errors import BadRecord, FairgateError, UnknownName
 from stages.common.params import parse
+from stages.common.records import Text, write_records
 from stages.quantize import forecast as forecasts
 from stages.quantize.forecast import Forecast, available, fitting, forecast, require_resources
+from stages.quantize.learned.data import Slots
 from stages.quantize.resume import Progress
-from stages.quantize.settings import METHODS, Compute, FairGptq
+from stages.quantize.settings import METHODS, Compute, FairGptq, Rtn, Run
+from stages.quantize.stage import quantize
 from stages.quantize.streamed import Streamed
 from tests.stages.quantize.test_memory import _batches
 from tests.stages.quantize.test_resume import RECIPE, run
 from tests.stages.quantize.test_walk import CPU, LLAMA
+from tests.tiny import SENTENCES
+
+RUN = Run(device="cpu", seed=0, batch_tokens=256)
+LEARNED = {"method": "fair_round", "bits": 4, "group_size": 32, "symmetric": True, "steps": 2, "texts": 2, "text_tokens": 24, "pairs": 4}
+LINEARS = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)  # weights of the tiny Llama's two blocks
 
 
 def _needs(base: Path, calibration: Path, low_memory: bool = False, **changes: Any) -> Forecast:
@@ -115,6 +123,70 @@ def test_a_containers_limit_counts_as_the_machine(tmp_path: Path) -> None:
     assert available(tmp_path) == 500 * 1024
     (group / "memory.max").write_text("100000\n")
     assert available(tmp_path) == 50000
+
+
+def _learned(**changes: Any) -> Rtn:
+    return parse(METHODS["fair_round"], {**LEARNED, **changes}, where="test")
+
+
+@pytest.fixture
+def learning(calibration: Path, tmp_path: Path) -> Path:
+    folder = shutil.copytree(calibration, tmp_path / "calibration")
+    write_records(folder / "training.jsonl", [Text(text_id=str(n), text=" ".join(SENTENCES[n:])) for n in range(4)])
+    return folder
+
+
+def test_more_memory_is_forecast_for_what_learned_rounding_holds(llama: Path, calibration: Path) -> None:
+    source, step, batches = Streamed(llama, LLAMA), Slots(texts=4000, triples=1000), _batches(llama, calibration, 256)
+
+    def needs(compute: Compute, slots: Slots = step, **changes: Any) -> Forecast:
+        return forecast(source, _learned(**changes), compute, batches, 0, slots)
+
+    whole = needs(Compute(CPU))
+    vocabulary = source.model.config.vocab_size
+    # Inputs and outputs of the linear modules of two blocks, two norms' inputs, 7 times the logits.
+    token = 2 * (4 * (64 + 64 + 64 + 128) + 4 * (64 + 32 + 32 + 64 + 128 + 128 + 64) + 8 * 64)
+    assert needs(Compute(CPU), Slots(texts=5000)).cpu - whole.cpu == 1000 * (token + 7 * 4 * vocabulary)
+    assert needs(Compute(CPU), recompute=True).cpu == whole.cpu - 4000 * (token // 2 - 2 * 64 * 4)
+    assert needs(Compute(CPU), start="gptq").cpu == whole.cpu + 5 * LINEARS
+    assert needs(Compute(CPU), block_steps=1, texts=1000).cpu > whole.cpu
+    gpu = needs(Compute(torch.device("cuda"), torch.bfloat16))
+    assert gpu.cpu < gpu.gpu < whole.cpu
+    assert whole.gpu == 0
+
+
+def test_the_state_of_learned_rounding_takes_the_disk_that_was_forecast(
+    llama: Path, learning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    own = Progress.add
+
+    def add(self: Progress, *arguments: Any) -> None:
+        own(self, *arguments)
+        sizes.append(sum(file.stat().st_size for file in (tmp_path / "work").glob("*.safetensors")))
+
+    monkeypatch.setattr(Progress, "add", add)
+    quantize("test", _learned(keep=1), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
+    state = LINEARS * (4 + 4 / 32)
+    work = forecast(Streamed(llama, LLAMA), _learned(), Compute(CPU), [], 0).work
+    assert work == 2 * state
+    assert 0.5 * work < sizes[-1] < work
+
+
+def test_too_little_memory_for_learned_rounding_is_said_with_its_own_remedies(
+    llama: Path, learning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> None:
+        quantize("test", _learned(texts=64), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
+
+    monkeypatch.setattr(Streamed, "resident", lambda *arguments: pytest.fail("a weight was loaded"))
+    monkeypatch.setattr(forecasts, "available", lambda: 0)
+    with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: end what else[\s\S]*fewer `texts` or `pairs`") as caught:
+        run()
+    needed = int(caught.value.what.split("about ")[1].split(" MiB")[0])
+    monkeypatch.setattr(forecasts, "available", lambda: (needed - 1) * 2**20)
+    with pytest.raises(FairgateError, match=r"Remedy: set `recompute: true` in the recipe, which needs about"):
+        run()
 
 
 @pytest.mark.parametrize(
