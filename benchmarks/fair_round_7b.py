@@ -45,10 +45,12 @@ def main() -> None:
     run = load(Run, "quantize", arguments.params).model_copy(update={"diagnostics": False, "alpha_zero": False})
     seconds: dict[int, float] = {}
     for steps in (FEW, arguments.steps):
-        # Random groups of 128 stand for a model whose widths 64 divides as well; the state is kept once, in the longer run.
-        changes = {"steps": steps, "keep": max(FEW + 1, arguments.steps // 2), "recompute": True, "group_size": 128}
+        # Random weights learn nothing: steps too short to matter keep them from diverging, which would end the run. Its state is kept once.
+        changes = {"steps": steps, "keep": max(FEW + 1, arguments.steps // 2), "recompute": True, "rate": 1e-6, "clip_rate": 1e-6}
         own, out, work = recipe.model_copy(update=changes), arguments.folder / "out", arguments.folder / "work"
-        seconds[steps] = timed(lambda: quantize("fair_round_7b", own, run, base, arguments.data / "calibration", out, work))[0]  # noqa: B023
+        seconds[steps], record = timed(lambda: quantize("7b", own, run, base, arguments.data / "calibration", out, work))  # noqa: B023
+        if record.training is None or record.training.steps < steps:
+            raise FairgateError(f"{record.training}", where=f"{steps} steps", remedy="no time can be told from a run that stopped")
         print(f"{steps} steps: {seconds[steps]:.1f} s", flush=True)
         shutil.rmtree(out)
     shutil.rmtree(base)

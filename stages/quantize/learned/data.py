@@ -79,9 +79,15 @@ def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
     return [Triple(pair.group, (ids(pair.stereotype), ids(pair.anti_stereotype), ids(pair.unrelated))) for pair in pairs]
 
 
-def rows(sentences: Sequence[Sequence[int]], pad: int) -> Rows:
-    """One right-padded batch."""
-    width = max(map(len, sentences))
+def packed(texts: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """All texts behind one another, cut into rows of `width` tokens; what is left over makes a row only where it is the only one."""
+    stream = [token for text in texts for token in text]
+    return [stream[at : at + width] for at in range(0, max(len(stream) - width, 0) + 1, width)]
+
+
+def rows(sentences: Sequence[Sequence[int]], pad: int, width: int | None = None) -> Rows:
+    """One right-padded batch, as wide as its longest sentence or as `width`."""
+    width = width or max(map(len, sentences))
     ids = torch.tensor([[*sentence, *[pad] * (width - len(sentence))] for sentence in sentences])
     return Rows(ids, torch.tensor([len(sentence) for sentence in sentences]))
 
@@ -90,25 +96,29 @@ class Draw:
     """Passages and triples of every step.
 
     Args:
-        texts: token ids of the passages. triples: of the pairs; none where parity is not asked for. pad: any token.
+        texts: rows of token ids. triples: of the pairs; none where parity is not asked for. pad: any token.
     """
 
     def __init__(self, texts: Sequence[list[int]], triples: Sequence[Triple], pad: int, seed: int) -> None:
         self.pad = pad
         self.groups = sorted({triple.group for triple in triples})
+        self._widest = max((len(side) for triple in triples for side in triple.sides), default=0)
         self._texts = Rotation(texts, f"{seed}/text")
         self._triples = [Rotation([t for t in triples if t.group == group], f"{seed}/{group}") for group in self.groups]
 
     def texts(self, step: int, count: int) -> Rows:
-        """`count` passages."""
+        """`count` rows of text."""
         return rows(self._texts.take(step, count), self.pad)
 
-    def triples(self, step: int, count: int) -> tuple[Rows, Tensor]:
-        """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P]."""
+    def triples(self, step: int, count: int, alike: bool = False) -> tuple[Rows, Tensor]:
+        """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P].
+
+        alike: every step's batch has the same shape.
+        """
         each = max(1, count // len(self.groups))
         drawn = [rotation.take(step, each) for rotation in self._triples]
         sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
-        return rows(sides, self.pad), torch.arange(len(self.groups)).repeat_interleave(each)
+        return rows(sides, self.pad, self._widest if alike else None), torch.arange(len(self.groups)).repeat_interleave(each)
 
     def slots(self, steps: int, texts: int, triples: int) -> Slots:
         """Of the fullest batches of all steps."""
@@ -134,12 +144,11 @@ def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tupl
     """
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
-    texts = [ids[: recipe.text_tokens] for ids in encode_texts(read_records(Text, calibration / TEXTS), tokenizer)]
+    texts = encode_texts(read_records(Text, calibration / TEXTS), tokenizer)
     pairs = [pair for name in files(recipe)[1:] for pair in read_records(Pair, calibration / name)]
     triples = encode_triples(pairs, tokenizer)
     for pair, triple in zip(pairs, triples, strict=True):
         if min(map(len, triple.sides)) < 2:
             raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
-    texts = [ids for ids in texts if len(ids) > 1]
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
-    return Draw(texts, triples, pad, seed), {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
+    return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), {"pairs": len(triples), "texts": len(texts), "tokens": tokens}

@@ -62,9 +62,9 @@ def shares(preference: Tensor, groups: Tensor, count: int, tau: float) -> Tensor
     return (belongs @ torch.sigmoid(preference / tau)) / belongs.sum(-1)
 
 
-def remembered(now: Tensor, before: Tensor | None) -> Tensor:
-    """The running mean of each group's share, with this step's in it; no gradient."""
-    return now.detach() if before is None else MEMORY * before + (1 - MEMORY) * now.detach()
+def remembered(now: Tensor, before: Tensor) -> Tensor:
+    """The running mean of each group's share, with this step's in it; no gradient. before: NaN where there is none yet."""
+    return torch.where(before.isnan(), now.detach(), MEMORY * before + (1 - MEMORY) * now.detach())
 
 
 def parity(now: Tensor, mean: Tensor, worst: float) -> Tensor:

@@ -37,12 +37,7 @@ class State:
     stopped: str | None = None
 
 
-@dataclass(frozen=True)
-class Losses:
-    """The terms of one step's loss, for the history, and the running shares after it."""
-
-    terms: dict[str, Tensor]
-    shares: Tensor | None
+Inputs = tuple[Tensor, ...]  # ids and lengths of the text; ids and lengths of the triples, their groups, the running shares
 
 
 def train(
@@ -59,14 +54,20 @@ def train(
     A step whose loss or gradient is not finite is not taken; a divergence far above the first one ends the run as well, and the caller goes
     back to the last state that was `kept` (called every `recipe.keep` steps).
     """
+    terms = ["divergence", *(["parity", "anchor", "spread"] if isinstance(recipe, FairRound) else [])]
+    gradients: Callable[..., tuple[Tensor, Tensor]] = partial(_gradients, model, offsets, recipe, len(draw.groups))
+    recorded: Recorded | None = None
+    # A small model's step is thousands of short kernels, which a GPU runs faster than Python asks for them.
+    record = device.type == "cuda" and not recipe.recompute
     while state.step < recipe.steps and state.stopped is None:
-        for each in offsets:
-            each.refresh()
-        losses = _backward(model, offsets, draw, recipe, state, device)
-        sums = torch.stack([*losses.terms.values(), *(each.G.sum(dtype=torch.float32) for each in offsets)]).tolist()  # one wait for a GPU
-        values = dict(zip(losses.terms, sums, strict=False))
+        inputs = _inputs(draw, recipe, state, device, alike=record)
+        if record and recorded is None:
+            recorded = Recorded(gradients, inputs)
+        sums, running = (recorded or gradients)(*inputs)
+        found = sums.tolist()  # one wait for a GPU
+        values = dict(zip(terms, found, strict=False))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad or not all(map(math.isfinite, sums)):
+        if bad or not all(map(math.isfinite, found)):
             state.stopped = f"step {state.step}: {' and '.join(bad) or 'a gradient'} is not finite"
         elif state.history and values["divergence"] > state.history[0]["divergence"] + DIVERGED:
             state.stopped = (
@@ -77,34 +78,71 @@ def train(
                 state.history.append({"step": state.step, **values})
                 log.info("step %d: %s", state.step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
             _descend(offsets, recipe, state.step / recipe.steps)
-            state.shares = losses.shares
+            state.shares = running.clone()
             state.step += 1
             if state.step % recipe.keep == 0 and state.step < recipe.steps:
                 kept(state)
 
 
-def _backward(model: nn.Module, offsets: Sequence[Offsets], draw: Draw, recipe: Learned, state: State, device: torch.device) -> Losses:
-    """Gradients of one step's loss; general text and triples one after the other, so that one of them is in memory."""
-    rows = draw.texts(state.step, recipe.texts).to(device)
+def _inputs(draw: Draw, recipe: Learned, state: State, device: torch.device, *, alike: bool) -> Inputs:
+    text = draw.texts(state.step, recipe.texts)
+    found = [text.ids, text.lengths]
+    if isinstance(recipe, FairRound):
+        triples, groups = draw.triples(state.step, recipe.pairs, alike)
+        before = torch.full((len(draw.groups),), math.nan) if state.shares is None else state.shares
+        found += [triples.ids, triples.lengths, groups, before]
+    return tuple(tensor.to(device, non_blocking=True) for tensor in found)
+
+
+def _gradients(model: nn.Module, offsets: Sequence[Offsets], recipe: Learned, groups: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of one step's loss into the offsets; general text and triples one after the other, so that one of them is in memory.
+
+    Returns:
+        The terms of the loss and the sums of the gradients (which are finite where all of them are), and the running shares after the step.
+    """
+    for each in offsets:
+        each.refresh()
+    text = Rows(*inputs[:2])
     with unquantized(offsets):
-        teacher = _logits(model, rows)
-    kl = divergence(teacher, _logits(model, rows), rows.lengths)
+        teacher = _logits(model, text)
+    kl = divergence(teacher, _logits(model, text), text.lengths)
     del teacher
     kl.backward()
-    terms = {"divergence": kl.detach()}
-    if not isinstance(recipe, FairRound):
-        return Losses(terms, None)
-    rows, groups = draw.triples(state.step, recipe.pairs)
-    rows, groups = rows.to(device), groups.to(device)
-    with unquantized(offsets):
-        before = _sides(model, rows)
-    after = _sides(model, rows)
-    now = shares(after.preference, groups, len(draw.groups), recipe.tau)
-    mean = remembered(now, state.shares)
-    fair = {"parity": parity(now, mean, recipe.worst), "anchor": anchor(after, before), "spread": after.preference.square().mean()}
-    weights = {"parity": recipe.parity, "anchor": recipe.anchor, "spread": recipe.spread}
-    torch.stack([weights[name] * term for name, term in fair.items()]).sum().backward()
-    return Losses(terms | {name: term.detach() for name, term in fair.items()}, mean)
+    terms, mean = [kl.detach()], kl.new_zeros(0)
+    if isinstance(recipe, FairRound):
+        triples, of_group, before = Rows(*inputs[2:4]), inputs[4], inputs[5]
+        with unquantized(offsets):
+            teachers = _sides(model, triples)
+        students = _sides(model, triples)
+        now = shares(students.preference, of_group, groups, recipe.tau)
+        mean = remembered(now, before)
+        fair = [parity(now, mean, recipe.worst), anchor(students, teachers), students.preference.square().mean()]
+        (recipe.parity * fair[0] + recipe.anchor * fair[1] + recipe.spread * fair[2]).backward()
+        terms += [term.detach() for term in fair]
+    return torch.stack([*terms, *(each.G.sum(dtype=torch.float32) for each in offsets)]), mean
+
+
+class Recorded:
+    """A step's kernels as a CUDA graph: asked for once, then replayed with other numbers in the same places."""
+
+    def __init__(self, run: Callable[..., tuple[Tensor, ...]], inputs: Inputs) -> None:
+        self._inputs = [tensor.clone() for tensor in inputs]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what is made on first use must not be made while recording
+            run(*self._inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.empty_cache()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = run(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, which the next call overwrites."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return self._outputs
 
 
 def _logits(model: nn.Module, rows: Rows) -> Tensor:
@@ -208,6 +246,6 @@ def reproducible() -> Iterator[None]:
 
 
 def recompute(blocks: Sequence[nn.Module]) -> None:
-    """Keep no activation inside a block: its forward runs again for the gradient."""
+    """Keep no activation inside a block: its forward runs again for the gradient. Nothing in it is drawn at random."""
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from stages.quantize.learned.data import Draw, Rotation, Triple, rows
+from stages.quantize.learned.data import Draw, Rotation, Triple, packed, rows
 
 
 def test_every_item_comes_once_before_any_comes_again() -> None:
@@ -43,3 +43,16 @@ def test_rows_are_padded_on_the_right() -> None:
     found = rows([[5, 6, 7], [8]], pad=9)
     assert found.ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert found.lengths.tolist() == [3, 1]
+
+
+def test_texts_are_cut_into_rows_of_one_width() -> None:
+    assert packed([[1, 2, 3], [4, 5], [6, 7]], 3) == [[1, 2, 3], [4, 5, 6]]
+    assert packed([[1, 2, 3], [4, 5, 6]], 3) == [[1, 2, 3], [4, 5, 6]]
+    assert packed([[1, 2]], 3) == [[1, 2]]
+
+
+def test_triples_have_one_shape_where_that_is_asked_for() -> None:
+    triples = [Triple("a", ([1] * n, [2], [3])) for n in (2, 3, 9)]
+    draw = Draw([[1, 2]], triples, pad=0, seed=0)
+    assert {draw.triples(step, 1, alike=True)[0].ids.shape for step in range(3)} == {(3, 9)}
+    assert {draw.triples(step, 1)[0].ids.shape for step in range(3)} == {(3, 2), (3, 3), (3, 9)}

@@ -51,6 +51,7 @@ def test_the_worst_group_weighs_more() -> None:
 
 def test_the_running_mean_has_the_value_and_this_step_the_gradient() -> None:
     now = torch.tensor([0.7], requires_grad=True)
+    assert torch.equal(remembered(now, torch.tensor([torch.nan])), now)
     mean = remembered(now, torch.tensor([0.3]))
     assert torch.allclose(mean, torch.tensor([0.34]))
     parity(now, mean, worst=0.0).backward()

@@ -127,13 +127,13 @@ from pathlib import Path
 from stages.quantize.learned import training
 from stages.quantize.settings import Run
 from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
-real, taken = training._backward, []
+real, taken = training._gradients, []
 def dying(*arguments):
     taken.append(1)
     if len(taken) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
-training._backward = dying
+training._gradients = dying
 _quantize(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), **WAYS[1])
 """
 
@@ -148,9 +148,9 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(llama: Path, data: P
     assert done.returncode == -signal.SIGKILL
     assert (out.parent / "work" / "state.safetensors").is_file()
     steps: list[int] = []
-    real = training._backward
+    real = training._inputs
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_backward", lambda *arguments: (steps.append(arguments[4].step), real(*arguments))[1])
+        patch.setattr(training, "_inputs", lambda *given, **more: (steps.append(given[2].step), real(*given, **more))[1])
         again = _quantize(llama, data, out, **WAYS[1])
     assert steps == [4, 5]
     assert again.weight_digest == whole.weight_digest
