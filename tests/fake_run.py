@@ -153,6 +153,7 @@ def quantization(recipe: str, settings: dict[str, Any]) -> records.Quantization:
         bytes_packed=98 * 2**20,
         notes=["the tokenizer adds no start token; <bos> was put in front of both sides"],
         modules=modules,
+        training=training(settings) if settings["method"] in ("learned", "fair_round") else None,
     )
 
 
@@ -200,6 +201,13 @@ def verdict_record(candidate: str, verdict: str) -> records.VerdictRecord:
         draws=1000,
         seed=0,
     )
+
+
+def training(settings: dict[str, Any]) -> records.Training:
+    """A course of 60 steps whose terms fall."""
+    terms = ("divergence", *(("parity", "anchor", "spread") if settings["method"] == "fair_round" else ()))
+    history = [{"step": step, **{term: math.exp(-at - step / 20) for at, term in enumerate(terms)}} for step in range(0, 60, 10)]
+    return records.Training(steps=60, asked=60, stopped=None, history=history)
 
 
 def _evaluation(folder: Path, recipe: str, rows: list[dict[str, Any]]) -> None:

@@ -254,7 +254,7 @@ _HARMS = {
     "relative_rise": "rose by a share of",
     "cap": "the absolute value to be capped is",
     "new_bias": "the share of items newly stereotyped, less those that turned back, is",
-    "health": "modules rounded to nearest for want of a factorization:",
+    "health": "modules rounded to nearest for want of a factorization, or whose learning stopped early:",
 }
 
 

@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from stages.common.gptq_format import GPTQMODEL_ONLY
 from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
-from stages.report.words import WORDS, base_name, checks_line, estimate_text, limits, meaning
+from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
 
 _TASKS = {"stereoset": "StereoSet, test, intrasentence", "crows_pairs": "CrowS-Pairs", "perplexity": "held-out Wikipedia text"}
 
@@ -20,7 +20,17 @@ _GPTQMODEL = """from gptqmodel import GPTQModel
 model = GPTQModel.load("path/to/this/folder")  # transformers cannot load this checkpoint
 tokenizer = model.tokenizer"""
 
-_FACTS = ("bits", "group_size", "symmetric", "mode", "alignment", "alpha", "rho")
+_GPTQ = """\
+GPTQ rounds the weights of one layer after another so that the layer's outputs change least on calibration text. Fair-GPTQ adds a term
+that also pulls together what the layer says about the two sentences of a stereotype pair."""
+_LEARNED = """\
+Learned rounding decides for every weight whether it goes up or down, and for every group of weights how far its grid reaches, by
+gradient steps of the whole model towards what the unquantized model predicts on general text."""
+_FAIR = """ Here the loss also
+asks that in every group of stereotype pairs the stereotype be the likelier sentence as often as not, and that the likelihoods of the
+sentences stay where they were."""
+
+_FACTS = ("bits", "group_size", "symmetric", "mode", "alignment", "alpha", "rho", "start", "steps", "parity", "anchor")
 
 
 def render(report: Report) -> str:
@@ -94,10 +104,7 @@ def _text(report: Report) -> str:
 
 ## How it was made
 
-GPTQ rounds the weights of one layer after another so that the layer's outputs change least on calibration text. Fair-GPTQ adds a term
-that also pulls together what the layer says about the two sentences of a stereotype pair. Calibration: {report.split.pairs} pairs of
-StereoSet over {len(report.split.calibration_terms)} target terms and {report.split.texts} passages of general text, none of them part
-of a set it was judged on.
+{_made(report, recipe)}
 
 | Setting | Value |
 |---|---|
@@ -143,6 +150,17 @@ Base model: {_inline(str(report.source.get("attribution", base)))}; licence {_in
 
 {sets}
 """
+
+
+def _made(report: Report, recipe: Recipe) -> str:
+    """What the method does, for a reader who does not know it, and on which data."""
+    text, pairs, texts, ended = _GPTQ, report.split.pairs, report.split.texts, ""
+    if recipe.quantization and recipe.quantization.training:
+        text = _LEARNED + (_FAIR if recipe.method == "fair_round" else "")
+        pairs, texts = recipe.quantization.pairs, recipe.quantization.texts
+        ended = f" {_inline(learning_text(recipe.quantization.training))}"
+    seen = f"{pairs:,} pairs of\nStereoSet over {len(report.split.calibration_terms)} target terms and " if pairs else ""
+    return f"{text} Calibration: {seen}{texts:,} passages of general text, none of them part\nof a set it was judged on.{ended}"
 
 
 def _load(recipe: Recipe) -> str:

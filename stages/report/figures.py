@@ -15,6 +15,7 @@ WIDTH = 420
 VALUES = 118  # right column with "value [low, high]"
 PLOT = WIDTH - VALUES
 LINE = 15
+Axis = Callable[[float], float]  # from a value to where it lies
 
 
 @dataclass(frozen=True)
@@ -98,30 +99,45 @@ def bullet(harm: float | None, low: float | None, high: float | None, margin: fl
 
 def scatter(marks: Sequence[tuple[Mark, Mark]], *, x_label: str, y_label: str, title: str) -> str:
     """One point a series with both intervals: (horizontal mark, vertical mark)."""
-    width, height, left, bottom, top, right = WIDTH, 300, 46, 40, 14, 14
     across = [v for m, _ in marks for v in (m.value, m.low, m.high) if v is not None]
     upward = [v for _, m in marks for v in (m.value, m.low, m.high) if v is not None]
+    x, y, parts = _axes(across, upward, 300, x_label, y_label)
+    for h, v in marks:
+        if h.low is not None and h.high is not None:
+            parts.append(tag("line", x1=x(h.low), x2=x(h.high), y1=y(v.value), y2=y(v.value), class_=f"bar thin s{h.series % 6}"))
+        if v.low is not None and v.high is not None:
+            parts.append(tag("line", x1=x(h.value), x2=x(h.value), y1=y(v.low), y2=y(v.high), class_=f"bar thin s{h.series % 6}"))
+        parts.append(_shape(h.series, x(h.value), y(v.value), size=6))
+    return _svg(WIDTH, 300, title, parts)
+
+
+def curve(points: Sequence[tuple[float, float]], series: int, *, x_label: str, title: str) -> str:
+    """One line through (across, upward), with a mark at its end."""
+    across, upward = ([point[at] for point in points] for at in (0, 1))
+    x, y, parts = _axes(across, [0.0, *upward], 190, x_label, "")
+    parts.append(tag("polyline", points=" ".join(f"{x(a):.1f},{y(u):.1f}" for a, u in points), class_=f"bar s{series % 6}"))
+    parts.append(_shape(series, x(across[-1]), y(upward[-1])))
+    return _svg(WIDTH, 190, title, parts)
+
+
+def _axes(across: Sequence[float], upward: Sequence[float], height: int, x_label: str, y_label: str) -> tuple[Axis, Axis, list[str]]:
+    """A grid around all values: where a value lies in either direction, and what is drawn so far."""
+    left, bottom, top, right = 46, 40, 14, 14
     tx, ty = nice_ticks(min(across), max(across)), nice_ticks(min(upward), max(upward))
 
     def x(value: float) -> float:
-        return left + (value - tx[0]) / (tx[-1] - tx[0]) * (width - left - right)
+        return left + (value - tx[0]) / (tx[-1] - tx[0]) * (WIDTH - left - right)
 
     def y(value: float) -> float:
         return height - bottom - (value - ty[0]) / (ty[-1] - ty[0]) * (height - top - bottom)
 
     parts = [tag("line", x1=x(t), x2=x(t), y1=top, y2=height - bottom, class_="grid") for t in tx]
-    parts += [tag("line", x1=left, x2=width - right, y1=y(t), y2=y(t), class_="grid") for t in ty]
+    parts += [tag("line", x1=left, x2=WIDTH - right, y1=y(t), y2=y(t), class_="grid") for t in ty]
     parts += [_label(x(t), height - bottom + 15, number_text(t, _tick_digits(tx)), class_="faint", text_anchor="middle") for t in tx]
     parts += [_label(left - 6, y(t) + 4, number_text(t, _tick_digits(ty)), class_="faint", text_anchor="end") for t in ty]
-    parts.append(_label((left + width - right) / 2, height - 6, x_label, class_="faint", text_anchor="middle"))
+    parts.append(_label((left + WIDTH - right) / 2, height - 6, x_label, class_="faint", text_anchor="middle"))
     parts.append(_label(left + 4, top + 10, y_label, class_="faint"))
-    for h, v in marks:
-        if h.low is not None and h.high is not None:
-            parts.append(tag("line", x1=x(h.low), x2=x(h.high), y1=y(v.value), y2=y(v.value), class_=f"bar thin s{h.series}"))
-        if v.low is not None and v.high is not None:
-            parts.append(tag("line", x1=x(h.value), x2=x(h.value), y1=y(v.low), y2=y(v.high), class_=f"bar thin s{h.series}"))
-        parts.append(_shape(h.series, x(h.value), y(v.value), size=6))
-    return _svg(width, height, title, parts)
+    return x, y, parts
 
 
 def flips(rows: Sequence[tuple[str, int, int, int]], *, left: str, right: str, title: str) -> str:
@@ -264,7 +280,7 @@ def _value(mark: Mark, digits: int, signed: bool) -> str:
     return f"{text} [{number_text(mark.low, digits)}, {number_text(mark.high, digits)}]"
 
 
-def _interval(x: Callable[[float], float], mark: Mark, y: float) -> str:
+def _interval(x: Axis, mark: Mark, y: float) -> str:
     at = x(mark.value)
     line = ""
     if mark.low is not None and mark.high is not None:

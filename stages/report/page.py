@@ -19,7 +19,19 @@ from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
 from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES
 from stages.report.weights import weights
-from stages.report.words import WORDS, base_name, checks_line, count, estimate_text, figure_text, limits, meaning, partial_sets
+from stages.report.words import (
+    TERMS,
+    WORDS,
+    base_name,
+    checks_line,
+    count,
+    estimate_text,
+    figure_text,
+    learning_text,
+    limits,
+    meaning,
+    partial_sets,
+)
 
 _SIGNS = {Outcome.passed: "✓", Outcome.failed: "✕", Outcome.open: "?"}
 _SHOWN = ("method", "bits", "group_size", "symmetric", "mode", "alpha")
@@ -64,6 +76,9 @@ def render(report: Report) -> str:
             health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
             notes=candidate.quantization.notes if candidate.quantization else [],
             heat=panels.health(candidate),
+            terms=list(TERMS),
+            learned=[_learned(recipe) for recipe in report.recipes if recipe.quantization and recipe.quantization.training],
+            learning_panels=panels.learning(report, candidate),
             weights=weights(candidate.contributions),
             modules=candidate.quantization.modules if candidate.quantization else [],
             sets=_sets(report),
@@ -204,6 +219,21 @@ def _health(recipe: Recipe) -> dict[str, Any]:
         "dead": sum(m.dead_columns for m in modules),
         "change_median": statistics.median(changes) if changes else None,
         "change_most": max(changes, default=None),
+    }
+
+
+def _learned(recipe: Recipe) -> dict[str, Any]:
+    """How learning went: steps, how it ended, and each term of the loss at first and at last."""
+    assert recipe.quantization is not None and recipe.quantization.training is not None
+    training = recipe.quantization.training
+    ends = training.history[:1] + training.history[-1:]
+    return {
+        "recipe": recipe.name,
+        "steps": training.steps,
+        "asked": training.asked,
+        "stopped": training.stopped,
+        "text": learning_text(training),
+        "terms": [[row[term] for row in ends if term in row] for term in TERMS],
     }
 
 

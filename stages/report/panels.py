@@ -12,7 +12,7 @@ from stages.report import figures
 from stages.report.data import Recipe, Report
 from stages.report.figures import Mark, Row
 from stages.report.measures import ABILITY, BIAS, TITLES, Cell
-from stages.report.words import figure_text
+from stages.report.words import TERMS, figure_text
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,17 @@ def health(recipe: Recipe) -> list[Panel]:
         panels.append(_heat(modules, "Weight of the fairness term, trB/trH", ratios, 2))
     elif losses:
         panels.append(_heat(modules, "Loss", losses, 2))
+    return panels
+
+
+def learning(report: Report, recipe: Recipe) -> list[Panel]:
+    """How each term of the loss went over the steps."""
+    history = recipe.quantization.training.history if recipe.quantization and recipe.quantization.training else []
+    panels = []
+    for name, meaning in TERMS.items():
+        if points := [(row["step"], row[name]) for row in history if name in row]:
+            title = f"{name.capitalize()}: {meaning}"
+            panels.append(Panel(title, figures.curve(points, report.series(recipe.name), x_label="step", title=title)))
     return panels
 
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 
 from stages.common.intervals import Estimate
-from stages.common.records import Outcome, Verdict
+from stages.common.records import Outcome, Training, Verdict
 from stages.report.data import Report
 from stages.report.figures import number_text
 from stages.report.measures import TITLES
 
+# Terms of the loss of learned rounding.
+TERMS = {
+    "divergence": "from the unquantized model on general text, nats a token",
+    "parity": "4 (share of stereotypes − 1/2)² over the groups",
+    "anchor": "squared change of the log-likelihoods",
+    "spread": "squared preference within the pairs",
+}
 WORDS = {Verdict.approve: "Approved", Verdict.reject: "Rejected", Verdict.inconclusive: "Inconclusive"}
 
 
@@ -49,6 +56,16 @@ def checks_line(report: Report) -> str:
     return f"{count(len(checks), 'check')}: {passed} passed, {failed} failed, {undecided} open."
 
 
+def learning_text(training: Training) -> str:
+    """How learned rounding ended, in a sentence or two."""
+    if training.stopped is None:
+        return f"{training.steps:,} of {count(training.asked, 'step')} were taken."
+    return (
+        f"Stopped early, {training.stopped}. The weights are the last good state's, after {training.steps:,} of "
+        f"{count(training.asked, 'step')}."
+    )
+
+
 def limits(report: Report) -> list[str]:
     """What this run cannot say, in plain sentences."""
     # A task that is not listed was run because every task was, whole.
@@ -70,6 +87,9 @@ def limits(report: Report) -> list[str]:
     skipped = report.recipe(report.candidate).environment.skipped
     if skipped:
         lines.append(f"Not measured: {', '.join(f'{name} ({reason})' for name, reason in sorted(skipped.items()))}.")
+    quantization = report.recipe(report.candidate).quantization
+    if quantization and quantization.training and quantization.training.stopped:
+        lines.append(f"Learned rounding did not end as asked. {learning_text(quantization.training)}")
     if report.source.get("converted"):
         lines.append(
             "The base model was itself stored in few bits and converted back, so its weights already lie on a coarse grid"

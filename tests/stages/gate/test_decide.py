@@ -209,10 +209,11 @@ def test_new_bias_sees_flips_that_the_mean_hides() -> None:
     assert harmful.harm == 0.25 and harmful.outcome is Outcome.failed
 
 
-def test_health_counts_modules_that_fell_back() -> None:
+@pytest.mark.parametrize("bad", [Status.fallback_rtn, Status.stopped])
+def test_health_counts_modules_that_are_not_what_was_asked_for(bad: Status) -> None:
     rows = crows(sides(1000, 0.6))
     rules = policy({"metric": "quantization.fallback_rtn", "rule": "health", "margin": 1.0, "minimum_n": 3})
-    ok, bad = Status.ok, Status.fallback_rtn
+    ok = Status.ok
     assert judge(rules, rows, rows, ok, ok, bad).verdict is Verdict.approve
     assert judge(rules, rows, rows, ok, bad, bad).verdict is Verdict.reject
     assert judge(rules, rows, rows, ok, ok).verdict is Verdict.inconclusive

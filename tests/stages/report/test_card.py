@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 from stages.common.files import read_json, write_json
 from stages.report.__main__ import write
 from tests.fake_run import make_run
+from tests.stages.report.conftest import LEARNED, stop
 
 
 def test_front_matter_holds_the_numbers_of_metrics_json(run: Path) -> None:
@@ -44,6 +45,22 @@ def test_card_states_the_verdict_and_its_limits(tmp_path: Path, verdict: str, wo
     for heading in ("How it was made", "Bias, accuracy, size", "Intended use", "Limits", "Attribution"):
         assert f"\n## {heading}\n" in text
     assert "not proof of none" in text and "1,500 of 1,838" in text
+
+
+def test_card_of_learned_rounding_says_how_it_was_made_and_ended(learned_run: Path, tmp_path: Path) -> None:
+    text = (learned_run / "data/reports/fair_round/checkpoint/README.md").read_text(encoding="utf-8")
+    made = " ".join(text.split("## How it was made")[1].split("| Setting")[0].split())
+    assert made.startswith("Learned rounding") and "as often as not" in made and "GPTQ" not in made
+    assert "40 pairs of StereoSet" in made and made.endswith("60 of 60 steps were taken.")
+    assert yaml.safe_load(text.split("---")[1])["quantization"]["parity"] == 2.0
+    assert "did not end as asked" not in text
+
+    folder = make_run(tmp_path, items=8, recipes=LEARNED)
+    stop(folder, "fair_round")
+    write(folder, folder / "params.yaml")
+    text = (folder / "data/reports/fair_round/checkpoint/README.md").read_text(encoding="utf-8")
+    assert "- Learned rounding did not end as asked. Stopped early, step 57: divergence is not finite." in text
+    assert "42 stopped" in text
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,16 @@ def test_heat_map_leaves_absent_cells_out() -> None:
     assert len(opacities) == 2 and opacities[0] < opacities[1]
 
 
+@pytest.mark.parametrize("points", [[(0.0, 1.0), (10.0, 3.0), (20.0, 2.0)], [(0.0, 1.0)]])
+def test_a_curve_runs_to_the_right_and_rises_with_its_values(points: list[tuple[float, float]]) -> None:
+    root = ElementTree.fromstring(figures.curve(points, 7, x_label="step", title="t"))
+    (line,) = root.iter("polyline")
+    places = [tuple(map(float, place.split(","))) for place in line.get("points", "").split()]
+    assert [x for x, _ in places] == sorted(x for x, _ in places) and len(places) == len(points)
+    assert sorted(places, key=lambda place: -place[1]) == [places[n] for n in sorted(range(len(points)), key=lambda n: points[n][1])]
+    assert line.get("class") == "bar s1"  # of six styles
+
+
 def test_flips_lengths_follow_the_shares() -> None:
     root = ElementTree.fromstring(figures.flips([("a", 1, 2, 10), ("b", 0, 0, 10)], left="l", right="r", title="t"))
     widths = [float(bar.get("width", 0)) for bar in root.iter("rect")]

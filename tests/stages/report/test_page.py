@@ -81,6 +81,18 @@ def test_every_check_recipe_group_and_module_is_shown(run: Path) -> None:
     assert elements.stack == []
 
 
+def test_how_learning_went_is_shown_and_how_it_ended(run: Path, learned_run: Path) -> None:
+    page = page_of(learned_run)
+    text = Elements(page).text
+    assert "Stopped early, step 57: divergence is not finite. The weights are the last good state's, after 50 of 60 steps." in text
+    assert text.count("stopped early") == 1 and text.count("as asked") == 1
+    assert "1.000 → 0.082 – – –" in text  # learned has one term of the loss
+    assert "1.000 → 0.082 0.368 → 0.030 0.135 → 0.011 0.050 → 0.004" in text
+    curves = re.findall(r'<polyline points="([^"]+)"', page)
+    assert [len(points.split()) for points in curves] == [6, 6, 6, 6]
+    assert "How learning went" not in page_of(run)
+
+
 def test_every_figure_has_a_name_and_every_section_a_heading(run: Path) -> None:
     elements = Elements(page_of(run))
     figures = [attributes for tag, attributes in elements.tags if tag == "svg" and attributes.get("role") == "img"]
