@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.common.errors import FairgateError
 from stages.common.params import parse
-from stages.common.records import Pair, Quantization, Status, Text, read_records, write_records
+from stages.common.records import Quantization, Status
 from stages.evaluate.model import load
 from stages.quantize.learned import training
 from stages.quantize.learned.losses import divergence
@@ -42,18 +42,6 @@ def _recipe(**changes: Any) -> Rtn:
     data = {**FAIR, **changes}
     fields = METHODS[data["method"]].model_fields
     return parse(METHODS[data["method"]], {key: value for key, value in data.items() if key in fields}, where="test")
-
-
-@pytest.fixture(scope="module")
-def data(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("learned")
-    pairs = read_records(Pair, calibration / "pairs.jsonl")
-    write_records(folder / "pairs.jsonl", pairs)
-    write_records(folder / "text.jsonl", read_records(Text, calibration / "text.jsonl"))
-    more = [pair.model_copy(update={"pair_id": f"c{pair.pair_id}"}) for pair in pairs[:6]]
-    write_records(folder / "context_pairs.jsonl", more)
-    write_records(folder / "training.jsonl", [Text(text_id=str(n), text=" ".join(SENTENCES[n:])) for n in range(4)])
-    return folder
 
 
 def _quantize(base: Path, data: Path, out: Path, /, run: Run = RUN, **changes: Any) -> Quantization:
