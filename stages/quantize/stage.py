@@ -54,7 +54,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     slots, leaner, training = Slots(), recipe, None
     if isinstance(recipe, Learned):
         draw, counts = read_draw(recipe, run.seed, base, calibration)
-        slots = draw.slots(recipe.steps, recipe.texts, recipe.pairs if isinstance(recipe, FairRound) else 0)
+        slots = draw.slots(recipe.texts, recipe.pairs if isinstance(recipe, FairRound) else 0)
         leaner = recipe.model_copy(update={"recompute": True})
     with _device_lock(device, run.gpus), bounded(device, run.gpu_gib), progress(work, fingerprint) as done, atomic_folder(out) as folder:
         source = Streamed(base, architecture)

@@ -120,12 +120,9 @@ class Draw:
         sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
         return rows(sides, self.pad, self._widest if alike else None), torch.arange(len(self.groups)).repeat_interleave(each)
 
-    def slots(self, steps: int, texts: int, triples: int) -> Slots:
-        """Of the fullest batches of all steps."""
-        return Slots(
-            max(self.texts(step, texts).ids.numel() for step in range(steps)),
-            max(self.triples(step, triples)[0].ids.numel() for step in range(steps)) if self.groups else 0,
-        )
+    def slots(self, texts: int, triples: int) -> Slots:
+        """Of the batches of a step, where those of triples are as wide as the widest."""
+        return Slots(self.texts(0, texts).ids.numel(), self.triples(0, triples, alike=True)[0].ids.numel() if self.groups else 0)
 
 
 TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"
