@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,9 +51,6 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
     if found.has(columns["SS (50)"]):
         group, value = worst_type(found, candidate)
         done.append(record("worst_bias_type_ss", candidate, value, "%", [44, 56], bias_type=group))
-    times = [result["quantize_s"] for cell in found.labels[candidate] if (result := cell.result(out))]
-    middle = Value(statistics.median(times), min(times), max(times), min(times), 1.0, tuple(times))
-    done.append(record("time_smollm2_s", candidate, middle, "s", [None, 60], note="wall clock; other cells may have run on the same GPU"))
     return done
 
 
