@@ -151,7 +151,7 @@ class Learned(Rtn):
     start: the closed form whose codes it starts from; alpha: of a `fair_gptq` start.
     steps: end to end; block_steps: before them for each block, towards the unquantized block's output.
     rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero.
-    texts: passages a step, cut to text_tokens. keep: steps between two states that a killed run goes on from.
+    texts: rows of text a step, of text_tokens each. keep: steps between two states that a killed run goes on from.
     recompute: activations of a block are computed again for the gradient instead of kept (needed from about a billion weights on).
     """
 
