@@ -99,6 +99,9 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
 
 
 def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Path) -> str:
+    drawn = {name: count for cell in done for name, count in cell.tasks.items() if count}
+    parts = [f"{count:,} of {name}" for name, count in drawn.items()]
+    items = f"all items; drawn, the same for every cell: {', '.join(parts)}" if drawn else "all items"
     machines = sorted({result["machine"] for cell in done if (result := cell.result(out))})
     return f"""## Learned fair rounding
 
@@ -107,9 +110,10 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 ```
 
 Cells, their order, and the rule that chose settings on the development sets were declared beforehand (`benchmarks/fair_rounding.yaml`);
-each gate set was read once a cell. Run on {", ".join(machines)}; evaluated in float32, all items. Mean over seeds with its 95 % interval:
-clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all methods, and seeds besides, with Student's
-quantile for their number; one seed: items alone. Ratios are to full precision in the same harness; zero-shot: mean of
+each gate set was read once a cell. Run on {", ".join(machines)}; evaluated in float32, {items}.
+Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
+methods, and seeds besides, with Student's quantile for their number; one seed: items alone. Ratios are to full precision in the same
+harness; zero-shot: mean of
 {", ".join(declaration.table.zero_shot)}. The interval of a worst bias type does not know that it was picked as the worst."""
 
 
