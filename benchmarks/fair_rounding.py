@@ -1,7 +1,8 @@
 """The experiment of learned fair rounding: the cells that fair_rounding.yaml declares, run one by one.
 
     python -m benchmarks.fair_rounding all --lanes 8      # search, choose, final: eight processes share the GPUs that are there
-    python -m benchmarks.fair_rounding search --lanes 8 --until 240
+    python -m benchmarks.fair_rounding all --lanes 8 --until 200 --deadline 560   # the search ends early, and no cell is killed
+    python -m benchmarks.fair_rounding search --lanes 8   # one phase, or one step, alone
     python -m benchmarks.fair_rounding choose
     python -m benchmarks.fair_rounding final --lanes 8
     python -m benchmarks.fair_rounding list               # what has been run, what has not, and why
@@ -9,8 +10,9 @@
 
 `search` reads development sets alone; `choose` writes chosen.json by the declared rule; `final` reads each gate set once per cell. Cells
 are taken in the declared order, one at a time, by any number of processes on one results folder: a lock that dies with its process says
-who has which. A cell that is done, with the same settings and inputs, is skipped; one that failed is skipped until --retry. Results
-folders of several machines merge by copying them over each other.
+who has which. Whoever `all` finds without a cell of the search goes on with final cells that depend on no choice. A cell that is done,
+with the same settings and inputs, is skipped; one that failed is skipped until --retry. Before several processes start, every task is
+tokenised once for all of them (`ready/` of the results). Results folders of several machines merge by copying them over each other.
 """
 
 from __future__ import annotations
@@ -20,91 +22,117 @@ import contextlib
 import fcntl
 import gc
 import os
-import platform
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from benchmarks import calibration_variants
-from benchmarks.fair_rounding_cells import Cell, Declaration, Phase, choose, chosen_recipes, read
+from benchmarks.fair_rounding_cells import PHASES, Cell, Declaration, Phase, choose, chosen_recipes, longest, read
+from benchmarks.fair_rounding_measure import Place, attempt
 from stages.common.cli import log
-from stages.common.digests import sha256_folder, sha256_json, weight_digest
-from stages.common.errors import FairgateError, UnknownName
-from stages.common.files import atomic_path, write_json
-from stages.common.items import read_items
-from stages.common.params import load, parse
-from stages.common.records import Text, read_records
-from stages.evaluate.benchmark import FOLDER, Catalogue
-from stages.evaluate.prepare import Prepared
-from stages.evaluate.run import evaluate
-from stages.evaluate.settings import Evaluate
-from stages.quantize.settings import METHODS, Run
-from stages.quantize.stage import pick_device, quantize
+from stages.common.errors import FairgateError
+from stages.common.files import read_json, write_json
+from stages.common.params import load
+from stages.quantize.settings import Run
 
 HERE = Path(__file__).parent
 LIMIT_S = 480  # a cell that takes longer is named in the tables
-MEASURED = ("option_loglik", "text", "answer", "status", "score")  # of an item table: what depends on the model
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an experiment reads and writes, and what its cells share within one process. `text`: for cells calibrated on it."""
+class Limits:
+    """Seconds after `since` (a time stamp) from which no cell is begun, and until which one must end."""
 
-    base: Path
-    calibration: Path
-    raw: Path
-    out: Path
-    text: Path
-    device: str = "auto"
-    run: dict[str, Any] = field(default_factory=dict)
-    tasks: Path = FOLDER
-    ready: dict[str, Prepared] = field(default_factory=dict, repr=False)
+    since: float
+    until: float = float("inf")
+    deadline: float = float("inf")
 
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        return Catalogue(self.raw, self.calibration / "split.json", self.tasks)
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        return {"base": weight_digest(self.base), "calibration": sha256_folder(self.calibration)}
-
-    def inputs(self, cell: Cell) -> dict[str, Any]:
-        """What a result depends on besides the settings of its cell."""
-        absent = {name: reason for name in cell.tasks if (reason := self.catalogue.absent(name))}
-        return {**self._digests, "absent": absent}
+    def allow(self, cell: Cell, out: Path) -> bool:
+        """Whether it may begin now: a cell is taken to last as long as the longest of its method so far. Once false, it stays false."""
+        passed = time.time() - self.since
+        method = cell.recipe["method"] if cell.recipe else ""
+        return passed <= self.until and (self.deadline == float("inf") or passed + longest(method, out) <= self.deadline)
 
 
-def run(cells: list[Cell], place: Place, *, until: float = float("inf"), retry: bool = False) -> None:
-    """Run the cells that nobody has run or is running, in order; no new one after `until` seconds."""
-    started = time.monotonic()
-    # A GPU's lock lies in the working folder: in one of their own, two cells may share a GPU.
-    with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        for cell in cells:
-            if time.monotonic() - started > until:
-                log.warning("no new cell after %.0f s", until)
-                break
-            if cell.recipe is None or _settled(cell, place, retry):
-                continue
-            with _claimed(place.out / "locks" / f"{cell.phase}-{cell.name}") as mine:
-                if mine and not _settled(cell, place, retry):
-                    _attempt(cell, place, Path(scratch))
+NO_LIMITS = Limits(0)
 
 
-def _settled(cell: Cell, place: Place, retry: bool) -> bool:
+def run(cells: Sequence[Cell], place: Place, limits: Limits = NO_LIMITS) -> None:
+    """Run the cells that nobody has run or is running, in order."""
+    while take(cells, place, limits):
+        pass
+
+
+def run_all(declaration: Declaration, place: Place, limits: Limits, *, poll_s: float = 1.0) -> None:
+    """Search, choice and final cells; `limits.until` is the search's.
+
+    While others are busy with the last cells of the search, final cells that depend on no choice are run. As soon as the choice is made,
+    final cells follow in the declared order, which is that of their importance.
+    """
+    search = declaration.cells("search", {})
+    to_the_end = replace(limits, until=float("inf"))
+    chosen: dict[str, dict[str, Any]] | None = None
+    while True:
+        if chosen is None and all(_over(cell, place, limits) for cell in search):
+            try:
+                chosen = settle(declaration, place.out)
+            except FairgateError as error:
+                log.error("nothing is chosen: %s", error)
+                chosen = {}
+        if take(search, place, limits) or take(declaration.cells("final", chosen or {}), place, to_the_end):
+            continue
+        if chosen is not None:
+            break
+        time.sleep(poll_s)
+
+
+def take(cells: Sequence[Cell], place: Place, limits: Limits) -> bool:
+    """Run the first of the cells that nobody has run or is running, and that the limits allow; False: there is none."""
+    for cell in cells:
+        if cell.recipe is None or _settled(cell, place):
+            continue
+        with _claimed(_lock(cell, place)) as mine:
+            # The limits are asked with the lock held: whoever finds it free and them passed (_over) knows that nobody begins.
+            if mine and not _settled(cell, place) and limits.allow(cell, place.out):
+                attempt(cell, place)
+                return True
+    return False
+
+
+def settle(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
+    """Family -> recipe that the search chose; the first process to come here writes it down, all find the same."""
+    choices = choose(declaration, out)
+    path = out / "chosen.json"
+    with _claimed(out / "locks" / "choose") as mine:
+        if mine and (not path.is_file() or read_json(path) != choices):
+            write_json(path, choices)
+            for family, choice in choices.items():
+                print(f"{family}: {choice['chosen']}, eligible: {', '.join(choice['eligible']) or 'none'}", flush=True)
+    return {family: choice["recipe"] for family, choice in choices.items()}
+
+
+def _over(cell: Cell, place: Place, limits: Limits) -> bool:
+    """Whether a cell has its result, or will not get one any more: it may not begin, and nobody is at it."""
+    if _settled(cell, place):
+        return True
+    if limits.allow(cell, place.out):
+        return False
+    with _claimed(_lock(cell, place)) as free:
+        return free
+
+
+def _lock(cell: Cell, place: Place) -> Path:
+    return place.out / "locks" / f"{cell.phase}-{cell.name}"
+
+
+def _settled(cell: Cell, place: Place) -> bool:
     found = cell.result(place.out)
-    return (not retry and cell.failed(place.out)) or (found is not None and found["inputs"] == place.inputs(cell))
+    return cell.failed(place.out) or (found is not None and found["inputs"] == place.inputs(cell))
 
 
 @contextlib.contextmanager
@@ -119,127 +147,29 @@ def _claimed(path: Path) -> Iterator[bool]:
             yield True
 
 
-def _attempt(cell: Cell, place: Place, scratch: Path) -> None:
-    folder = cell.folder(place.out)
-    try:
-        with tempfile.TemporaryDirectory(dir=scratch) as work:
-            result = _measured(cell, place, Path(work))
-    except Exception as error:  # whatever it is, the other cells can be run
-        log.error("%s: %s", cell.name, error if isinstance(error, FairgateError) else traceback.format_exc())
-        write_json(folder / "failure.json", {"settings": cell.settings, "reason": f"{type(error).__name__}: {error}"})
-        return
-    write_json(folder / "result.json", result)
-    (folder / "failure.json").unlink(missing_ok=True)
-    log.info("%s: %.0f + %.0f s", cell.name, result["quantize_s"], result["evaluate_s"])
-
-
-def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
-    """Quantize and evaluate; the scores lie beside the result, which is what says that a cell is done."""
-    inputs = place.inputs(cell)
-    tasks = {name: wanted for name, wanted in cell.tasks.items() if name not in inputs["absent"]}
-    if not tasks:
-        raise FairgateError(f"no data: {inputs['absent']}", where=cell.name, remedy="fetch them, or supply them by path")
-    place.catalogue.require(list(tasks), cell.role)  # before minutes of work
-    on_gpu = pick_device(place.device).type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    started = time.monotonic()
-    folder, training = _model(cell, place, work)
-    quantized = time.monotonic()
-    peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
-    if on_gpu:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    settings = Evaluate(role=cell.role.value, seed=0, device=place.device, dtype="float32", batch_tokens="auto", tasks=tasks)  # type: ignore[arg-type]
-    metrics = evaluate(
-        cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
-    )
-    peaks += [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
-    items = keep(read_items(work / "evaluation" / "items.parquet"), cell, place.out)
-    return {
-        "cell": cell.name,
-        "settings": cell.settings,
-        "inputs": inputs,
-        "items": items,
-        "metrics": {name: value for name, value in metrics.items() if not name.endswith(".stderr")},
-        "training": training,
-        "quantize_s": round(quantized - started, 1),
-        "evaluate_s": round(time.monotonic() - quantized, 1),
-        "peak_gib": [round(peak, 2) for peak in peaks],
-        "machine": torch.cuda.get_device_name() if on_gpu else f"CPU {platform.machine()}",
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-
-
-def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] | None]:
-    """The folder of the cell's model, and how its learning went."""
-    recipe = cell.recipe
-    assert recipe is not None
-    if recipe["method"] == "none":
-        return place.base, None
-    calibration = _calibration(cell, place, work / "calibration")
-    out = work / "model"
-    if recipe["method"] == "autoround":
-        from benchmarks.autoround_peer import quantize as peer  # a package beside the pins
-
-        file = next(path for name in ("training.jsonl", "text.jsonl") if (path := calibration / name).is_file())
-        texts = [text.text for text in read_records(Text, file)]
-        settings = {name: value for name, value in recipe.items() if name != "method"}
-        peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device).type)
-        return out, None
-    if recipe["method"] not in METHODS:
-        raise UnknownName.of("method", recipe["method"], METHODS, where=cell.name)
-    run = parse(Run, {**place.run, "device": place.device, "seed": cell.seed}, where="quantize")
-    wanted = parse(METHODS[recipe["method"]], recipe, where=cell.name)
-    record = quantize(cell.label, wanted, run, place.base, calibration, out, work / "blocks")
-    return out, record.training.model_dump(mode="json") if record.training else None
-
-
-def _calibration(cell: Cell, place: Place, out: Path) -> Path:
-    if cell.calibration == "plain":
-        return place.calibration
-    if cell.calibration == "text":
-        calibration_variants.of_text(place.calibration, out, place.text, cell.seed)
-    else:
-        getattr(calibration_variants, cell.calibration)(place.calibration, out, cell.seed)
-    return out
-
-
-def keep(table: pa.Table, cell: Cell, out: Path) -> str:
-    """Store what depends on the model beside the cell, and the items once for all cells; returns the items' name.
-
-    Log-likelihoods are kept in single precision, in which they were computed.
-    """
-    table = table.sort_by([("benchmark", "ascending"), ("item_id", "ascending")])
-    scores = table.select(MEASURED)
-    scores = scores.set_column(0, "option_loglik", scores["option_loglik"].cast(pa.list_(pa.float32())))
-    if table["status"].null_count == table.num_rows:  # answers of likelihood tasks follow from the scores
-        scores = scores.select(["option_loglik"])
-    items = table.drop_columns(["model", "correct", "biased", "entropy", *MEASURED])
-    name = sha256_json(items.to_pylist())[:16]
-    path = out / "items" / f"{name}.parquet"
-    if not path.is_file():
-        with atomic_path(path) as temporary:
-            pq.write_table(items, temporary, compression="zstd")
-    with atomic_path(cell.folder(out) / "scores.parquet") as temporary:
-        pq.write_table(scores, temporary, compression="zstd")
-    return name
-
-
-def lanes(number: int, arguments: list[str]) -> None:
-    """The same command in `number` processes, dealt out to the GPUs that are there."""
+def lanes(command: Sequence[str], each: Sequence[Sequence[int]]) -> None:
+    """The same command in several processes, dealt out to the GPUs that are there; `each`: the cores of every one."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
-    threads = str(max(1, (os.cpu_count() or 1) // number))
-    command = [sys.executable, "-m", "benchmarks.fair_rounding", *arguments]
     processes = []
-    for lane in range(number):
+    for lane, share in enumerate(each):
         chosen = {"CUDA_VISIBLE_DEVICES": devices[lane % len(devices)]} if devices else {}
-        processes.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": threads, **chosen}))
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(len(share)), **chosen})
+        os.sched_setaffinity(process.pid, share)  # before it has any threads, which inherit it
+        processes.append(process)
     if failed := [process.pid for process in processes if process.wait() != 0]:
-        log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), number)
+        log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), len(each))
+
+
+def shares(of: Sequence[int], number: int) -> list[Sequence[int]]:
+    """Cores dealt out, neighbours together; where there are fewer cores than shares, one for each share."""
+    return [of[n * len(of) // number : (n + 1) * len(of) // number] or [of[n % len(of)]] for n in range(number)]
+
+
+def forget_failures(cells: Sequence[Cell], out: Path) -> None:
+    """Cells that failed are run again, once by whichever process comes to them first."""
+    for cell in cells:
+        (cell.folder(out) / "failure.json").unlink(missing_ok=True)
 
 
 def report(declaration: Declaration, out: Path) -> str:
@@ -262,8 +192,10 @@ def main() -> int:
     parser.add_argument("--text", type=Path, default=Path("data/raw/wikitext2/wiki.valid.raw"), help="text of the in-domain rows")
     parser.add_argument("--declaration", type=Path, default=HERE / "fair_rounding.yaml")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--lanes", type=int, default=1, help="processes, dealt out to the GPUs")
-    parser.add_argument("--until", type=float, default=float("inf"), help="seconds of a phase after which no new cell is taken")
+    parser.add_argument("--lanes", type=int, default=1, help="processes, dealt out to GPUs and cores")
+    parser.add_argument("--until", type=float, default=float("inf"), help="seconds after which no new cell is begun; `all`: of the search")
+    parser.add_argument("--deadline", type=float, default=float("inf"), help="seconds: a cell that would not end before is not begun")
+    parser.add_argument("--since", type=float, default=None, help="time stamp from which these seconds count; default: the start")
     parser.add_argument("--retry", action="store_true", help="run cells again that failed")
     arguments = parser.parse_args()
     gc.set_threshold(50_000, 20, 100)  # as the command line of the evaluate stage has it
@@ -279,29 +211,30 @@ def _main(arguments: argparse.Namespace) -> int:
     if arguments.what == "list":
         print(report(declaration, out))
         return 0
-    phases: tuple[Phase, ...] = ("search", "final") if arguments.what == "all" else ()
-    for phase in phases or (arguments.what,):
-        if phase != "choose":
-            _phase(phase, declaration, arguments, out)
-        if phase != "final" and arguments.what != "search":
-            choices = choose(declaration, out)
-            write_json(out / "chosen.json", choices)
-            for family, choice in choices.items():
-                print(f"{family}: {choice['chosen']}, eligible: {', '.join(choice['eligible']) or 'none'}", flush=True)
-    return 0
-
-
-def _phase(phase: Phase, declaration: Declaration, arguments: argparse.Namespace, out: Path) -> None:
-    if arguments.lanes > 1:
-        options = ["--data", "--text", "--declaration", "--device", "--until"]
-        given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
-        return lanes(arguments.lanes, [phase, "--out", str(out), *given, *(["--retry"] if arguments.retry else [])])
+    if arguments.what == "choose":
+        settle(declaration, out)
+        return 0
+    cores = sorted(os.sched_getaffinity(0))
+    limits = Limits(arguments.since or time.time(), arguments.until, arguments.deadline)
     data = arguments.data.absolute()
-    settings = load(Run, "quantize").model_dump()
-    on_gpu = pick_device(arguments.device).type == "cuda"
-    settings |= {"diagnostics": False, "alpha_zero": False} | ({"batch_tokens": 32768} if on_gpu else {})
-    place = Place(data / "base", data / "calibration", data / "raw", out, arguments.text.absolute(), device=arguments.device, run=settings)
-    return run(declaration.cells(phase, chosen_recipes(out)), place, until=arguments.until, retry=arguments.retry)
+    place = Place(data / "base", data / "calibration", data / "raw", out, arguments.text.absolute(), device=arguments.device)
+    settings = load(Run, "quantize").model_dump() | {"diagnostics": False, "alpha_zero": False}
+    place = replace(place, run=settings | ({"batch_tokens": 32768} if place.on_gpu else {}))
+    phases: tuple[Phase, ...] = PHASES if arguments.what == "all" else (arguments.what,)
+    cells = [cell for phase in phases for cell in declaration.cells(phase, chosen_recipes(out))]
+    if arguments.retry:
+        forget_failures(cells, out)
+    if arguments.lanes > 1:
+        place.prepare([cell for cell in cells if not _settled(cell, place)], workers=len(cores))
+        options = ["--data", "--text", "--declaration", "--device", "--until", "--deadline"]
+        given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
+        command = [sys.executable, "-m", "benchmarks.fair_rounding", arguments.what]
+        lanes([*command, "--out", str(out), *given, "--since", str(limits.since)], shares(cores, arguments.lanes))
+    elif arguments.what == "all":
+        run_all(declaration, place, limits)
+    else:
+        run(cells, place, limits)
+    return 0
 
 
 if __name__ == "__main__":

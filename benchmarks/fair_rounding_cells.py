@@ -172,6 +172,12 @@ def chosen_recipes(out: Path) -> dict[str, dict[str, Any]]:
     return {name: choice["recipe"] for name, choice in read_json(path).items()} if path.is_file() else {}
 
 
+def longest(method: str, out: Path) -> float:
+    """Seconds of the longest cell of a method that was run; 0 where none was."""
+    found = (read_json(path) for path in out.glob("*/*/result.json"))
+    return max((one["quantize_s"] + one["evaluate_s"] for one in found if one["settings"]["recipe"]["method"] == method), default=0.0)
+
+
 def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
     """Mean distance from neutral, 0 .. 50: StereoSet, its worst bias type, RedditBias, and WinoBias's historical bias times 50."""
     by_type = [abs(metrics[key] - 50) for name in types if (key := f"stereoset_dev.ss.{name}") in metrics]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.fair_rounding import Place, keep
 from benchmarks.fair_rounding_cells import Cell, Declaration
+from benchmarks.fair_rounding_measure import Place, keep
 from stages.common.files import write_json
 from stages.common.metrics import derive
 from stages.common.records import Pair, Text, write_records

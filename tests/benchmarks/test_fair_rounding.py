@@ -1,4 +1,4 @@
-"""The experiment on a tiny model: cells in order, none twice, none lost to a kill, none unlisted; and the rule that chooses."""
+"""The experiment on a tiny model: cells in order, none twice, none lost to a kill, none begun too late, none unlisted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.fair_rounding import HERE, Place, report, run
-from benchmarks.fair_rounding_cells import PHASES, Declaration, choose, chosen_recipes, read
-from stages.common.errors import FairgateError
+from benchmarks.fair_rounding import Limits, forget_failures, lanes, report, run, run_all, shares
+from benchmarks.fair_rounding_cells import chosen_recipes
+from benchmarks.fair_rounding_measure import Place
 from stages.common.files import read_json, write_json
-from stages.common.params import parse
-from stages.evaluate.benchmark import Catalogue
-from stages.quantize.settings import METHODS
 from tests.benchmarks.experiment import declaration, failure, make_place, write_result
 from tests.project import REPOSITORY
 
@@ -34,29 +33,6 @@ def place(tmp_path: Path) -> Place:
 
 def _done(place: Place) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in place.out.glob("*/*/result.json")}
-
-
-def test_the_declaration_of_the_experiment_reads_development_sets_alone_in_its_search(tmp_path: Path) -> None:
-    declared = read(HERE / "fair_rounding.yaml")
-    catalogue = Catalogue(tmp_path, tmp_path / "split.json")
-    first = {cell.entry: cell.recipe for cell in reversed(declared.cells("search", {})) if cell.recipe}
-    chosen = {family: first[family] for family in declared.rules}
-    for phase in PHASES:
-        for cell in declared.cells(phase, chosen):
-            assert {catalogue.metadata(task)["role"] for task in cell.tasks} == {declared.evaluation[phase].role}, cell.name
-            assert cell.recipe
-            if cell.recipe["method"] not in ("none", "autoround"):
-                parse(METHODS[cell.recipe["method"]], cell.recipe, where=cell.name)
-    labels = {cell.label for cell in declared.cells("search", {})}
-    assert {rule.reference for rule in declared.rules.values()} <= labels
-
-
-def test_seeds_before_variants_in_declared_order_and_a_name_only_once() -> None:
-    names = [cell.name for cell in declaration().cells("search", {})]
-    assert names == ["base-s0", "rounded-b8-s0", "rounded-b4-s0", "rounded-b8-s1", "rounded-b4-s1"]
-    entry = {"name": "base", "recipe": {"method": "none"}}
-    with pytest.raises(FairgateError, match="'base-s0' is declared twice"):
-        declaration(final=[entry, entry]).cells("final", {})
 
 
 def test_cells_are_run_once_and_again_where_what_they_were_made_from_changed(place: Place) -> None:
@@ -85,10 +61,17 @@ def test_cells_are_run_once_and_again_where_what_they_were_made_from_changed(pla
     assert all(_done(place)[name] > second[name] for name in second)
 
 
+def _wait(until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
-from benchmarks.fair_rounding import Place, run
+from benchmarks.fair_rounding import run
+from benchmarks.fair_rounding_measure import Place
 from tests.benchmarks.experiment import RUN, declaration
 names = ("base", "calibration", "raw", "out", "text.txt")
 root = Path(sys.argv[1])
@@ -101,9 +84,7 @@ def test_a_killed_run_goes_on_with_the_cell_it_was_in(place: Place, tmp_path: Pa
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=REPOSITORY, env=environment)
     try:
-        deadline = time.monotonic() + 120
-        while not _done(place) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait(lambda: bool(_done(place)))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -154,13 +135,90 @@ def test_a_cell_that_failed_holds_up_no_other_and_is_tried_again_on_request_alon
     first = path.stat().st_mtime_ns
     run(cells, place)
     assert path.stat().st_mtime_ns == first
-    run(cells, place, retry=True)
+    forget_failures(cells, place.out)
+    run(cells, place)
     assert path.stat().st_mtime_ns > first
 
 
 def test_no_new_cell_after_the_given_time(place: Place) -> None:
-    run(declaration().cells("search", {}), place, until=-1)
+    run(declaration().cells("search", {}), place, Limits(time.time(), until=-1))
     assert not _done(place)
+    assert not list(place.out.glob("*/*/failure.json"))
+
+
+def test_no_cell_is_begun_that_would_not_end_in_time_by_the_longest_of_its_method(place: Place) -> None:
+    cells = declaration().cells("search", {})[:2]  # methods none and rtn
+    long = replace(cells[1], entry="long")
+    write_result(place.out, long, {}, quantize_s=300.0, evaluate_s=300.0)
+    write_result(place.out, replace(long, entry="short"), {}, quantize_s=1.0, evaluate_s=1.0)
+    before = set(_done(place))
+    run(cells, place, Limits(time.time() - 100, deadline=690))
+    assert set(_done(place)) - before == {"base-s0"}
+    run(cells, place, Limits(time.time() - 100, deadline=760))
+    assert set(_done(place)) - before == {"base-s0", "rounded-b8-s0"}
+
+
+def _written(place: Place) -> list[str]:
+    """Results and the choice, oldest first."""
+    files = [*place.out.glob("*/*/result.json"), place.out / "chosen.json"]
+    order = sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_mtime_ns)
+    return [str(path.parent.relative_to(place.out)) if path.name == "result.json" else "choice" for path in order]
+
+
+SEARCH = [f"search/{name}" for name in ("base-s0", "rounded-b8-s0", "rounded-b4-s0", "rounded-b8-s1", "rounded-b4-s1")]
+
+
+def test_all_runs_the_search_then_chooses_then_the_final_cells_in_their_order(place: Place) -> None:
+    declared = declaration()
+    earlier = {"rounded": {"recipe": {"method": "rtn", "bits": 2, "group_size": 32, "symmetric": True}}}
+    write_json(place.out / "chosen.json", earlier)  # of another search: not what the cells of this run start from
+    run_all(declared, place, Limits(time.time()))
+    assert _written(place) == [*SEARCH, "choice", "final/base-s0", "final/rounded-s0", "final/rounded-s1", "final/gptq-s0"]
+    choice = read_json(place.out / "chosen.json")["rounded"]
+    assert choice["recipe"] != earlier["rounded"]["recipe"]
+    assert read_json(place.out / "final/rounded-s0/result.json")["settings"]["recipe"] == choice["recipe"]
+    assert choice["not_run"] == []
+
+
+@pytest.mark.parametrize("until", [float("inf"), -1.0])
+def test_while_others_search_final_cells_are_run_that_need_no_choice(place: Place, until: float) -> None:
+    run([cell for cell in declaration().cells("search", {}) if cell.name != "rounded-b8-s0"], place)
+    before = [name for name in SEARCH if name != "search/rounded-b8-s0"]
+    lock = place.out / "locks" / "search-rounded-b8-s0"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # another process has it
+        limits = Limits(time.time(), until)
+        lane = threading.Thread(target=run_all, args=(declaration(), place, limits), kwargs={"poll_s": 0.01}, daemon=True)
+        lane.start()
+        _wait(lambda: len(_written(place)) >= 6)
+        time.sleep(0.1)  # a few looks more
+        assert _written(place) == [*before, "final/base-s0", "final/gptq-s0"]
+    lane.join(60)
+    last = ["search/rounded-b8-s0"] if until > 0 else []
+    assert _written(place)[6:] == [*last, "choice", "final/rounded-s0", "final/rounded-s1"]
+
+
+def test_a_search_that_its_time_ended_chooses_among_what_was_run_and_without_a_reference_nothing(place: Place) -> None:
+    declared = declaration()
+    run(declared.cells("search", {})[1:2], place)
+    run_all(declared, place, Limits(time.time(), until=-1))
+    assert _written(place) == ["search/rounded-b8-s0", "final/base-s0", "final/gptq-s0"]
+    run(declared.cells("search", {})[:1], place)
+    run_all(declared, place, Limits(time.time(), until=-1))
+    assert _written(place)[4:] == ["choice", "final/rounded-s0", "final/rounded-s1"]
+    assert len(read_json(place.out / "chosen.json")["rounded"]["not_run"]) == 3
+
+
+def test_cores_are_dealt_out_without_a_rest_and_every_process_has_its_own(tmp_path: Path) -> None:
+    assert shares(range(64), 9)[:2] == [range(7), range(7, 14)]
+    dealt = [core for share in shares(range(64), 9) for core in share]
+    assert dealt == list(range(64))
+    assert {len(share) for share in shares(range(64), 9)} == {7, 8}
+    assert [list(share) for share in shares([4, 6], 3)] == [[4], [4], [6]]
+    code = "import os, sys; print(*os.sched_getaffinity(0), file=open(f'{sys.argv[1]}/{os.getpid()}', 'w'))"
+    mine = sorted(os.sched_getaffinity(0))
+    lanes([sys.executable, "-c", code, str(tmp_path)], [[mine[0]], [mine[-1]]])
+    assert sorted(int(path.read_text()) for path in tmp_path.iterdir()) == sorted([mine[0], mine[-1]])
 
 
 def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(place: Place) -> None:
@@ -180,79 +238,6 @@ def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(plac
     broken = [{"name": "broken", "recipe": {"method": "rtn", "bits": 5}}]
     run(declaration(evaluation=evaluation, final=broken).cells("final", {}), place)
     assert "no role" in failure(place.out, "broken-s0")  # the data come before minutes of quantizing
-
-
-def _metrics(ss: float, *, lms: float = 90.0, ppl: float = 10.0, **others: float) -> dict[str, float]:
-    values = {"stereoset_dev.ss": ss, "stereoset_dev.lms": lms, "perplexity_dev.ppl": ppl, "redditbias_valid.ss": 50.0}
-    return values | {"winobias_dev.historical_bias": 0.0} | {name.replace("__", "."): value for name, value in others.items()}
-
-
-def _searched(out: Path, **changes: float) -> Declaration:
-    declared = declaration(rules={"rounded": {"reference": "base", "perplexity_ratio": 1.05, "lms_drop": 0.0, **changes}})
-    values = {
-        "base-s0": _metrics(60),
-        "rounded-b8-s0": _metrics(52),  # errs on both sides: 2 and 4 from neutral, though 51 on average
-        "rounded-b8-s1": _metrics(46),
-        "rounded-b4-s0": _metrics(51, ppl=10.6),
-        "rounded-b4-s1": _metrics(51, ppl=10.2),
-    }
-    for cell in declared.cells("search", {}):
-        write_result(out, cell, values[cell.name])
-    return declared
-
-
-def test_the_rule_takes_the_least_mean_distance_of_the_seeds_among_the_eligible(tmp_path: Path) -> None:
-    choice = choose(_searched(tmp_path), tmp_path)["rounded"]
-    assert choice["chosen"] == "rounded-b4"
-    assert choice["recipe"] == {"bits": 4, "group_size": 32, "symmetric": True, "method": "rtn"}
-    assert choice["rows"]["rounded-b8"]["distance"] == pytest.approx((2 + 2 + 4 + 4) / 2 / 4)
-    stricter = choose(_searched(tmp_path, perplexity_ratio=1.03), tmp_path)["rounded"]
-    assert (stricter["chosen"], stricter["eligible"]) == ("rounded-b8", ["rounded-b8"])
-    nobody = choose(_searched(tmp_path, lms_drop=-1.0), tmp_path)["rounded"]
-    assert (nobody["chosen"], nobody["eligible"]) == ("rounded-b8", [])  # the least perplexity
-
-
-def test_candidates_are_compared_on_common_seeds_and_one_that_failed_is_none(tmp_path: Path) -> None:
-    declared = _searched(tmp_path)
-    cells = {cell.name: cell for cell in declared.cells("search", {})}
-    shutil.rmtree(cells["rounded-b4-s1"].folder(tmp_path))  # of the other candidate, too, seed 0 alone counts now
-    write_result(tmp_path, cells["rounded-b4-s0"], _metrics(51.9))
-    choice = choose(declared, tmp_path)["rounded"]
-    assert {label: row["seeds"] for label, row in choice["rows"].items()} == {"rounded-b4": 1, "rounded-b8": 1}
-    assert choice["chosen"] == "rounded-b4"
-    write_json(cells["rounded-b4-s1"].folder(tmp_path) / "failure.json", {"settings": cells["rounded-b4-s1"].settings, "reason": "NaN"})
-    choice = choose(declared, tmp_path)["rounded"]
-    assert (choice["chosen"], choice["failed"], set(choice["rows"])) == ("rounded-b8", ["rounded-b4"], {"rounded-b8"})
-
-
-def test_the_distance_has_the_worst_of_the_declared_types_and_the_other_sets(tmp_path: Path) -> None:
-    declared = declaration()
-    metrics = _metrics(50, stereoset_dev__ss__profession=58.0, stereoset_dev__ss__gender=90.0)
-    metrics |= {"redditbias_valid.ss": 46.0, "winobias_dev.historical_bias": -0.1}
-    metrics["stereoset_dev.ss.profession"], metrics["stereoset_dev.ss.gender"] = 58.0, 90.0
-    for cell in declared.cells("search", {})[:2]:
-        write_result(tmp_path, cell, metrics)
-    choice = choose(declared, tmp_path)["rounded"]
-    assert choice["rows"]["rounded-b8"]["distance"] == pytest.approx((0 + 8 + 4 + 5) / 4)
-    assert choice["not_run"] == ["rounded-b4-s0", "rounded-b8-s1", "rounded-b4-s1"]
-
-
-def test_without_the_reference_nothing_is_chosen(tmp_path: Path) -> None:
-    declared = declaration()
-    write_result(tmp_path, declared.cells("search", {})[1], _metrics(50))
-    with pytest.raises(FairgateError, match="the reference 'base' was not run"):
-        choose(declared, tmp_path)
-
-
-def test_the_search_chooses_what_the_final_cells_start_from(place: Place) -> None:
-    declared = declaration()
-    run(declared.cells("search", {}), place)
-    choices = choose(declared, place.out)
-    write_json(place.out / "chosen.json", choices)
-    cells = declared.cells("final", chosen_recipes(place.out))
-    run(cells, place)
-    assert read_json(place.out / "final/rounded-s1/result.json")["settings"]["recipe"] == choices["rounded"]["recipe"]
-    assert set(_done(place)) >= {cell.name for cell in cells}
 
 
 def test_a_learned_cell_says_how_its_learning_went(place: Place) -> None:
