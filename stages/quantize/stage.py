@@ -53,7 +53,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
     slots, leaner, training = Slots(), recipe, None
     if isinstance(recipe, Learned):
-        draw, counts = read_draw(recipe, run.seed, base, calibration)
+        draw, drawn = read_draw(recipe, run.seed, base, calibration)
+        counts = {name: max(count, drawn[name]) for name, count in counts.items()}  # the start's calibration counts too
         slots = draw.slots(recipe.texts, recipe.pairs if isinstance(recipe, FairRound) else 0)
         leaner = recipe.model_copy(update={"recompute": True})
     with _device_lock(device, run.gpus), bounded(device, run.gpu_gib), progress(work, fingerprint) as done, atomic_folder(out) as folder:
@@ -169,7 +170,17 @@ def _learn(source: Streamed, recipe: Learned, compute: Compute, data: Calibratio
     closed = recipe.closed_form()
     blocks = _blocks(source, closed, data, compute, 0, []) if isinstance(closed, Gptq) else []
     start = {module.row.name: module.rounded for block in blocks for module in block.modules}
-    outcome = learned(source, recipe, start, draw, compute, done)
+    try:
+        outcome = learned(source, recipe, start, draw, compute, done)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        remedy = (
+            "take fewer `texts` and `pairs` a step"
+            if recipe.recompute
+            else "set `recompute: true`, or take fewer `texts` and `pairs` a step"
+        )
+        raise FairgateError("out of memory while learning", where=f"recipe: {recipe.method}", remedy=remedy) from None
     for block in outcome.blocks:
         _store(block, recipe, done)
     state = outcome.state

@@ -18,6 +18,7 @@ from stages.common.cli import log
 from stages.quantize.learned.data import Draw, Rows
 from stages.quantize.learned.losses import Sides, anchor, divergence, log_likelihood, parity, remembered, shares
 from stages.quantize.learned.offsets import Offsets, unquantized
+from stages.quantize.objective import OVERFLOW, NotFinite
 from stages.quantize.settings import FairRound, Learned
 
 SHOWN = 10  # steps between two lines of the history
@@ -160,7 +161,8 @@ def distil_blocks(
     """Bring every block's output, on what the quantized blocks before it hand on, near the unquantized block's.
 
     Args:
-        prefix: of the blocks' names, with the dot. rows: the passages of all steps; a step takes `recipe.texts` of them.
+        prefix: of the blocks' names, with the dot. rows: the text of all steps; a step takes `recipe.texts` of them.
+    Raises: NotFinite where a block's output is not near any number.
     """
     inputs, targets, arguments = _recorded(model, blocks, offsets, rows)
     parts = range(0, len(rows.ids), recipe.texts)
@@ -175,6 +177,8 @@ def distil_blocks(
             loss = mse_loss(out.float(), target.float()) / (target.float() - inputs[part][there].float()).square().mean()
             loss.backward()
             _descend(own, recipe, step / recipe.block_steps)
+        if recipe.block_steps and not torch.isfinite(loss):  # no sum of it would be finite again
+            raise NotFinite("the block's output is not finite", where=f"{prefix}{index}", remedy=OVERFLOW)
         for each in own:
             each.refresh()
         with torch.no_grad():

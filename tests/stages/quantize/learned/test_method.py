@@ -167,6 +167,26 @@ def test_trouble_ends_with_the_last_good_state(
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
 
 
+def test_the_pairs_that_a_start_was_calibrated_on_are_counted(llama: Path, data: Path, tmp_path: Path) -> None:
+    assert _quantize(llama, data, tmp_path / "rtn", method="learned", steps=1).pairs == 0
+    assert _quantize(llama, data, tmp_path / "gptq", method="learned", steps=1, start="gptq").pairs == 16
+
+
+def test_trouble_in_a_block_is_named(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "mse_loss", lambda out, target: (out * torch.nan).sum())
+    with pytest.raises(FairgateError, match=r"model\.layers\.0"):
+        _quantize(llama, data, tmp_path / "out", block_steps=2)
+
+
+def test_too_little_memory_names_what_needs_less(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "_gradients", greedy)
+    with pytest.raises(FairgateError, match="recompute: true"):
+        _quantize(llama, data, tmp_path / "out")
+
+
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(FairgateError, match="alpha"):
         _recipe(start="fair_gptq")
