@@ -71,10 +71,9 @@ def main() -> None:
         raise FairgateError(f"method {recipe.method!r} learns nothing", where=arguments.recipe, remedy="name a recipe of learned rounding")
     run = load(Run, "quantize", arguments.params).model_copy(update={"diagnostics": False, "alpha_zero": False})
     records = Records(arguments.out, "fair_round_time")
-    settings = {"settings": recipe.model_dump(mode="json")}
     if "base" in arguments.parts.split(","):
         seconds = [measured(recipe, run, arguments.data / "base", arguments.data, arguments.folder)[0] for _ in range(arguments.runs)]
-        records.add("time_smollm2_s", seconds, "s", target=60, steps=recipe.steps, peak_gib=peak(), **settings)
+        records.add("time_smollm2_s", seconds, "s", target=60, steps=recipe.steps, peak_gib=peak(), settings=recipe.model_dump(mode="json"))
     if "7b" in arguments.parts.split(","):
         tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
         base = make_model(arguments.folder / "base", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
@@ -83,7 +82,8 @@ def main() -> None:
         clock = Clock()
         log.addHandler(clock)
         log.setLevel(logging.INFO)
-        seconds = [measured(recipe.model_copy(update=changes), run, base, arguments.data, arguments.folder)[0]]
+        taken = recipe.model_copy(update=changes)
+        seconds = [measured(taken, run, base, arguments.data, arguments.folder)[0]]
         shutil.rmtree(base)
         first, last = min(clock.at), max(clock.at)
         step = (clock.at[last] - clock.at[first]) / (last - first)  # the state that is kept on the way is in it
@@ -98,7 +98,7 @@ def main() -> None:
             step_s=round(step, 3),
             peak_gib=peak(),
             shape=f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary of the base",
-            **settings,
+            settings=taken.model_dump(mode="json"),
         )
 
 

@@ -189,7 +189,9 @@ def main() -> int:
     parser.add_argument("what", choices=("search", "choose", "final", "all", "list"))
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with base, calibration and raw")
     parser.add_argument("--out", type=Path, default=Path("data/fair_rounding"))
-    parser.add_argument("--text", type=Path, default=Path("data/raw/wikitext2/wiki.valid.raw"), help="text of the in-domain rows")
+    parser.add_argument(
+        "--text", type=Path, default=Path("data/raw/wikitext2/wiki.valid.raw"), help="text of the in-domain rows; you supply it"
+    )
     parser.add_argument("--declaration", type=Path, default=HERE / "fair_rounding.yaml")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--lanes", type=int, default=1, help="processes, dealt out to GPUs and cores")

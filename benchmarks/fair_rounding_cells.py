@@ -61,7 +61,7 @@ class Table(Section):
     """What the tables show.
 
     rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the base's; sweeps_against: the label
-    that entries with variants are compared with; plot: what has one colour -> its entries.
+    that entries with variants are compared with; plot: what has one colour -> its entries; notes: what a reader of the results should know.
     """
 
     candidate: str
@@ -71,6 +71,7 @@ class Table(Section):
     perplexity: str
     sweeps_against: str
     plot: dict[str, list[str]]
+    notes: list[str] = Field([])
 
 
 class Declaration(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,14 +31,20 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
     common = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
-        "versions": {"python": platform.python_version()},
     }
 
     def record(name: str, label: str, value: Value, unit: str, target: list[float | None], **more: Any) -> dict[str, Any]:
         results = [result for cell in found.labels[label] if (result := cell.result(out))]
         low, high = target
         met = (low is None or value.value >= low) and (high is None or value.value <= high)
-        own = {"seeds": len(results), "machine": results[0]["machine"], "unit": unit, "target": target, "met": met}
+        own = {
+            "seeds": len(results),
+            "machine": results[0]["machine"],
+            "versions": {"torch": results[0]["torch"]},
+            "unit": unit,
+            "target": target,
+            "met": met,
+        }
         return {"name": name, **describe(value, 4), **own, **more, **common}
 
     rows = [row for row in rows if found.has(row[2]) and row[1] in found.labels]

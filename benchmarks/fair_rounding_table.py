@@ -14,6 +14,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fair_rounding import HERE, LIMIT_S
 from benchmarks.fair_rounding_cells import Cell, Declaration, chosen_recipes, read
@@ -84,6 +85,7 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
     parts = [
         _head(declaration, command, done, out),
         _methods(declaration, found),
+        _targets(records(declaration, found, out, command)),
         f"![Bias against what it costs]({picture})" if picture else "",
         "### Against full precision\n\nPaired differences on the same items; a star marks an interval that excludes 0.\n\n"
         + _differences(found, harms(declaration), [(label, BASE) for label in _methods_of(found) if label != BASE]),
@@ -103,6 +105,7 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
     parts = [f"{count:,} of {name}" for name, count in drawn.items()]
     items = f"all items; drawn, the same for every cell: {', '.join(parts)}" if drawn else "all items"
     machines = sorted({result["machine"] for cell in done if (result := cell.result(out))})
+    notes = "".join(f"\n- {note.strip()}" for note in declaration.table.notes)
     return f"""## Learned fair rounding
 
 ```
@@ -114,7 +117,22 @@ each gate set was read once a cell. Run on {", ".join(machines)}; evaluated in f
 Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
 methods, and seeds besides, with Student's quantile for their number; one seed: items alone. Ratios are to full precision in the same
 harness; zero-shot: mean of
-{", ".join(declaration.table.zero_shot)}. The interval of a worst bias type does not know that it was picked as the worst."""
+{", ".join(declaration.table.zero_shot)}. The interval of a worst bias type does not know that it was picked as the worst.
+{notes}"""
+
+
+def _targets(rows: Sequence[dict[str, Any]]) -> str:
+    """What was aimed at, and what was met."""
+    if not rows:
+        return ""
+    lines = ["| record | value | aim | met |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        low, high = row["target"]
+        aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
+        lines.append(
+            f"| `{row['name']}` | {row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}] | {aim} | {'yes' if row['met'] else 'no'} |"
+        )
+    return "### Aims\n\n" + "\n".join(lines)
 
 
 def _methods(declaration: Declaration, found: Study) -> str:
@@ -165,7 +183,7 @@ def _rivals(declaration: Declaration, found: Study) -> str:
     said = "; ".join(f"{name} {_signed(value, 1)}, p {_p(value.p)}" for name, value in tests.items())
     return f"""### `{candidate}` against the others
 
-`{candidate}` less each of the others, paired over items, seeds resampled on both sides. The highest ICAT of the others
+`{candidate}` less each of the others, paired over items, seeds resampled where there are several. The highest ICAT of the others
 has `{best}`; against it: {said}.
 
 {_differences(found, harms(declaration), pairs, first=False)}"""

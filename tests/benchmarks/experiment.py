@@ -124,5 +124,12 @@ def made_up(cell: Cell, *, items: int = 48) -> pa.Table:
 def write_cell(out: Path, cell: Cell, items: pa.Table | None = None, **more: Any) -> None:
     """A finished cell, without a model; its items are made up unless given."""
     name = keep(made_up(cell) if items is None else items, cell, out)
-    measured = {"quantize_s": 20.0 + cell.seed, "evaluate_s": 10.0, "peak_gib": [9.5, 4.25], "machine": "a GPU", "items": name}
+    measured = {
+        "quantize_s": 20.0 + cell.seed,
+        "evaluate_s": 10.0,
+        "peak_gib": [9.5, 4.25],
+        "machine": "a GPU",
+        "torch": "2.0",
+        "items": name,
+    }
     write_result(out, cell, {}, **(measured | more))

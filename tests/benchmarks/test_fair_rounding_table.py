@@ -158,6 +158,8 @@ def _rows(text: str, title: str) -> dict[str, list[str]]:
 def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(written: Path) -> None:
     text = (written / "results.md").read_text()
     assert text.startswith("# Results\n\nOf another script.\n\n<!-- fair-rounding -->\n## Learned fair rounding\n")
+    assert "- The rule was written anew once" in text
+    assert "no" in _rows(text, "Aims")["`icat`"] or "yes" in _rows(text, "Aims")["`icat`"]
     methods = _rows(text, "Methods")
     assert list(methods) == ["method", "---", "base", "gptq", "fair_gptq_exact", "fair_round", "learned"]
     assert methods["fair_round"][0] == "4"
