@@ -112,6 +112,9 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 {command}
 ```
 
+Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
+there is left out of every cell.
+
 Cells, their order, and the rule that chose settings on the development sets were declared beforehand (`benchmarks/fair_rounding.yaml`);
 each gate set was read once a cell. Run on {", ".join(machines)}; evaluated in float32, {items}.
 Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
