@@ -48,13 +48,12 @@ class Rule(Section):
     """How one recipe is chosen among the variants of a search entry; values are means over the seeds that all of them were run with.
 
     Eligible: perplexity <= perplexity_ratio * that of `reference`, LMS >= that of `reference` - lms_drop. Chosen: the least distance
-    (or perplexity) among the eligible; where none is, the least perplexity among all.
+    among the eligible; where none is, the least perplexity among all.
     """
 
     reference: str
     perplexity_ratio: float = Field(gt=0)
     lms_drop: float
-    least: Literal["distance", "perplexity"] = "distance"
 
 
 class Table(Section):
@@ -216,7 +215,7 @@ def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
             for label, row in rows.items()
             if row["perplexity"] <= rule.perplexity_ratio * reference["perplexity"] and row["lms"] >= reference["lms"] - rule.lms_drop
         ]
-        by = rule.least if eligible else "perplexity"
+        by = "distance" if eligible else "perplexity"
         best = min(eligible or rows, key=lambda label: rows[label][by])
         choices[family] = {
             "chosen": best,

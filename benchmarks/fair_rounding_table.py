@@ -227,7 +227,7 @@ def _search(out: Path) -> str:
     parts = []
     for family, choice in read_json(path).items():
         rule = choice["rule"]
-        least = rule["least"] if choice["eligible"] else "perplexity (nothing was eligible)"
+        least = "distance" if choice["eligible"] else "perplexity (nothing was eligible)"
         said = (
             f"**{family}**: `{choice['chosen']}`, the least {least}; eligible: "
             f"perplexity ≤ {rule['perplexity_ratio']} × that of {rule['reference']}, LMS ≥ its LMS − {rule['lms_drop']}."
@@ -236,7 +236,7 @@ def _search(out: Path) -> str:
         rows = [
             [f"**{label}**" if label == choice["chosen"] else label, f"{row['seeds']}", *(f"{row[key]:.2f}" for key in keys),
              "yes" if label in choice["eligible"] else ""]
-            for label, row in sorted(choice["rows"].items(), key=lambda one: one[1][rule["least"]])
+            for label, row in sorted(choice["rows"].items(), key=lambda one: one[1]["distance"])
         ]  # fmt: skip
         parts.append(f"{said}\n\n{_grid(['cell', 'seeds', *keys, 'eligible'], rows)}")
     return "### Search on the development sets\n\n" + "\n\n".join(parts)

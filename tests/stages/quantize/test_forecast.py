@@ -43,17 +43,23 @@ def test_checkpoint_is_as_large_as_forecast(changes: dict[str, Any], llama: Path
     assert _needs(llama, calibration, **changes).out == pytest.approx(written, rel=0.03)  # headers are counted as tensors
 
 
-def test_unfinished_run_takes_the_disk_that_was_forecast(
-    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _sizes(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of the unfinished run, as they are after every block that is stored from now on."""
     sizes: list[int] = []
     own = Progress.add
 
     def add(self: Progress, *arguments: Any) -> None:
         own(self, *arguments)
-        sizes.append(sum(file.stat().st_size for file in (tmp_path / "work").glob("*.safetensors")))
+        sizes.append(sum(file.stat().st_size for file in work.glob("*.safetensors")))
 
     monkeypatch.setattr(Progress, "add", add)
+    return sizes
+
+
+def test_unfinished_run_takes_the_disk_that_was_forecast(
+    llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = _sizes(tmp_path / "work", monkeypatch)
     run(llama, calibration, tmp_path)
     hidden = sum(batch.ids.numel() for batch in _batches(llama, calibration, 256)) * 64 * 4
     # While the hidden states are replaced there are two of them.
@@ -158,14 +164,7 @@ def test_more_memory_is_forecast_for_what_learned_rounding_holds(llama: Path, ca
 def test_the_state_of_learned_rounding_takes_the_disk_that_was_forecast(
     llama: Path, learning: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes: list[int] = []
-    own = Progress.add
-
-    def add(self: Progress, *arguments: Any) -> None:
-        own(self, *arguments)
-        sizes.append(sum(file.stat().st_size for file in (tmp_path / "work").glob("*.safetensors")))
-
-    monkeypatch.setattr(Progress, "add", add)
+    sizes = _sizes(tmp_path / "work", monkeypatch)
     quantize("test", _learned(keep=1), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
     state = LINEARS * (4 + 4 / 32)
     work = forecast(Streamed(llama, LLAMA), _learned(), Compute(CPU), [], 0).work

@@ -167,6 +167,15 @@ def test_trouble_ends_with_the_last_good_state(
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
 
 
+def test_pairs_with_context_are_drawn_where_they_are_asked_for(llama: Path, data: Path, tmp_path: Path) -> None:
+    assert [_quantize(llama, data, tmp_path / f"{context}", steps=1, context=context).pairs for context in (False, True)] == [16, 22]
+
+
+def test_blocks_are_distilled_before_the_first_step(llama: Path, data: Path, tmp_path: Path) -> None:
+    plain, distilled = (_quantize(llama, data, tmp_path / f"{n}", method="learned", steps=1, rate=0.02, block_steps=n) for n in (0, 20))
+    assert distilled.training.history[0]["divergence"] < plain.training.history[0]["divergence"]
+
+
 def test_the_pairs_that_a_start_was_calibrated_on_are_counted(llama: Path, data: Path, tmp_path: Path) -> None:
     assert _quantize(llama, data, tmp_path / "rtn", method="learned", steps=1).pairs == 0
     assert _quantize(llama, data, tmp_path / "gptq", method="learned", steps=1, start="gptq").pairs == 16
