@@ -2,8 +2,8 @@
 
     python -m benchmarks.fair_rounding all --lanes 8      # search, choose, final: eight processes share the GPUs that are there
     python -m benchmarks.fair_rounding all --lanes 8 --until 200 --deadline 560   # the search ends early, and no cell is killed
-    python -m benchmarks.fair_rounding search --lanes 8   # one phase, or one step, alone
-    python -m benchmarks.fair_rounding choose
+    python -m benchmarks.fair_rounding search --lanes 8   # one phase alone: search and choice
+    python -m benchmarks.fair_rounding choose             # the choice anew, from what was run
     python -m benchmarks.fair_rounding final --lanes 8
     python -m benchmarks.fair_rounding list               # what has been run, what has not, and why
     python -m benchmarks.fair_rounding_table              # tables, plot and records
@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fair_rounding_cells import PHASES, Cell, Declaration, Phase, choose, chosen_recipes, longest, read
+from benchmarks.fair_rounding_cells import PHASES, Cell, Declaration, Phase, choose, chosen_recipes, longest, read, recipes
 from benchmarks.fair_rounding_measure import Place, attempt
 from stages.common.cli import log
 from stages.common.errors import FairgateError
@@ -68,25 +68,32 @@ def run(cells: Sequence[Cell], place: Place, limits: Limits = NO_LIMITS) -> None
         pass
 
 
-def run_all(declaration: Declaration, place: Place, limits: Limits, *, poll_s: float = 1.0) -> None:
-    """Search, choice and final cells; `limits.until` is the search's.
+def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bool = True, poll_s: float = 1.0) -> None:
+    """Search, choices and (unless `final` is false) final cells; `limits.until` is the search's.
 
-    While others are busy with the last cells of the search, final cells that depend on no choice are run. As soon as the choice is made,
-    final cells follow in the declared order, which is that of their importance.
+    A choice is made as soon as the cells it is made among, and those declared before them, have ended. While others are busy with these,
+    final cells that depend on no choice are run; once all choices are made, final cells follow in the declared order, which is that of
+    their importance.
     """
-    search = declaration.cells("search", {})
     to_the_end = replace(limits, until=float("inf"))
-    chosen: dict[str, dict[str, Any]] | None = None
+    chosen: dict[str, dict[str, Any]] = {}
+    rules = list(declaration.rules)
+    settled = 0
     while True:
-        if chosen is None and all(_over(cell, place, limits) for cell in search):
+        search = declaration.cells("search", chosen)
+        while settled < len(rules):
+            last = max((n for n, cell in enumerate(search) if cell.entry == rules[settled]), default=-1)
+            if not all(cell.recipe is None or _over(cell, place, limits) for cell in search[: last + 1]):
+                break
+            settled += 1
             try:
-                chosen = settle(declaration, place.out)
+                chosen = settle(declaration, place.out, rules[:settled])
             except FairgateError as error:
-                log.error("nothing is chosen: %s", error)
-                chosen = {}
-        if take(search, place, limits) or take(declaration.cells("final", chosen or {}), place, to_the_end):
+                log.error("nothing is chosen for %s: %s", rules[settled - 1], error)
+            search = declaration.cells("search", chosen)
+        if take(search, place, limits) or (final and take(declaration.cells("final", chosen), place, to_the_end)):
             continue
-        if chosen is not None:
+        if settled == len(rules):
             break
         time.sleep(poll_s)
 
@@ -104,16 +111,16 @@ def take(cells: Sequence[Cell], place: Place, limits: Limits) -> bool:
     return False
 
 
-def settle(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
+def settle(declaration: Declaration, out: Path, families: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Family -> recipe that the search chose; the first process to come here writes it down, all find the same."""
-    choices = choose(declaration, out)
+    choices = choose(declaration, out, families)
     path = out / "chosen.json"
     with _claimed(out / "locks" / "choose") as mine:
         if mine and (not path.is_file() or read_json(path) != choices):
             write_json(path, choices)
             for family, choice in choices.items():
                 print(f"{family}: {choice['chosen']}, eligible: {', '.join(choice['eligible']) or 'none'}", flush=True)
-    return {family: choice["recipe"] for family, choice in choices.items()}
+    return recipes(choices)
 
 
 def _over(cell: Cell, place: Place, limits: Limits) -> bool:
@@ -232,10 +239,10 @@ def _main(arguments: argparse.Namespace) -> int:
         given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
         command = [sys.executable, "-m", "benchmarks.fair_rounding", arguments.what]
         lanes([*command, "--out", str(out), *given, "--since", str(limits.since)], shares(cores, arguments.lanes))
-    elif arguments.what == "all":
-        run_all(declaration, place, limits)
-    else:
+    elif arguments.what == "final":
         run(cells, place, limits)
+    else:
+        run_all(declaration, place, limits, final=arguments.what == "all")
     return 0
 
 

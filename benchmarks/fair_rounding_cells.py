@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,8 @@ PHASES: tuple[Phase, ...] = ("search", "final")
 class Entry(Section):
     """Cells that belong together: every variant under every seed.
 
-    chosen: start from the recipe that the search chose in the family of this name. recipe: settings of the method, on top of that.
+    chosen: start from the recipe that the search chose in the family of this name (in the search itself: of a rule above).
+    recipe: settings of the method, on top of that.
     variants: name -> further changes. calibration: what is done with the calibration folder before (calibration_variants.py).
     tasks: instead of the phase's own.
     """
@@ -47,13 +48,14 @@ class Evaluation(Section):
 class Rule(Section):
     """How one recipe is chosen among the variants of a search entry; values are means over the seeds that all of them were run with.
 
-    Eligible: perplexity <= perplexity_ratio * that of `reference`, LMS >= that of `reference` - lms_drop. Chosen: the least distance
-    among the eligible; where none is, the least perplexity among all.
+    reference: what may not be much better: a cell of the search, or the choice of a rule above. Eligible: perplexity <=
+    perplexity_ratio * that of the reference, LMS >= that of the reference - lms_drop. Chosen: the least distance among the eligible;
+    where none is, and where there is no reference, the least perplexity among all.
     """
 
-    reference: str
-    perplexity_ratio: float = Field(gt=0)
-    lms_drop: float
+    reference: str | None = None
+    perplexity_ratio: float = Field(1.0, gt=0)
+    lms_drop: float = 0.0
 
 
 class Table(Section):
@@ -166,10 +168,15 @@ def read(path: Path) -> Declaration:
     return parse(Declaration, yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
 
 
+def recipes(choices: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Family -> its recipe alone."""
+    return {name: choice["recipe"] for name, choice in choices.items()}
+
+
 def chosen_recipes(out: Path) -> dict[str, dict[str, Any]]:
     """Family -> recipe, as `choose` wrote it; nothing where it has not run."""
     path = out / "chosen.json"
-    return {name: choice["recipe"] for name, choice in read_json(path).items()} if path.is_file() else {}
+    return recipes(read_json(path)) if path.is_file() else {}
 
 
 def longest(method: str, out: Path) -> float:
@@ -187,8 +194,10 @@ def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
     ) / 4
 
 
-def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
+def choose(declaration: Declaration, out: Path, families: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
     """Family -> its recipe by the rule, with the table it was chosen from; families of which no cell was run are left out.
+
+    Rules are followed in their order, those of `families` (default: of all): a later one may start from what an earlier one chose.
 
     Candidates are compared on the seeds that all of them were run with; one that failed with a seed is none. A distance is the mean of the
     seeds' distances, so a setting is not called neutral because its seeds err on both sides.
@@ -196,25 +205,26 @@ def choose(declaration: Declaration, out: Path) -> dict[str, dict[str, Any]]:
     Raises:
         FairgateError: a reference was not run, or candidates have no seed in common. UnknownName: a rule for no entry.
     """
-    cells = declaration.cells("search", {})
-    choices = {}
+    choices: dict[str, dict[str, Any]] = {}
     for family, rule in declaration.rules.items():
+        cells = declaration.cells("search", recipes(choices))
         members = [cell for cell in cells if cell.entry == family]
+        if families is not None and family not in families:
+            continue
         if not members:
             raise UnknownName.of("family", family, [cell.entry for cell in cells], where="rules")
         failed = {cell.label for cell in members if cell.failed(out)}
         rows = _rows([cell for cell in members if cell.label not in failed], declaration, out)
         if not rows:
             continue
-        found = _rows([cell for cell in cells if cell.label == rule.reference], declaration, out)
-        if not found:
-            raise FairgateError(f"the reference {rule.reference!r} was not run", where=f"rule {family!r}", remedy="run the search first")
-        reference = found[rule.reference]
-        eligible = [
-            label
-            for label, row in rows.items()
-            if row["perplexity"] <= rule.perplexity_ratio * reference["perplexity"] and row["lms"] >= reference["lms"] - rule.lms_drop
-        ]
+        eligible = []
+        if rule.reference is not None:
+            name = choices[rule.reference]["chosen"] if rule.reference in choices else rule.reference
+            found = _rows([cell for cell in cells if cell.label == name], declaration, out)
+            if not found:
+                raise FairgateError(f"the reference {name!r} was not run", where=f"rule {family!r}", remedy="run the search first")
+            most, least = rule.perplexity_ratio * found[name]["perplexity"], found[name]["lms"] - rule.lms_drop
+            eligible = [label for label, row in rows.items() if row["perplexity"] <= most and row["lms"] >= least]
         by = "distance" if eligible else "perplexity"
         best = min(eligible or rows, key=lambda label: rows[label][by])
         choices[family] = {

@@ -227,18 +227,19 @@ def _search(out: Path) -> str:
     parts = []
     for family, choice in read_json(path).items():
         rule = choice["rule"]
-        least = "distance" if choice["eligible"] else "perplexity (nothing was eligible)"
-        said = (
-            f"**{family}**: `{choice['chosen']}`, the least {least}; eligible: "
-            f"perplexity ≤ {rule['perplexity_ratio']} × that of {rule['reference']}, LMS ≥ its LMS − {rule['lms_drop']}."
-        )
+        said = f"**{family}**: `{choice['chosen']}`, the least {'distance' if choice['eligible'] else 'perplexity'}"
+        if rule["reference"]:
+            said += (
+                f"; eligible: perplexity ≤ {rule['perplexity_ratio']} × that of {rule['reference']}, LMS ≥ its LMS − {rule['lms_drop']}"
+                + ("" if choice["eligible"] else " (nothing was)")
+            )
         keys = ("distance", "perplexity", "lms", "ss", "redditbias", "winobias")
         rows = [
             [f"**{label}**" if label == choice["chosen"] else label, f"{row['seeds']}", *(f"{row[key]:.2f}" for key in keys),
              "yes" if label in choice["eligible"] else ""]
             for label, row in sorted(choice["rows"].items(), key=lambda one: one[1]["distance"])
         ]  # fmt: skip
-        parts.append(f"{said}\n\n{_grid(['cell', 'seeds', *keys, 'eligible'], rows)}")
+        parts.append(f"{said}.\n\n{_grid(['cell', 'seeds', *keys, 'eligible'], rows)}")
     return "### Search on the development sets\n\n" + "\n\n".join(parts)
 
 

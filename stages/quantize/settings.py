@@ -150,7 +150,9 @@ class Learned(Rtn):
 
     start: the closed form whose codes it starts from; alpha: of a `fair_gptq` start.
     steps: end to end; block_steps: before them for each block, towards the unquantized block's output.
-    rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero.
+    rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero. reach: how far an offset may go.
+    momentum: share of the gradient of earlier steps in that whose sign is followed.
+    features: weight of the hidden states' distance from the unquantized model's, beside the divergence.
     texts: rows of text a step, of text_tokens each. keep: steps between two states that a killed run goes on from.
     recompute: activations of a block are computed again for the gradient instead of kept (needed from about a billion weights on).
     """
@@ -162,6 +164,9 @@ class Learned(Rtn):
     block_steps: int = Field(0, ge=0)
     rate: float = Field(0.005, gt=0, lt=1)
     clip_rate: float = Field(0.001, ge=0, lt=1)
+    reach: float = Field(0.5, gt=0, le=4)
+    momentum: float = Field(0.0, ge=0, lt=1)
+    features: float = Field(0.0, ge=0)
     texts: int = Field(16, gt=0)
     text_tokens: int = Field(256, gt=1)
     keep: int = Field(50, gt=0)
@@ -184,7 +189,8 @@ class Learned(Rtn):
 class FairRound(Learned):
     """Learned rounding whose loss also holds the log-likelihoods of the pairs to parity.
 
-    pairs: triples a step, in equal parts of every group; context: draw from context_pairs.jsonl too.
+    pairs: triples a step, in equal parts of every group; context: draw from context_pairs.jsonl too. pair_tokens: a triple with a longer
+        sentence is left out, for all sentences of a step are as wide as the widest of all.
     parity, anchor, spread: the weights lambda, kappa and beta of the loss; tau: nats a token beyond which a preference counts in full.
     worst: how much more the groups farthest from parity weigh; 0: all alike.
     """
@@ -192,6 +198,7 @@ class FairRound(Learned):
     method: Literal["fair_round"]  # type: ignore[assignment]
     pairs: int = Field(64, gt=0)
     context: bool = False
+    pair_tokens: int = Field(32, gt=1)
     parity: float = Field(2.0, ge=0)
     anchor: float = Field(5.0, ge=0)
     spread: float = Field(0.0, ge=0)

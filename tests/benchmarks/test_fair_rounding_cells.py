@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +21,19 @@ from tests.benchmarks.experiment import declaration, write_result
 def test_the_declaration_of_the_experiment_reads_development_sets_alone_in_its_search(tmp_path: Path) -> None:
     declared = read(HERE / "fair_rounding.yaml")
     catalogue = Catalogue(tmp_path, tmp_path / "split.json")
-    first = {cell.entry: cell.recipe for cell in reversed(declared.cells("search", {})) if cell.recipe}
-    chosen = {family: first[family] for family in declared.rules}
+    chosen: dict[str, dict[str, Any]] = {}
+    for family in declared.rules:
+        chosen[family] = next(cell.recipe for cell in declared.cells("search", chosen) if cell.entry == family and cell.recipe)
     for phase in PHASES:
         for cell in declared.cells(phase, chosen):
             assert {catalogue.metadata(task)["role"] for task in cell.tasks} == {declared.evaluation[phase].role}, cell.name
             assert cell.recipe
             if cell.recipe["method"] not in ("none", "autoround"):
                 parse(METHODS[cell.recipe["method"]], cell.recipe, where=cell.name)
-    labels = {cell.label for cell in declared.cells("search", {})}
-    assert {rule.reference for rule in declared.rules.values()} <= labels
+    known = [None, *(cell.label for cell in declared.cells("search", {}) if not cell.variant)]
+    for family, rule in declared.rules.items():
+        assert rule.reference in known
+        known.append(family)
 
 
 def test_seeds_before_variants_in_declared_order_and_a_name_only_once() -> None:
@@ -100,3 +104,21 @@ def test_without_the_reference_nothing_is_chosen(tmp_path: Path) -> None:
     write_result(tmp_path, declared.cells("search", {})[1], _metrics(50))
     with pytest.raises(FairgateError, match="the reference 'base' was not run"):
         choose(declared, tmp_path)
+
+
+def test_a_family_may_start_from_what_another_one_chose_and_be_held_against_it(tmp_path: Path) -> None:
+    rules = {"rounded": {}, "fair": {"reference": "rounded", "perplexity_ratio": 1.05}}
+    fair = {"name": "fair", "chosen": "rounded", "variants": {"a": {"group_size": 16}, "b": {"group_size": 64}}}
+    search = [*(entry.model_dump() for entry in declaration().search), fair]
+    declared = declaration(rules=rules, search=search)
+    for cell in declared.cells("search", {})[:3]:
+        write_result(tmp_path, cell, _metrics(60, ppl={"rounded-b4": 10.4}.get(cell.label, 10.0)))
+    first = choose(declared, tmp_path, ["rounded"])
+    assert first["rounded"]["chosen"] == "rounded-b8"  # the least perplexity, whatever its distance
+    assert first == choose(declared, tmp_path)  # no cell of the other family was run
+    cells = {cell.label: cell for cell in declared.cells("search", {"rounded": first["rounded"]["recipe"]})}
+    assert cells["fair-a"].recipe == {**first["rounded"]["recipe"], "group_size": 16}
+    write_result(tmp_path, cells["fair-a"], _metrics(51, ppl=10.6))
+    write_result(tmp_path, cells["fair-b"], _metrics(55, ppl=10.4))
+    choice = choose(declared, tmp_path)["fair"]
+    assert (choice["chosen"], choice["eligible"]) == ("fair-b", ["fair-b"])  # against the 10.0 of the chosen one

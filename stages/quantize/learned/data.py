@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from stages.common.cli import log
 from stages.common.errors import BadRecord
 from stages.common.records import Pair, Text, read_records
 from stages.quantize.settings import FairRound, Learned
@@ -92,6 +93,16 @@ def rows(sentences: Sequence[Sequence[int]], pad: int, width: int | None = None)
     return Rows(ids, torch.tensor([len(sentence) for sentence in sentences]))
 
 
+def short(triples: Sequence[Triple], limit: int) -> list[Triple]:
+    """Those whose sentences all have at most `limit` tokens. Raises: BadRecord where a group has none."""
+    kept = [triple for triple in triples if max(map(len, triple.sides)) <= limit]
+    if dropped := len(triples) - len(kept):
+        log.info("%d of %d pairs have a sentence of more than %d tokens, and are left out", dropped, len(triples), limit)
+    if gone := {triple.group for triple in triples} - {triple.group for triple in kept}:
+        raise BadRecord(f"no pair of {', '.join(sorted(gone))} has that few tokens", where=f"pair_tokens {limit}", remedy="allow more")
+    return kept
+
+
 class Draw:
     """Passages and triples of every step.
 
@@ -147,5 +158,7 @@ def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tupl
     for pair, triple in zip(pairs, triples, strict=True):
         if min(map(len, triple.sides)) < 2:
             raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
+    if isinstance(recipe, FairRound):
+        triples = short(triples, recipe.pair_tokens)
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
     return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), {"pairs": len(triples), "texts": len(texts), "tokens": tokens}

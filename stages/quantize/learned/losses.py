@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,20 @@ def divergence(teacher: Tensor, student: Tensor, lengths: Tensor) -> Tensor:
     there = predicted(lengths, student.shape[1])
     p, q = (log_softmax(logits[:, :-1].float(), -1) for logits in (teacher, student))
     return ((p.exp() * (p - q)).sum(-1) * there).sum() / there.sum()
+
+
+def distance(teacher: Sequence[Tensor], student: Sequence[Tensor], lengths: Tensor) -> Tensor:
+    """Mean over tokens and blocks of ||h_s - h_t||^2 / ||h_t||^2; the embedding, which both share, is left out.
+
+    Args:
+        teacher, student: hidden states after the embedding and after every block, [B, L, d] each. lengths: [B].
+    """
+    there = torch.arange(student[0].shape[1], device=lengths.device) < lengths[:, None]
+    sums = []
+    for h_t, h_s in zip(teacher[1:], student[1:], strict=True):
+        squares = (h_s.float() - h_t.float()).square().sum(-1) / h_t.float().square().sum(-1)
+        sums.append((squares * there).sum() / there.sum())
+    return torch.stack(sums).mean()
 
 
 def log_likelihood(logits: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     blocks: Any = model.get_submodule(source.architecture.blocks)
     linears = [{f"{prefix}{i}.{name}": linear(block, name) for name in source.architecture.modules} for i, block in enumerate(blocks)]
     grids = {name: recipe.grid(name) for modules in linears for name in modules}
-    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
+    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16, recipe.momentum)
     if recipe.recompute:
         recompute(blocks)
     with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
@@ -77,7 +77,7 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
 
 
 def _keep(offsets: Sequence[Offsets], state: State, done: Progress) -> None:
-    tensors = {f"{each.names[0]}.{part}": getattr(each, part) for each in offsets for part in ("V", "clip")}
+    tensors = {f"{each.names[0]}.{part}": tensor for each in offsets for part, tensor in each.state.items()}
     if state.shares is not None:
         tensors["shares"] = state.shares
     done.keep(tensors, {"step": state.step, "history": state.history})
@@ -88,8 +88,8 @@ def _restored(offsets: Sequence[Offsets], done: Progress, device: torch.device) 
         return None
     tensors, values = found
     for each in offsets:
-        each.V.copy_(tensors[f"{each.names[0]}.V"])
-        each.clip.copy_(tensors[f"{each.names[0]}.clip"])
+        for part, tensor in each.state.items():
+            tensor.copy_(tensors[f"{each.names[0]}.{part}"])
     shares = tensors.get("shares")
     return State(values["step"], None if shares is None else shares.to(device), values["history"])
 

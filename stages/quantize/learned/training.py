@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.common.cli import log
 from stages.quantize.learned.data import Draw, Rows
-from stages.quantize.learned.losses import Sides, anchor, divergence, log_likelihood, parity, remembered, shares
+from stages.quantize.learned.losses import Sides, anchor, distance, divergence, log_likelihood, parity, remembered, shares
 from stages.quantize.learned.offsets import Offsets, unquantized
 from stages.quantize.objective import OVERFLOW, NotFinite
 from stages.quantize.settings import FairRound, Learned
@@ -38,6 +38,7 @@ class State:
     stopped: str | None = None
 
 
+FAIR = ["parity", "anchor", "spread"]
 Inputs = tuple[Tensor, ...]  # ids and lengths of the text; ids and lengths of the triples, their groups, the running shares
 
 
@@ -55,7 +56,7 @@ def train(
     A step whose loss or gradient is not finite is not taken; a divergence far above the first one ends the run as well, and the caller goes
     back to the last state that was `kept` (called every `recipe.keep` steps).
     """
-    terms = ["divergence", *(["parity", "anchor", "spread"] if isinstance(recipe, FairRound) else [])]
+    terms = ["divergence", *(["features"] if recipe.features else []), *(FAIR if isinstance(recipe, FairRound) else [])]
     gradients: Callable[..., tuple[Tensor, Tensor]] = partial(_gradients, model, offsets, recipe, len(draw.groups))
     recorded: Recorded | None = None
     # A small model's step is thousands of short kernels, which a GPU runs faster than Python asks for them.
@@ -105,11 +106,14 @@ def _gradients(model: nn.Module, offsets: Sequence[Offsets], recipe: Learned, gr
         each.refresh()
     text = Rows(*inputs[:2])
     with unquantized(offsets):
-        teacher = _logits(model, text)
-    kl = divergence(teacher, _logits(model, text), text.lengths)
-    del teacher
-    kl.backward()
-    terms, mean = [kl.detach()], kl.new_zeros(0)
+        teacher = _out(model, text, recipe)
+    student = _out(model, text, recipe)
+    general = [divergence(teacher.logits, student.logits, text.lengths)]
+    if recipe.features:
+        general.append(distance(teacher.hidden_states, student.hidden_states, text.lengths))
+    torch.stack([term * weight for term, weight in zip(general, (1.0, recipe.features), strict=False)]).sum().backward()
+    terms, mean = [term.detach() for term in general], general[0].new_zeros(0)
+    del teacher, student
     if isinstance(recipe, FairRound):
         triples, of_group, before = Rows(*inputs[2:4]), inputs[4], inputs[5]
         with unquantized(offsets):
@@ -146,13 +150,12 @@ class Recorded:
         return self._outputs
 
 
-def _logits(model: nn.Module, rows: Rows) -> Tensor:
-    logits: Tensor = model(input_ids=rows.ids, use_cache=False).logits
-    return logits
+def _out(model: nn.Module, rows: Rows, recipe: Learned) -> Any:
+    return model(input_ids=rows.ids, use_cache=False, output_hidden_states=recipe.features > 0)
 
 
 def _sides(model: nn.Module, rows: Rows) -> Sides:
-    return Sides(*log_likelihood(_logits(model, rows), rows.ids, rows.lengths).chunk(3))
+    return Sides(*log_likelihood(model(input_ids=rows.ids, use_cache=False).logits, rows.ids, rows.lengths).chunk(3))
 
 
 def distil_blocks(
@@ -180,6 +183,7 @@ def distil_blocks(
         if recipe.block_steps and not torch.isfinite(loss):  # no sum of it would be finite again
             raise NotFinite("the block's output is not finite", where=f"{prefix}{index}", remedy=OVERFLOW)
         for each in own:
+            each.forget()
             each.refresh()
         with torch.no_grad():
             inputs = torch.cat([_run(block, inputs[start : start + recipe.texts], arguments[index]) for start in parts])
@@ -226,7 +230,7 @@ def _run(block: nn.Module, hidden: Tensor, arguments: Arguments) -> Tensor:
 def _descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
     """One step; its length falls linearly with the share of the steps that is `done`."""
     for each in offsets:
-        each.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done))
+        each.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done), recipe.reach)
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from stages.quantize.learned.data import Draw, Rotation, Triple, packed, rows
+from stages.common.errors import BadRecord
+from stages.quantize.learned.data import Draw, Rotation, Triple, packed, rows, short
 
 
 def test_every_item_comes_once_before_any_comes_again() -> None:
@@ -57,3 +59,11 @@ def test_triples_have_one_shape_where_that_is_asked_for() -> None:
     draw = Draw([[1, 2]], triples, pad=0, seed=0)
     assert {draw.triples(step, 1, alike=True)[0].ids.shape for step in range(3)} == {(3, 9)}
     assert {draw.triples(step, 1)[0].ids.shape for step in range(3)} == {(3, 2), (3, 3), (3, 9)}
+
+
+def test_triples_with_a_longer_sentence_are_left_out_and_no_group_may_end_empty() -> None:
+    triples = [Triple("a", ([1] * 3, [2] * 9, [3])), Triple("a", ([1] * 3, [2], [3])), Triple("b", ([1], [2], [3] * 5))]
+    assert short(triples, 5) == triples[1:]
+    assert short(triples, 9) == triples
+    with pytest.raises(BadRecord, match="no pair of b"):
+        short(triples, 4)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from stages.quantize.learned.losses import Sides, anchor, divergence, log_likelihood, parity, remembered, shares
+from stages.quantize.learned.losses import Sides, anchor, distance, divergence, log_likelihood, parity, remembered, shares
 
 
 def test_divergence_by_hand_and_without_what_comes_after_the_end() -> None:
@@ -62,3 +62,13 @@ def test_anchor_counts_the_middle_of_a_pair_and_the_unrelated_sentence() -> None
     teacher = Sides(torch.tensor([-2.0]), torch.tensor([-4.0]), torch.tensor([-6.0]))
     assert float(anchor(Sides(torch.tensor([-3.0]), torch.tensor([-3.0]), torch.tensor([-6.0])), teacher)) == 0
     assert float(anchor(Sides(torch.tensor([-3.0]), torch.tensor([-5.0]), torch.tensor([-4.0])), teacher)) == 1 + 4
+
+
+def test_distance_of_hidden_states_by_hand_and_without_what_comes_after_the_end() -> None:
+    teacher = [torch.ones(1, 3, 4) * factor for factor in (1.0, 2.0, 1.0)]
+    student = [states.clone() for states in teacher]
+    student[0] += 9.0  # the embedding is shared
+    student[1][0, 0] += 1.0  # (1 / 2)^2 at one token of two
+    student[2][0, 1] -= 1.0  # all of it at the other
+    student[2][0, 2] += 9.0  # behind the end
+    assert math.isclose(float(distance(teacher, student, torch.tensor([2]))), (0.25 / 2 + 1.0 / 2) / 2, rel_tol=1e-6)

@@ -35,7 +35,11 @@ FAIR: dict[str, Any] = {
     "pairs": 4,
     "keep": 2,
 }
-WAYS = [{}, {"block_steps": 2, "start": "gptq"}, {"start": "fair_gptq", "alpha": 0.5, "symmetric": False, "context": True}]
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"block_steps": 2, "start": "gptq", "momentum": 0.5, "features": 0.5},
+    {"start": "fair_gptq", "alpha": 0.5, "symmetric": False, "context": True, "reach": 1.0},
+]
 
 
 def _recipe(**changes: Any) -> Rtn:
