@@ -92,28 +92,30 @@ def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     arguments.records.add("bias_suite_7b_s", runs, "s", target=360, **more)
 
 
-def theirs(arguments: argparse.Namespace, dtype: str, batch: int, limit: int | None = None) -> tuple[dict[Key, float], dict[str, Any]]:
-    """lm-eval's answers on the peer's tasks, and its metrics."""
+def theirs(
+    arguments: argparse.Namespace, dtype: str, batch: int, limit: int | None = None, **options: Any
+) -> tuple[dict[Key, float], dict[str, Any]]:
+    """lm-eval's answers on the peer's tasks, and its metrics; `options` are its backend's."""
     manager = TaskManager(
         include_defaults=False,
         include_path=str(FOLDER),
         metadata={"raw": str(arguments.raw), "split": str(arguments.split)},
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Recorded(str(arguments.base), dtype=dtype, batch_size=batch, device=device)
+    model = Recorded(str(arguments.base), dtype=dtype, batch_size=batch, device=device, **options)
     done = simple_evaluate(model, tasks=arguments.peer_tasks, task_manager=manager, bootstrap_iters=0, log_samples=False, limit=limit)
     assert done is not None
     return model.answers, done["results"]
 
 
-def ours(arguments: argparse.Namespace, catalogue: Catalogue, limit: int) -> dict[Key, float]:
+def ours(arguments: argparse.Namespace, catalogue: Catalogue, limit: int, batch_tokens: int = 16384) -> dict[Key, float]:
     """fairgate's log-likelihoods in float32 of the first items of each of the peer's tasks."""
     model = load(arguments.base, dtype="float32", device="auto")
     encoder = Encoder(model.tokenizer, model.context)
     found: dict[Key, float] = {}
     for name in arguments.peer_tasks:
         encoded = encoder.encode(catalogue.load(name).items[:limit], name)
-        for e, values in zip(encoded, score(model, encoded, batch_tokens=16384), strict=True):
+        for e, values in zip(encoded, score(model, encoded, batch_tokens=batch_tokens), strict=True):
             found |= {(name, e.item.id, k): value for k, value in enumerate(values)}
     return found
 

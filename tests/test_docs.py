@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.common.files import read_json
 from tests.project import REPOSITORY
 
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
@@ -42,3 +43,13 @@ def test_links_and_paths_exist(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
+def test_the_suite_is_told_as_it_was_measured(page: str) -> None:
+    """How many items in how many seconds, and that some task was not among them as long as that is so."""
+    records = {row["name"]: row for row in read_json(REPOSITORY / "benchmarks/results/evaluate_gpu.json")}
+    suite, text = records["likelihood_suite_smollm2_s"], (REPOSITORY / page).read_text(encoding="utf-8")
+    assert f"{suite['items']:,} items" in text
+    assert f"{suite['value']:.1f} s" in text
+    assert ("SoFa-style" in text) == ("sofa_style" in suite["skipped"])
