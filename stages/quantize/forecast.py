@@ -76,7 +76,7 @@ def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[
     solving = max(_SQUARES * group[0][1] ** 2 + _STACKED * sum(r for r, _ in group) * group[0][1] for group in groups) * _FLOAT
     resident = max(numbers) * item * (2 if on_gpu else 1)  # a GPU gets the next block while it works on this one
     embedding = (total - sum(numbers)) * item
-    states = 2 * hidden  # of a block's input and of its output
+    states = 2 * hidden  # a block's input, which its output replaces batch by batch, and what is being written or copied to be written
     walking = max(embedding + states, resident + waiting + solving + (0 if on_gpu and compute.low_memory else states))
     # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the checkpoint.
     cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(walking, 2 * out)

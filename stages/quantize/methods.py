@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.common.errors import FairgateError
+from stages.common.gptq_format import NAMES, unpack
 from stages.common.records import Status
 from stages.quantize.architectures import debiased_blocks, debiased_modules
 from stages.quantize.collect import Statistics, Strength, Sums
@@ -21,7 +22,7 @@ from stages.quantize.objective import FETCH_AGAIN, require_finite
 from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch
-from stages.quantize.walk import Activation, SolveGroup, embed, linear, run_block, weight_of
+from stages.quantize.walk import Activation, SolveGroup, embed, linear, put, run_block, run_finished, weight_of
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,48 @@ def gptq(
     """
     debias = _debias(source, recipe, calibration, compute)
     activations = _embed(source, calibration, compute)
-    _advance(activations, hidden or [])
+    _begin(activations, hidden or [])
+    del hidden
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
         solve_group = solver(source.architecture, recipe, debias, done, compute)
         sums = _sums([debias], calibration, index, compute.device)
-        outputs = _run(source, index, activations, sums, recipe, solve_group, compute)
-        _advance(activations, outputs)
-        yield Block(index, done, outputs)
+        _run(source, index, activations, sums, recipe, solve_group, compute)
+        # No list of them stays here: off the device the memory of one batch's serves another's after the next block.
+        yield Block(index, done, [activation.hidden for activation in activations])
+
+
+@torch.no_grad()
+def replay(
+    source: Streamed,
+    recipe: Gptq,
+    calibration: Calibration,
+    compute: Compute,
+    blocks: range,
+    hidden: Sequence[Tensor],
+    packed: Callable[[int], Mapping[str, Tensor]],
+) -> list[Tensor]:
+    """The hidden states behind finished blocks, to the last bit those that `gptq` had there: a forward pass through each, no sums.
+
+    Args:
+        blocks: their numbers. hidden: the states before the first, none for block 0. packed: the packed tensors of a block by full name.
+    """
+    activations = _embed(source, calibration, compute)
+    _begin(activations, hidden)
+    for index in blocks:
+        with source.resident(index, compute.device, compute.dtype) as block:
+            if recipe.collection == "sequential":  # otherwise the next block's input is that of the unquantized model
+                _put_packed(source, recipe, index, block, packed(index))
+            run_finished(_on_all(block, compute), index, activations)
+    return [activation.hidden for activation in activations]
+
+
+def _put_packed(source: Streamed, recipe: Gptq, index: int, block: nn.Module, packed: Mapping[str, Tensor]) -> None:
+    """Scales are float16 numbers from the start and codes small integers, so what is unpacked is what was put there before packing."""
+    for name in source.architecture.modules:
+        module, full = linear(block, name), f"{source.architecture.blocks}.{index}.{name}"
+        parts = {part: packed[f"{full}.{part}"].to(module.weight.device) for part in NAMES}
+        put(module, unpack(parts, recipe.grid(full).bits, recipe.format))
 
 
 @torch.no_grad()
@@ -102,8 +137,8 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
             for solve_group in solvers:
                 solve_group(index, group, block, statistics)
 
-        outputs = _run(source, index, activations, _sums(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
-        _advance(activations, outputs)
+        _run(source, index, activations, _sums(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
+        outputs = [activation.hidden for activation in activations]
         yield [Block(index, modules, outputs) for modules in done]
 
 
@@ -126,10 +161,10 @@ def _run(
     recipe: Gptq,
     solve_group: SolveGroup,
     compute: Compute,
-) -> list[Tensor]:
+) -> None:
     with source.resident(index, compute.device, compute.dtype) as block:
-        return run_block(
-            [block, *(deepcopy(block).to(device) for device in compute.others)],
+        run_block(
+            _on_all(block, compute),
             index,
             source.architecture.groups,
             activations,
@@ -141,8 +176,12 @@ def _run(
         )
 
 
-def _advance(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
-    """Put the hidden states in front of the next block; none at all leaves the first block's."""
+def _on_all(block: nn.Module, compute: Compute) -> list[nn.Module]:
+    return [block, *(deepcopy(block).to(device) for device in compute.others)]
+
+
+def _begin(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
+    """Put hidden states in front of a block; none at all leaves the first block's."""
     for activation, state in zip(activations, hidden, strict=bool(hidden)):
         activation.hidden = state.to(activation.hidden.device)
 
@@ -186,7 +225,7 @@ def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compu
     unquantized = recipe.model_copy(update={"collection": "parallel"})
     for index in range(len(source.blocks)):
         sums = _sums([debias], calibration, index, compute.device)
-        _advance(activations, _run(source, index, activations, sums, unquantized, add, compute))
+        _run(source, index, activations, sums, unquantized, add, compute)
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
     return totals[0], totals[1]

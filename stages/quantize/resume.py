@@ -1,12 +1,15 @@
-"""A quantization that outlives a kill: finished blocks and the hidden states after the last one, bound to what they were made from.
+"""A quantization that outlives a kill: finished blocks and the hidden states after one of them, bound to what they were made from.
 
     folder/fingerprint.json     what the run depends on; a folder of another run is never gone on with
-           block-0003.*         packed tensors, rows and contributions of a finished block
+           block-0003.*         packed tensors, rows and contributions of a finished block, and the state of the random generators after it
            batches.json         the size that batches were cut down to when memory ran out, and what was noted of it
            state.safetensors    of learned rounding: where its steps stand
-           hidden.safetensors   every batch's hidden state after the last finished block, and the state of the random generators
+           hidden.safetensors   every batch's hidden state after a finished block, the last one if there was time to write it
 
-Every file is whole or absent, and hidden.safetensors is replaced last: what a kill loses is the block that it fell into.
+Every file is whole or absent. Blocks are written one behind the other, beside the work on the next: what a kill loses is the block that it
+fell into, and one whose file was not whole yet. Hidden states are large and take longer to write than a fast block to quantize, so they are
+written after the blocks that end while no others are on their way. The blocks behind them need no data to be gone through again, only a
+forward pass each (`methods.replay`).
 """
 
 from __future__ import annotations
@@ -15,23 +18,27 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.common.cli import log
 from stages.common.contributions import Contribution
 from stages.common.errors import FairgateError
-from stages.common.files import atomic_path, read_json, write_json
+from stages.common.files import read_json, write_json
 from stages.common.params import Section
 from stages.common.records import ModuleRow
+from stages.quantize.saving import Unwanted, fetch, ready, save
 
 _HIDDEN, _STATE, _FINGERPRINT, _BATCHES = "hidden.safetensors", "state.safetensors", "fingerprint.json", "batches.json"
+_RANDOM = ("rng", "rng_cuda")  # beside the tensors of a block, whose names have dots
 
 
 class Batches(Section):
@@ -41,11 +48,27 @@ class Batches(Section):
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Where a run goes on: with `block`. hidden: one [rows, L, d] a batch, those before block `start` <= `block`; none: the embeddings."""
+
+    block: int
+    start: int
+    hidden: list[Tensor]
+
+
 class Progress:
     """What is done of one quantization. Made by `progress`, which holds the folder's lock."""
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
         self._folder = folder
+        self._block_writer, self._hidden_writer = ThreadPoolExecutor(1, "blocks"), ThreadPoolExecutor(1, "hidden")
+        self._written = self._fetched = self._saved = Future[None]()
+        self._written.set_result(None)
+        self._hidden: list[Tensor] = []  # what is being written
+        self._wanted = True
+        for half in folder.glob(".*"):
+            half.unlink()
         stored = read_json(folder / _FINGERPRINT) if (folder / _FINGERPRINT).is_file() else None
         if stored != fingerprint:
             if stored is not None:
@@ -54,19 +77,24 @@ class Progress:
             _empty(folder)
             write_json(folder / _FINGERPRINT, fingerprint)
 
-    def resume(self) -> tuple[int, list[Tensor]]:
-        """The first block that is not done and the hidden states before it (none for block 0); sets the random generators."""
-        path = self._folder / _HIDDEN
-        if not path.is_file():
-            return 0, []
-        with safe_open(path, framework="pt") as file:
-            start, batches = (int(file.metadata()[key]) for key in ("start", "batches"))
-            torch.set_rng_state(file.get_tensor("rng"))
+    def resume(self) -> Reached:
+        """Where the run stands; sets the random generators to what they were there."""
+        self.flush()
+        start, hidden, path = 0, [], self._folder / _HIDDEN
+        if path.is_file():
+            with safe_open(path, framework="pt") as file:
+                start, batches = (int(file.metadata()[key]) for key in ("start", "batches"))
+                hidden = [file.get_tensor(f"hidden.{index}") for index in range(batches)]
+        block = start
+        while self._records_of(block).is_file():
+            block += 1
+        if block:
+            found = self._read(block - 1)
+            torch.set_rng_state(found["rng"])
             if torch.cuda.is_available():
-                torch.cuda.set_rng_state(file.get_tensor("rng_cuda"))
-            hidden = [file.get_tensor(f"hidden.{index}") for index in range(batches)]
-        log.info("%s: going on with block %d", self._folder, start)
-        return start, hidden
+                torch.cuda.set_rng_state(found["rng_cuda"])
+            log.info("%s: going on with block %d, hidden states are those before block %d", self._folder, block, start)
+        return Reached(block, start, hidden)
 
     def batches(self) -> Batches | None:
         """How batches were cut down, by this process or by one before it; None if they were not."""
@@ -85,20 +113,57 @@ class Progress:
         contributions: Sequence[Contribution],
         hidden: Sequence[Tensor],
     ) -> None:
-        """Store finished block `index`."""
-        _save(dict(tensors), self._block(index))
+        """Store finished block `index`, beside what the caller does next; an error there is raised by the next call, or by `flush`.
+
+        Args:
+            hidden: the hidden states after it, which nobody changes any more; none if no block needs them.
+        """
+        self._written.result()
+        self._fetched.result()  # else states of three blocks would stand on the GPU
+        random = {"rng": torch.get_rng_state()} | ({"rng_cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+        # In the order of the GPU's work, so that it may use their memory again at once.
+        fetched = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
         records = {"modules": rows, "contributions": contributions}
-        write_json(
-            self._block(index).with_suffix(".json"), {key: [row.model_dump(mode="json") for row in part] for key, part in records.items()}
-        )
-        state = {f"hidden.{number}": state.contiguous() for number, state in enumerate(hidden)} | {"rng": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state["rng_cuda"] = torch.cuda.get_rng_state()
-        _save(state, self._folder / _HIDDEN, start=index + 1, batches=len(hidden))
+        done = ready([*tensors.values(), *hidden])
+        self._written = self._block_writer.submit(self._write, index, fetched | random, records, done)
+        self._wanted = bool(hidden)
+        if hidden and self._saved.done():
+            self._saved.result()
+            self._fetched = self._hidden_writer.submit(self._fetch, hidden, done)
+            self._saved = self._hidden_writer.submit(self._save, index + 1, self._written)
+
+    def save_hidden(self, start: int, hidden: Sequence[Tensor]) -> None:
+        """Write the hidden states before block `start` at once; all blocks before it are stored."""
+        tensors = {f"hidden.{number}": state for number, state in enumerate(hidden)}
+        with suppress(Unwanted):
+            save(self._folder / _HIDDEN, tensors, {"start": start, "batches": len(tensors)}, lambda: self._wanted)
+
+    def flush(self) -> None:
+        """Wait until all is written; raises the error of what could not be."""
+        for task in (self._written, self._fetched, self._saved):
+            task.result()
+        self._hidden = []
+
+    def _write(
+        self, index: int, tensors: Mapping[str, Tensor], records: Mapping[str, Sequence[BaseModel]], done: Sequence[torch.cuda.Event]
+    ) -> None:
+        for event in done:
+            event.synchronize()
+        save(self._block(index), tensors)
+        write_json(self._records_of(index), {key: [row.model_dump(mode="json") for row in part] for key, part in records.items()})
+
+    def _fetch(self, hidden: Sequence[Tensor], done: Sequence[torch.cuda.Event]) -> None:
+        for event in done:
+            event.synchronize()
+        self._hidden = fetch(hidden, self._hidden) if hidden[0].is_cuda else list(hidden)
+
+    def _save(self, start: int, written: Future[None]) -> None:
+        written.result()  # hidden states without the blocks before them would be of no use
+        self.save_hidden(start, self._hidden)
 
     def keep(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Replace the state that learned rounding goes on from."""
-        _save(dict(tensors), self._folder / _STATE, values=json.dumps(values))
+        save(self._folder / _STATE, tensors, {"values": json.dumps(values)})
 
     def kept(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and values of the last state; None where there is none."""
@@ -120,16 +185,25 @@ class Progress:
     def tensors(self, blocks: int) -> Iterator[tuple[str, Tensor]]:
         """Packed tensors of all blocks."""
         for index in range(blocks):
-            with safe_open(self._block(index), framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
-                    yield name, file.get_tensor(name)
+            yield from self.packed(index).items()
+
+    def packed(self, index: int) -> dict[str, Tensor]:
+        """Packed tensors of a finished block."""
+        return {name: tensor for name, tensor in self._read(index).items() if name not in _RANDOM}
 
     def _records(self, blocks: int, kind: str) -> Iterator[dict[str, Any]]:
         for index in range(blocks):
-            yield from read_json(self._block(index).with_suffix(".json"))[kind]
+            yield from read_json(self._records_of(index))[kind]
+
+    def _read(self, index: int) -> dict[str, Tensor]:
+        with safe_open(self._block(index), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no dict)
 
     def _block(self, index: int) -> Path:
         return self._folder / f"block-{index:04d}.safetensors"
+
+    def _records_of(self, index: int) -> Path:
+        return self._block(index).with_suffix(".json")
 
 
 @contextmanager
@@ -147,11 +221,6 @@ def progress(folder: Path, fingerprint: Mapping[str, Any]) -> Iterator[Progress]
         # As JSON gives it back, so that what is written equals what is compared.
         yield Progress(folder, json.loads(json.dumps(fingerprint)))
         shutil.rmtree(folder)
-
-
-def _save(tensors: dict[str, Tensor], path: Path, **metadata: int | str) -> None:
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {key: str(value) for key, value in metadata.items()})
 
 
 def _empty(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,9 @@ from stages.quantize.forecast import fitting, forecast, free_memory, require_res
 from stages.quantize.learned.data import Draw, Slots, files, read_draw
 from stages.quantize.learned.method import learned
 from stages.quantize.memory import bounded, most_slots, recut
-from stages.quantize.methods import Block, Calibration, gptq, rtn, select
+from stages.quantize.methods import Block, Calibration, gptq, replay, rtn, select
 from stages.quantize.preflight import preflight
-from stages.quantize.resume import Batches, Progress, progress
+from stages.quantize.resume import Batches, Progress, Reached, progress
 from stages.quantize.settings import Compute, FairGptq, FairRound, Gptq, Learned, Rtn, Run
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
@@ -146,7 +146,7 @@ def _finish(
     while True:
         if batches := done.batches():
             data, compute = cut(run.model_copy(update={"batch_tokens": batches.tokens})), replace(compute, low_memory=True)
-        reached = _walk(source, recipe, compute, data, done)
+        reached = quantize_blocks(source, recipe, compute, data, done)
         if reached == len(source.blocks):
             return
         # Not where it was caught: the error's frames held the tensors that there was no room for.
@@ -162,6 +162,9 @@ def _finish(
             )
         note = f"out of memory at {where}: batches cut from {tokens} to {halved} token slots, each run alone from there on"
         log.warning(note)
+        if (found := done.resume()).start < reached:
+            # The finished blocks ran on the batches as they were, and so does the way through them.
+            done.save_hidden(reached, _hidden(source, recipe, replace(compute, low_memory=True), data, done, found))
         done.cut(Batches(tokens=halved, notes=[*(batches.notes if batches else []), note]))
 
 
@@ -183,27 +186,40 @@ def _learn(source: Streamed, recipe: Learned, compute: Compute, data: Calibratio
         raise FairgateError("out of memory while learning", where=f"recipe: {recipe.method}", remedy=remedy) from None
     for block in outcome.blocks:
         _store(block, recipe, done)
+    done.flush()
     state = outcome.state
     return Training(steps=state.step, asked=recipe.steps, stopped=state.stopped, history=state.history)
 
 
-def _store(block: Block, recipe: Rtn, done: Progress) -> None:
+def _store(block: Block, recipe: Rtn, done: Progress, hidden: Sequence[Tensor] = ()) -> None:
     tensors = {name: tensor for module in block.modules for name, tensor in packed(module.row.name, module.rounded, recipe).items()}
     contributions = [row for module in block.modules for row in module.contributions]
-    done.add(block.index, tensors, [module.row for module in block.modules], contributions, block.hidden)
+    done.add(block.index, tensors, [module.row for module in block.modules], contributions, hidden)
 
 
-def _walk(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress) -> int:
+def quantize_blocks(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress) -> int:
     """Quantize and store blocks from the first that is not done; returns the number of those done: fewer than all if memory ran out."""
-    reached, hidden = done.resume()
+    found, last = done.resume(), len(source.blocks) - 1
+    reached = found.block
     try:
-        for block in _blocks(source, recipe, data, compute, reached, recut(hidden, data.batches)):
-            _store(block, recipe, done)
+        for block in _blocks(source, recipe, data, compute, reached, _hidden(source, recipe, compute, data, done, found)):
+            _store(block, recipe, done, block.hidden if block.index < last else ())
             reached = block.index + 1
+            del block  # its hidden states are the next one's input, and make room batch by batch for its output
     except Exception as error:
         if not out_of_memory(error):
             raise
+    finally:
+        done.flush()
     return reached
+
+
+def _hidden(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress, found: Reached) -> list[Tensor]:
+    """The hidden states before the first block that is not done: as they were written last, then through the blocks finished since."""
+    hidden = recut(found.hidden, data.batches)
+    if not isinstance(recipe, Gptq) or found.block in (found.start, len(source.blocks)):
+        return hidden
+    return replay(source, recipe, data, compute, range(found.start, found.block), hidden, done.packed)
 
 
 def _blocks(source: Streamed, recipe: Rtn, data: Calibration, compute: Compute, start: int, hidden: list[Tensor]) -> Iterator[Block]:

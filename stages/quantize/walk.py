@@ -130,8 +130,8 @@ def run_block(
     *,
     sequential: bool,
     waiting: int | None = None,
-) -> list[Tensor]:
-    """Quantize one block in one forward pass over all batches; returns its outputs.
+) -> None:
+    """Quantize one block in one forward pass over all batches; every activation holds its output then.
 
     Every batch runs in a greenlet that pauses when it reaches the first module of a group. Once all batches wait there, their inputs
     are summed, the group is quantized, and they go on with the quantized weights: true-sequential without replaying the block.
@@ -167,18 +167,26 @@ def run_block(
                     linear(copy, name).weight.data.copy_(linear(block, name).weight)
             else:
                 unsolved.append((group, statistics))
-        outputs = [_kept(out, activation) for out, activation in zip(reach(len(groups)), activations, strict=True)]
+        for out, activation in zip(reach(len(groups)), activations, strict=True):
+            _advance(activation, out)
     finally:
         for handle in handles:
             handle.remove()
     for group, statistics in unsolved:
         solve(index, group, block, statistics)
-    return outputs
 
 
-def _kept(out: Tensor, activation: Activation) -> Tensor:
-    """The output; where inputs are kept off the device, in the input's own memory, which nothing reads any more."""
-    return out if out.device == activation.hidden.device else activation.hidden.copy_(out)
+def run_finished(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> None:
+    """Through a block that is quantized already: every activation holds, to the last bit, what `run_block` left there."""
+    for activation in activations:
+        _advance(activation, forward(blocks[activation.place], activation, index))
+
+
+def _advance(activation: Activation, out: Tensor) -> None:
+    """Put the output where the input was, off the device in page-locked memory; the input's memory is free for the next batch's."""
+    if out.device != activation.hidden.device:
+        out = torch.empty_like(activation.hidden, pin_memory=True).copy_(out)
+    activation.hidden = out
 
 
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there

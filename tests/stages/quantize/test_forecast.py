@@ -50,6 +50,7 @@ def _sizes(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def add(self: Progress, *arguments: Any) -> None:
         own(self, *arguments)
+        self.flush()
         sizes.append(sum(file.stat().st_size for file in work.glob("*.safetensors")))
 
     monkeypatch.setattr(Progress, "add", add)
@@ -73,7 +74,7 @@ def test_more_memory_is_forecast_where_more_stands_in_it(llama: Path, calibratio
     assert _needs(llama, calibration, low_memory=True).cpu < whole.cpu
     twice = forecast(Streamed(llama, LLAMA), recipe, Compute(CPU), batches * 2, stored)
     tokens = sum(batch.ids.numel() for batch in batches)
-    # Input and output of the block, the residual and its normed copy, and the widest input (down_proj's 128).
+    # Hidden states at the block and on their way to the disk, the residual and its normed copy, and the widest input (down_proj's 128).
     assert twice.cpu - whole.cpu == tokens * (4 * 64 + 128) * 4
     rtn = parse(METHODS["rtn"], {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}, where="test")
     assert forecast(Streamed(llama, LLAMA), rtn, Compute(CPU), [], stored).cpu < whole.cpu

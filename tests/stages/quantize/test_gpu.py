@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ import torch
 from stages.common.gptq_format import unpack
 from stages.common.params import parse
 from stages.common.records import Quantization
+from stages.quantize import methods
+from stages.quantize.resume import Progress
 from stages.quantize.settings import METHODS, Run
 from stages.quantize.stage import quantize
+from tests.tiny import make_tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -56,6 +60,34 @@ def test_two_gpus_repeat_themselves_and_agree_with_one(llama: Path, calibration:
     one = _quantize("cuda", llama, calibration, tmp_path / "one")
     for ours, theirs in zip(first.modules, one.modules, strict=True):
         assert ours.loss == pytest.approx(theirs.loss, rel=0.05)
+
+
+@pytest.mark.parametrize("written", [[], [1]], ids=str)
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    low_memory: bool, written: list[int], calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Block 2 of 3 is interrupted, the hidden states on the disk are those before the blocks `written`: none but the embeddings, or 1."""
+    base = make_tiny_llama(tmp_path / "base", layers=3)
+    whole = _quantize("cuda", base, calibration, tmp_path / "whole" / "out", low_memory=low_memory)
+    own_block, own_save = methods.run_block, Progress.save_hidden
+
+    def interrupted(blocks: Any, index: int, *rest: Any, **more: Any) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+        own_block(blocks, index, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "run_block", interrupted)
+        patch.setattr(Progress, "save_hidden", lambda self, start, hidden: own_save(self, start, hidden) if start in written else None)
+        with pytest.raises(KeyboardInterrupt):
+            _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory)
+    assert (tmp_path / "work" / "hidden.safetensors").exists() == bool(written)
+    again: list[int] = []
+    own_finished = methods.run_finished
+    monkeypatch.setattr(methods, "run_finished", lambda blocks, index, batches: again.append(index) or own_finished(blocks, index, batches))
+    assert _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory).weight_digest == whole.weight_digest
+    assert again == ([1] if written else [0, 1])
 
 
 def test_no_more_memory_is_taken_than_is_allowed(llama: Path, calibration: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,17 @@ from stages.common.errors import FairgateError
 from stages.common.records import Pair, Text, read_records
 from stages.quantize import walk
 from stages.quantize.memory import most_slots, recut
+from stages.quantize.resume import Progress
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Batch, encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.walk import Activation, embed, forward
 from tests.stages.quantize.test_resume import run, walked
 from tests.stages.quantize.test_walk import CPU, LLAMA
+from tests.tiny import make_tiny_llama
 
 __all__ = ["walked"]  # a fixture
 
+add = Progress.add
 Plant = Callable[[Callable[[int, Activation], bool]], None]
 
 
@@ -77,6 +80,33 @@ def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks
     assert (cut.tokens, cut.pairs) == (whole.tokens, whole.pairs)
     assert _agreement(tmp_path / "whole" / "out", tmp_path / "cut" / "out") > 0.999
     assert not (tmp_path / "cut" / "work").exists()
+
+
+def test_hidden_states_are_made_in_the_batches_as_they_were_before_the_cut(
+    calibration: Path, tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out behind two blocks: with hidden states of both on the disk, and with none, the same weights come out."""
+    base = make_tiny_llama(tmp_path / "base", layers=3)
+    largest = most_slots(_batches(base, calibration, 256))
+    plant(lambda index, activation: index == 2 and activation.batch.ids.numel() > largest // 2)
+    own = Progress.save_hidden
+    starts: list[int] = []
+
+    def at_once(self: Progress, start: int, hidden: Sequence[Tensor]) -> None:
+        starts.append(start)
+        own(self, start, hidden)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "_save", lambda self, start, written: at_once(self, start, self._hidden))
+        patch.setattr(Progress, "add", lambda self, *block: (add(self, *block), self.flush()))
+        whole = run(base, calibration, tmp_path / "whole")
+    assert starts == [1, 2]
+    starts.clear()
+    monkeypatch.setattr(Progress, "_save", lambda self, start, written: None)
+    monkeypatch.setattr(Progress, "save_hidden", at_once)
+    slow = run(base, calibration, tmp_path / "slow")
+    assert starts == [2]
+    assert slow.weight_digest == whole.weight_digest
 
 
 def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path, plant: Plant) -> None:

@@ -7,18 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from stages.common.digests import sha256_folder
 from stages.common.errors import FairgateError
 from stages.common.params import parse
 from stages.common.records import Quantization
-from stages.quantize import methods, resume
+from stages.quantize import methods, resume, stage
 from stages.quantize.resume import progress
 from stages.quantize.settings import METHODS, FairGptq, Run
 from stages.quantize.stage import quantize
@@ -47,61 +49,107 @@ def undisturbed(base: Path, calibration: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The blocks that are walked through, in order."""
+    """The blocks that are quantized, in order."""
+    return _noted("run_block", monkeypatch)
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The finished blocks that are run through again, in order."""
+    return _noted("run_finished", monkeypatch)
+
+
+def _noted(name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
-    own = methods.run_block
+    own = getattr(methods, name)
 
     def note(block: Any, index: int, *rest: Any, **more: Any) -> Any:
         found.append(index)
         return own(block, index, *rest, **more)
 
-    monkeypatch.setattr(methods, "run_block", note)
+    monkeypatch.setattr(methods, name, note)
     return found
 
 
 @pytest.mark.parametrize(
-    ("save", "when", "left"),
+    ("where", "when", "states", "left", "again"),
     [
-        (0, "before", [0, 1, 2]),  # block 0 is done, nothing of it is on the disk
-        (1, "before", [0, 1, 2]),  # its tensors are, its hidden states are not
-        (3, "middle", [1, 2]),  # half of the second hidden states is written
-        (3, "after", [2]),
-        (5, "after", []),  # every block is done, no checkpoint is
+        ("block 0", "before", 1, [0, 1, 2], []),  # block 0 is done, nothing of it is on the disk
+        ("block 0", "middle", 1, [0, 1, 2], []),
+        ("block 0", "after", 1, [0, 1, 2], []),  # its tensors are, its records are not
+        ("states 1", "before", 1, [1, 2], [0]),  # the block is, its hidden states are not
+        ("states 1", "middle", 1, [1, 2], [0]),
+        ("states 1", "after", 1, [1, 2], []),
+        ("block 2", "before", 0, [2], [0, 1]),  # a disk so slow that no hidden states were written
+        ("block 2", "before", 1, [2], [1]),
+        ("block 2", "before", 2, [2], []),
+        ("states 2", "middle", 2, [2], [1]),
+        ("checkpoint", "before", 1, [], []),  # every block is done, no checkpoint is
     ],
 )
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    save: int, when: str, left: list[int], base: Path, calibration: Path, tmp_path: Path, undisturbed: str, walked: list[int]
+    where: str,
+    when: str,
+    states: int,
+    left: list[int],
+    again: list[int],
+    base: Path,
+    calibration: Path,
+    tmp_path: Path,
+    undisturbed: str,
+    walked: list[int],
+    replayed: list[int],
 ) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from tests.stages.quantize.test_resume import kill_at, run\n"
-        f"kill_at({save}, {when!r})\n"
+        f"kill_at({where!r}, {when!r}, {states}, Path({str(tmp_path / 'work')!r}))\n"
         f"run(Path({str(base)!r}), Path({str(calibration)!r}), Path({str(tmp_path)!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "out").exists()
     run(base, calibration, tmp_path)
-    assert walked == left
+    assert (walked, replayed) == (left, again)
     assert sha256_folder(tmp_path / "out") == undisturbed
     assert not (tmp_path / "work").exists()
 
 
-def kill_at(number: int, when: str) -> None:
-    """End this process by SIGKILL before, in the middle of, or after its `number`-th write of tensors."""
-    own, calls = resume._save, iter(range(100))
+def kill_at(where: str, when: str, states: int, work: Path) -> None:
+    """End this process by SIGKILL before, in the middle of, or after a write: of `block n`, the `states n` before it, the `checkpoint`.
 
-    def save(tensors: dict[str, torch.Tensor], path: Path, **metadata: int) -> None:
-        if next(calls) != number:
-            own(tensors, path, **metadata)
-            return
-        if when == "middle":
+    Hidden states before blocks up to `states` are whole when those blocks are done, later ones take for ever.
+    """
+    own, own_add = resume.save, resume.Progress.add
+
+    def save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, int] | None = None, *wanted: Any) -> None:
+        start = (metadata or {}).get("start")
+        while start is not None and start > states and wanted[0]():
+            time.sleep(0.01)
+        reached = where == (f"block {int(path.stem[6:])}" if start is None else f"states {start}")
+        if not reached or when == "after":
+            own(path, tensors, metadata, *wanted)
+        elif when == "middle":
             path.with_name(f".{path.name}.half").write_bytes(b"{}" * 100)
-        if when == "after":
-            own(tensors, path, **metadata)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if reached:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    resume._save = save
+    def add(self: resume.Progress, index: int, *rest: Any) -> None:
+        while _start(work) < min(index, states):
+            time.sleep(0.01)
+        own_add(self, index, *rest)
+
+    resume.save, resume.Progress.add = save, add  # type: ignore[assignment, method-assign]
+    if where == "checkpoint":
+        stage.write_checkpoint = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+
+
+def _start(work: Path) -> int:
+    """The block that the written hidden states stand before."""
+    if not (path := work / "hidden.safetensors").exists():
+        return 0
+    with safe_open(path, framework="pt") as file:
+        return int(file.metadata()["start"])
 
 
 @pytest.fixture
