@@ -150,10 +150,10 @@ class Learned(Rtn):
 
     start: the closed form whose codes it starts from; alpha: of a `fair_gptq` start.
     steps: end to end; block_steps: before them for each block, towards the unquantized block's output.
-    rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero. reach: how far an offset may go.
-    momentum: share of the gradient of earlier steps in that whose sign is followed.
+    rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero.
     features: weight of the hidden states' distance from the unquantized model's, beside the divergence.
-    texts: rows of text a step, of text_tokens each. keep: steps between two states that a killed run goes on from.
+    texts: rows of text a step, of text_tokens each. written: rows that the unquantized model writes, to be drawn beside the passages'.
+    keep: steps between two states that a killed run goes on from.
     recompute: activations of a block are computed again for the gradient instead of kept (needed from about a billion weights on).
     """
 
@@ -164,11 +164,10 @@ class Learned(Rtn):
     block_steps: int = Field(0, ge=0)
     rate: float = Field(0.005, gt=0, lt=1)
     clip_rate: float = Field(0.001, ge=0, lt=1)
-    reach: float = Field(0.5, gt=0, le=4)
-    momentum: float = Field(0.0, ge=0, lt=1)
     features: float = Field(0.0, ge=0)
     texts: int = Field(16, gt=0)
     text_tokens: int = Field(256, gt=1)
+    written: int = Field(0, ge=0)
     keep: int = Field(50, gt=0)
     recompute: bool = False
 

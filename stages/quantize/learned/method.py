@@ -16,8 +16,9 @@ from stages.common.cli import log
 from stages.common.records import Status
 from stages.quantize.columns import Rounded
 from stages.quantize.learned.data import Draw
-from stages.quantize.learned.offsets import Offsets, attach
+from stages.quantize.learned.offsets import Offsets, attach, unquantized
 from stages.quantize.learned.training import State, distil_blocks, recompute, reproducible, train
+from stages.quantize.learned.written import OPENING, written
 from stages.quantize.methods import Block
 from stages.quantize.modules import QuantizedModule, module_row
 from stages.quantize.resume import Progress
@@ -55,10 +56,14 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     blocks: Any = model.get_submodule(source.architecture.blocks)
     linears = [{f"{prefix}{i}.{name}": linear(block, name) for name in source.architecture.modules} for i, block in enumerate(blocks)]
     grids = {name: recipe.grid(name) for modules in linears for name in modules}
-    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16, recipe.momentum)
+    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
     if recipe.recompute:
         recompute(blocks)
     with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
+        if recipe.written:
+            openings = draw.openings(recipe.written, OPENING).to(device)
+            with unquantized(offsets):
+                draw.add(written(model, openings, recipe.text_tokens, draw.seed))
         state = _restored(offsets, done, device)
         if state is None:
             state = State()
@@ -77,7 +82,7 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
 
 
 def _keep(offsets: Sequence[Offsets], state: State, done: Progress) -> None:
-    tensors = {f"{each.names[0]}.{part}": tensor for each in offsets for part, tensor in each.state.items()}
+    tensors = {f"{each.names[0]}.{part}": getattr(each, part) for each in offsets for part in ("V", "clip")}
     if state.shares is not None:
         tensors["shares"] = state.shares
     done.keep(tensors, {"step": state.step, "history": state.history})
@@ -88,8 +93,8 @@ def _restored(offsets: Sequence[Offsets], done: Progress, device: torch.device) 
         return None
     tensors, values = found
     for each in offsets:
-        for part, tensor in each.state.items():
-            tensor.copy_(tensors[f"{each.names[0]}.{part}"])
+        each.V.copy_(tensors[f"{each.names[0]}.V"])
+        each.clip.copy_(tensors[f"{each.names[0]}.clip"])
     shares = tensors.get("shares")
     return State(values["step"], None if shares is None else shares.to(device), values["history"])
 

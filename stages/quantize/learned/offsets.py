@@ -52,19 +52,17 @@ class Offsets:
     """Linear modules of one block on the same kind of grid, as one matrix with a group a row.
 
     own: [n, g] the modules' weights, in their type. W: what is rounded, where that is not `own`. V [n, g], clip, scale, zero [n, 1].
-    Q, G, M: [n, g] the rounded weights, the gradient with respect to them and its running mean, in the weights' type.
+    Q, G: [n, g] the rounded weights and the gradient with respect to them, in the weights' type.
 
     Args:
         modules: by full name; from now on their weights are views of Q or of `own`.
         start: the codes that they start from, those of a module that is not in it being the nearest. They are met exactly: W is the point
             nearest to the weight that rounds to them, and V is zero.
-        dtype: of V. momentum: share of the past in M; 0: there is none.
+        dtype: of V.
     Raises: NotFinite where a weight is not.
     """
 
-    def __init__(
-        self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype, momentum: float = 0.0
-    ) -> None:
+    def __init__(self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype) -> None:
         weights = {name: weight_of(module).detach() for name, module in modules.items()}
         device, self.top = next(iter(weights.values())).device, grid.top
         width = grid.width(next(iter(weights.values())).shape[1])
@@ -79,8 +77,6 @@ class Offsets:
         self.clip = torch.ones_like(self.scale)
         self.W = _rounding_to(codes, self.own, self.scale, self.zero, self.top)
         self.Q, self.G = torch.empty_like(self.own), torch.zeros_like(self.own)
-        self.momentum = momentum
-        self.M = torch.zeros_like(self.own) if momentum else None
         self._modules, self._rows, first = modules, {}, 0
         for name, W in weights.items():
             last = first + W.numel() // width
@@ -96,21 +92,10 @@ class Offsets:
         """Full names of the modules."""
         return list(self._modules)
 
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """What the steps have made: a run that has it goes on as if it had never stopped."""
-        return {"V": self.V, "clip": self.clip, **({} if self.M is None else {"M": self.M})}
-
     def reset(self) -> None:
         """Back to the start."""
         self.V.zero_()
         self.clip.fill_(1.0)
-        self.forget()
-
-    def forget(self) -> None:
-        """Forget the gradients of earlier steps."""
-        if self.M is not None:
-            self.M.zero_()
 
     def refresh(self) -> None:
         """Round anew, and forget the gradient."""
@@ -122,13 +107,10 @@ class Offsets:
         for name, module in self._modules.items():
             module.weight.data = self._view(weights, name)
 
-    def step(self, rate: float, clip_rate: float, reach: float) -> None:
-        """One step against the signs of the gradient (of its running mean, where there is one), V and clip kept inside their bounds."""
-        G = self.G
-        if self.M is not None:
-            G = self.M.mul_(self.momentum).add_(G, alpha=1 - self.momentum)
-        dV, dclip = straight_through(G, *self._grid())
-        self.V.sub_(dV.sign_().mul_(rate)).clamp_(-reach, reach)
+    def step(self, rate: float, clip_rate: float) -> None:
+        """One step against the signs of the gradient, V and clip kept inside their bounds."""
+        dV, dclip = straight_through(self.G, *self._grid())
+        self.V.sub_(dV.sign_().mul_(rate)).clamp_(-0.5, 0.5)
         self.clip.sub_(dclip.sign_().mul_(clip_rate)).clamp_(LEAST_CLIP, 1.0)
 
     def weight(self, name: str) -> Tensor:
@@ -163,11 +145,7 @@ def _rounding_to(codes: Tensor, own: Tensor, scale: Tensor, zero: Tensor, top: i
 
 
 def attach(
-    blocks: Sequence[Mapping[str, Linear]],
-    start: Mapping[str, Rounded],
-    grids: Mapping[str, Grid],
-    dtype: torch.dtype,
-    momentum: float = 0.0,
+    blocks: Sequence[Mapping[str, Linear]], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype
 ) -> list[Offsets]:
     """Offsets for the modules of every block, by full name; from then on they compute with Q."""
     found = []
@@ -175,7 +153,7 @@ def attach(
         kinds: dict[tuple[Grid, int], dict[str, Linear]] = {}
         for name, module in modules.items():
             kinds.setdefault((grids[name], grids[name].width(weight_of(module).shape[1])), {})[name] = module
-        found += [Offsets(alike, start, grid, dtype, momentum) for (grid, _), alike in kinds.items()]
+        found += [Offsets(alike, start, grid, dtype) for (grid, _), alike in kinds.items()]
     return found
 
 

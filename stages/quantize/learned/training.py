@@ -183,7 +183,6 @@ def distil_blocks(
         if recipe.block_steps and not torch.isfinite(loss):  # no sum of it would be finite again
             raise NotFinite("the block's output is not finite", where=f"{prefix}{index}", remedy=OVERFLOW)
         for each in own:
-            each.forget()
             each.refresh()
         with torch.no_grad():
             inputs = torch.cat([_run(block, inputs[start : start + recipe.texts], arguments[index]) for start in parts])
@@ -230,7 +229,7 @@ def _run(block: nn.Module, hidden: Tensor, arguments: Arguments) -> Tensor:
 def _descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
     """One step; its length falls linearly with the share of the steps that is `done`."""
     for each in offsets:
-        each.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done), recipe.reach)
+        each.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done))
 
 
 @contextmanager

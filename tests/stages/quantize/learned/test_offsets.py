@@ -19,10 +19,10 @@ def _start(W: Tensor, grid: Grid, moved: int = 0) -> Rounded:
     return Rounded(codes.to(torch.uint8), rounded.scale, rounded.zero, rounded.loss)
 
 
-def _offsets(W: Tensor, start: Rounded, grid: Grid, momentum: float = 0.0) -> Offsets:
+def _offsets(W: Tensor, start: Rounded, grid: Grid) -> Offsets:
     module = nn.Linear(W.shape[1], W.shape[0], bias=False, dtype=W.dtype)
     module.weight.data = W.clone()
-    return Offsets({"m": module}, {"m": start}, grid, torch.float32, momentum)
+    return Offsets({"m": module}, {"m": start}, grid, torch.float32)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -90,32 +90,12 @@ def test_a_step_goes_against_the_sign_and_stays_inside() -> None:
     grid = Grid(4, 32, True)
     offsets = _offsets(W, round_nearest(W, grid), grid)
     offsets.G.fill_(1.0)
-    offsets.step(0.2, 0.0, 0.5)
+    offsets.step(0.2, 0.0)
     assert set(offsets.V.unique().tolist()) <= {-torch.tensor(0.2).item(), 0.0}
     for _ in range(5):
-        offsets.step(0.2, 0.3, 0.5)
+        offsets.step(0.2, 0.3)
     assert offsets.V.min() == -0.5
-    offsets.step(0.2, 0.0, 1.5)
-    assert offsets.V.min() == pytest.approx(-0.7)
     assert offsets.clip.min() >= 0.5
     offsets.refresh()
     assert offsets.G.abs().max() == 0
     assert (offsets.Q.view(32, 64) <= round_nearest(W, grid).Q + 1e-6).float().mean() > 0.9
-
-
-def test_with_momentum_a_step_follows_the_mean_of_the_gradients_so_far() -> None:
-    W = torch.full((1, 32), 0.25)
-    grid = Grid(4, 32, True)
-    offsets = _offsets(W, round_nearest(torch.ones(1, 32), grid), grid, momentum=0.5)
-    found = []
-    for gradient in (1.0, -0.8, -0.8):  # means: 0.5, -0.15, -0.475
-        offsets.refresh()
-        offsets.G.fill_(gradient)
-        before = offsets.V.clone()
-        offsets.step(0.1, 0.0, 0.5)
-        found.append(torch.sign(before - offsets.V).unique().item())
-    assert found == [1.0, -1.0, -1.0]
-    offsets.reset()
-    offsets.G.fill_(0.1)
-    offsets.step(0.1, 0.0, 0.5)
-    assert offsets.V.max() < 0  # nothing of the past is left
