@@ -3,8 +3,10 @@
     python -m benchmarks.quantize_7b --model /tmp/m7b --parts pairs,text,low,sweep --runs 3
 
 The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed rows and a few large columns. Its files
-lie in the page cache. The timer of `pairs` and `text` runs from the open model (files mapped, no weight read) until every packed tensor is
-in main memory: reading the weights, embedding, all forward passes, sums, factors, rounding, packing; `load_to_saved` goes on to the files.
+lie in the page cache. Blocks go the way of the command line (`stages.quantize.stage.quantize_blocks`): finished ones are stored in a work
+folder, and hidden states beside them, so that a killed run could go on. The timer runs from the open model (files mapped, no weight read)
+until the packed tensors of every block lie there: reading the weights, embedding, all forward passes, sums, factors, rounding, packing,
+storing; `load_to_saved` goes on until the checkpoint is written and the work folder gone. Only `sweep` keeps its results in memory.
 Data: 2,048 pairs x 2 x 24 tokens; `text` adds 128 x 2,048. Recipe: 4 bits symmetric, groups of 128, true-sequential.
 """
 
@@ -12,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,10 +30,12 @@ from benchmarks.random_llama import VOCABULARY, make_model
 from stages.common.params import parse
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed, write_checkpoint
-from stages.quantize.forecast import fitting
+from stages.quantize.forecast import fitting, free_memory
 from stages.quantize.memory import bounded
-from stages.quantize.methods import Calibration, gptq, sweep
+from stages.quantize.methods import Calibration, sweep
+from stages.quantize.resume import Progress, progress
 from stages.quantize.settings import METHODS, Compute, Gptq
+from stages.quantize.stage import quantize_blocks
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batches
 
@@ -40,18 +45,18 @@ FAIR: dict[str, Any] = {**PLAIN, "method": "fair_gptq", "alpha": 0.1}
 BATCH_TOKENS, LOW_BATCH_TOKENS = 32768, 8192
 
 
-def tokens() -> tuple[list[Encoded], list[list[int]]]:
+def tokens(texts: int = TEXTS) -> tuple[list[Encoded], list[list[int]]]:
     """Random pairs that differ in two tokens near their start, and random texts."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(3, VOCABULARY, (PAIRS, SIDE + 2), generator=generator).tolist()
     pairs = [Encoded(str(i), "a", row[:SIDE], [*row[:5], *row[SIDE:], *row[7:SIDE]]) for i, row in enumerate(rows)]
-    return pairs, torch.randint(3, VOCABULARY, (TEXTS, LENGTH), generator=generator).tolist()
+    return pairs, torch.randint(3, VOCABULARY, (texts, LENGTH), generator=generator).tolist()
 
 
-def calibration(*, text: bool, batch_tokens: int = BATCH_TOKENS) -> Calibration:
-    pairs, texts = tokens()
+def calibration(*, texts: int = 0, batch_tokens: int = BATCH_TOKENS) -> Calibration:
+    pairs, rows = tokens(texts)
     batches = list(pair_batches(pairs, Alignment.aligned, 2, batch_tokens, {"a": 0}))
-    return Calibration([*batches, *(text_batches(texts, 2, batch_tokens) if text else ())], 1)
+    return Calibration([*batches, *text_batches(rows, 2, batch_tokens)], 1)
 
 
 def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
@@ -60,32 +65,40 @@ def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
     return found
 
 
-def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute) -> tuple[Streamed, dict[str, torch.Tensor]]:
-    """The open model and all packed tensors in main memory; they are copied there beside the work on the next block."""
+@contextmanager
+def quantized(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None) -> Iterator[tuple[Streamed, Progress]]:
+    """The open model, and its blocks stored in a folder below `work` (default: beside the model) that is gone afterwards."""
     source = Streamed(model, architecture_of("llama"))
-    tensors: dict[str, torch.Tensor] = {}
-    with ThreadPoolExecutor(1) as copier:
-        copies: list[Future[dict[str, torch.Tensor]]] = []
-        for block in gptq(source, settings, data, compute):
-            parts = {n: t for module in block.modules for n, t in packed(module.row.name, module.rounded, settings).items()}
-            ready = torch.cuda.current_stream().record_event() if compute.device.type == "cuda" else None
-            copies.append(copier.submit(_to_memory, parts, ready))
-            del block, parts
-        for copy in copies:
-            tensors |= copy.result()
-    return source, tensors
+    with progress((work or model.parent) / "unfinished", {"begun": time.time()}) as done:  # none is gone on with
+        if quantize_blocks(source, settings, compute, data, done) < len(source.blocks):
+            raise torch.OutOfMemoryError("out of memory, and a benchmark does not cut its batches")
+        yield source, done
 
 
-def _to_memory(parts: dict[str, torch.Tensor], ready: torch.cuda.Event | None) -> dict[str, torch.Tensor]:
-    if ready is None:
-        return parts
-    with torch.cuda.stream(torch.cuda.Stream()) as _:
-        ready.wait()
-        pinned = {name: torch.empty_like(tensor, device="cpu", pin_memory=True) for name, tensor in parts.items()}
-        for name, tensor in parts.items():
-            pinned[name].copy_(tensor, non_blocking=True)
-        torch.cuda.current_stream().synchronize()
-        return {name: tensor.clone() for name, tensor in pinned.items()}
+def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None = None) -> float:
+    """Seconds from the open model until all packed tensors are stored."""
+    started = time.perf_counter()
+    with quantized(model, settings, data, compute, work):
+        return time.perf_counter() - started
+
+
+def save(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None, stored: list[float]) -> float:
+    """Seconds until the checkpoint is written and the unfinished run's folder gone; `stored` gets those until all tensors are stored."""
+    out = model.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    started = time.perf_counter()
+    with quantized(model, settings, data, compute, work) as (source, done):
+        stored.append(time.perf_counter() - started)
+        tensors = dict(done.tensors(len(source.blocks)))
+        modules = {name.rsplit(".", 1)[0] for name in tensors}
+        write_checkpoint(model, out, source.tensors(), tensors.items(), modules, settings, source.architecture)
+    return time.perf_counter() - started
+
+
+def file_system(folder: Path) -> str:
+    """Its type, as `stat` names it."""
+    return subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ def profile(model: Path, compute: Compute) -> None:
     from torch.profiler import profile as profiled
 
     with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        quantize(model, recipe(FAIR, calibration="pairs"), calibration(text=False), compute)
+        quantize(model, recipe(FAIR, calibration="pairs"), calibration(), compute)
     print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=50), flush=True)
     events = list(found.events() or [])
     on_gpu = [e for e in events if e.device_type == DeviceType.CUDA and "Memcpy HtoD" not in e.name]
@@ -144,6 +157,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=4096)
     parser.add_argument("--mlp", type=int, default=11008)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--texts", type=int, default=TEXTS, help="of `gpus`; other figures are of 128")
+    parser.add_argument("--work", type=Path, help="for unfinished runs, on the disk to be timed; default: beside the model")
     parser.add_argument("--gib", type=float, default=22.0, help="GPU memory for pairs and text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
@@ -151,13 +166,17 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
+    work = arguments.work
+    (work or arguments.model.parent).mkdir(parents=True, exist_ok=True)
+    stored = f"finished blocks and hidden states written to {file_system(work or arguments.model.parent)}"
     figures = records.Records(arguments.out, "quantize_7b", shape=shape)
     few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
 
-    def repeat(name: str, run: Callable[[], Any], tokens: int, target: float | None = None, **more: Any) -> float:
-        found = [timed(run) for _ in range(arguments.runs)]
-        peaks = {kind: round(max(getattr(peak, kind) for _, peak, _ in found), 2) for kind in ("reserved_gib", "allocated_gib")}
-        return figures.add(name, [seconds for seconds, _, _ in found], "s", target=target, tokens=tokens, **peaks, **more)
+    def repeat(name: str, run: Callable[[], float], tokens: int, target: float | None = None, **more: Any) -> float:
+        """The seconds that the runs return."""
+        found = [timed(run)[1:] for _ in range(arguments.runs)]
+        more |= {kind: round(max(getattr(peak, kind) for peak, _ in found), 2) for kind in ("reserved_gib", "allocated_gib")}
+        return figures.add(name, [seconds for _, seconds in found], "s", target=target, tokens=tokens, work=stored, **more)
 
     def peak_of(name: str) -> float:
         return float(next(row["reserved_gib"] for row in figures.rows if row["name"] == name))
@@ -166,14 +185,14 @@ def main() -> None:
     if not (model / "model.safetensors.index.json").exists():
         seconds, _, model = timed(lambda: make_model(model, arguments.layers, arguments.hidden, arguments.mlp))
         print(f"model made in {seconds:.1f} s", flush=True)
-    short, long = calibration(text=False), calibration(text=True)
+    short, long = calibration(), calibration(texts=TEXTS)
     everywhere, out_set = (recipe(FAIR, modules=modules, calibration="pairs") for modules in ("all", "out"))
     mixed = recipe(FAIR)
     silent = replace(compute, diagnostics=False)
     warm = make_model(arguments.model.parent / "warm", 2, arguments.hidden, arguments.mlp)
     print(f"first blocks, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
     if "pairs" in parts:
-        plain = repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute), few)
+        plain = repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute, work), few)
         runs = {
             "quantize_7b_pairs_s": (everywhere, compute, "all seven", 14),
             "quantize_7b_pairs_term_alone_s": (everywhere, silent, "all seven, without diagnostics", None),
@@ -182,7 +201,7 @@ def main() -> None:
         }
         costs = {}
         for name, (settings, how, what, target) in runs.items():
-            costs[what] = repeat(name, partial(quantize, model, settings, short, how), few, target, modules=what) / plain - 1
+            costs[what] = repeat(name, partial(quantize, model, settings, short, how, work), few, target, modules=what) / plain - 1
         share = costs["o and down, without diagnostics"]
         figures.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=few, all_measured=costs)
     if "text" in parts:
@@ -191,14 +210,14 @@ def main() -> None:
         wait = {"modules": "all seven", "batches_waiting": [waiting, len(long.batches)]}
         inner: list[float] = []
         with bounded(device, arguments.gib):
-            repeat("load_to_saved_7b_s", lambda: inner.append(save(model, mixed, long, some)), many, 60, **wait)
-        fast = figures.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=many, **wait)
+            repeat("load_to_saved_7b_s", lambda: save(model, mixed, long, some, work, inner), many, 60, **wait)
+        fast = figures.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=many, work=stored, **wait)
         figures.add("peak_gib", [peak_of("load_to_saved_7b_s")], "GiB reserved", target=22.35, tokens=many, **wait)
         if "low" in parts:
-            small = calibration(text=True, batch_tokens=LOW_BATCH_TOKENS)
+            small = calibration(texts=TEXTS, batch_tokens=LOW_BATCH_TOKENS)
             lean = replace(compute, low_memory=True)
             with bounded(device, 7.4):
-                slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean), many, batch_tokens=LOW_BATCH_TOKENS)
+                slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean, work), many, batch_tokens=LOW_BATCH_TOKENS)
             figures.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
             figures.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
     if "sweep" in parts:
@@ -213,26 +232,19 @@ def main() -> None:
             modules="all seven, without diagnostics",
         )
     if "gpus" in parts:
-        two = replace(compute, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
-        what = {"modules": "all seven", "gpus": 1 + len(two.others)}
-        one = repeat("one_gpu_s", lambda: quantize(model, mixed, long, compute), many)
-        shared = repeat("two_gpus_s", lambda: quantize(model, mixed, long, two), many, **what)
-        figures.add("two_gpu_speedup", [one / shared], "x", target=1.6, tokens=many, **what)
+        texts, data = arguments.texts, calibration(texts=arguments.texts)
+        limit = free_memory(device) if device.type == "cuda" else float("inf")
+        waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, data.batches, 0, limit)
+        some = replace(compute, waiting=waiting)
+        two = replace(some, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
+        what = {"modules": "all seven", "batches_waiting": [waiting, len(data.batches)]}
+        mark, count = "" if texts == TEXTS else f"_{texts}_texts", few + texts * LENGTH
+        one = repeat(f"one_gpu{mark}_s", lambda: quantize(model, mixed, data, some, work), count, **what)
+        what["gpus"] = 1 + len(two.others)
+        shared = repeat(f"two_gpus{mark}_s", lambda: quantize(model, mixed, data, two, work), count, **what)
+        figures.add(f"two_gpu_speedup{mark}", [one / shared], "x", target=1.6, tokens=count, **what)
     if "profile" in parts:
         profile(warm, compute)
-
-
-def save(model: Path, settings: Gptq, data: Calibration, compute: Compute) -> float:
-    """From the open model to the checkpoint's files; returns the seconds until the packed tensors were in memory."""
-    started = time.perf_counter()
-    source, tensors = quantize(model, settings, data, compute)
-    seconds = time.perf_counter() - started
-    out = model.parent / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    modules = {name.rsplit(".", 1)[0] for name in tensors}
-    write_checkpoint(model, out, source.tensors(), tensors.items(), modules, settings, source.architecture)
-    return seconds
 
 
 def run_sweep(model: Path, recipes: list[Gptq], data: Calibration, compute: Compute) -> None:
