@@ -2,8 +2,8 @@
 
     python -m benchmarks.quantize_7b_peer --folder /dev/shm --batches 8 32 --runs 3
 
-What a block more costs is the figure, so set-up and compilation are not in it; storing finished blocks and hidden states is, for us. GPTQModel runs in a process of its own for each batch
-size, and its fastest batch size counts. Both are warmed up on the smaller model.
+What a block more costs is the figure, so set-up and compilation are not in it; storing finished blocks and hidden states is, for us.
+GPTQModel runs in a process of its own for each batch size, and its fastest batch size counts. Both are warmed up on the smaller model.
 """
 
 from __future__ import annotations
