@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OPENING = 4  # tokens of a passage that a row goes on from
 _CACHE = {"cuda": 8 * 2**30, "cpu": 2**30}  # bytes of keys and values
 
 
