@@ -152,6 +152,26 @@ def _start(work: Path) -> int:
         return int(file.metadata()["start"])
 
 
+def test_a_block_that_could_not_be_written_stops_the_run_and_is_done_again(
+    base: Path, calibration: Path, tmp_path: Path, undisturbed: str, walked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *rest: Any) -> None:
+        if path.name == "block-0001.safetensors":
+            raise OSError(28, "No space left on device")
+        own(path, *rest)
+
+    own = resume.save
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(base, calibration, tmp_path)
+    assert _start(tmp_path / "work") == 1  # hidden states without the blocks before them would be of no use
+    walked.clear()
+    run(base, calibration, tmp_path)
+    assert walked == [1, 2]
+    assert sha256_folder(tmp_path / "out") == undisturbed
+
+
 @pytest.fixture
 def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with one finished block."""
