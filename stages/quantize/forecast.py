@@ -17,7 +17,6 @@ from stages.common.errors import FairgateError
 from stages.common.files import require_space
 from stages.quantize.learned.data import Slots
 from stages.quantize.learned.method import BLOCK_TEXTS
-from stages.quantize.learned.written import at_once, kept
 from stages.quantize.settings import Compute, Gptq, Learned, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
@@ -106,11 +105,8 @@ def _learned(source: Streamed, recipe: Learned, compute: Compute, start: Forecas
     # What the blocks are distilled on: the first one's input and every output, twice while they are joined.
     passages = BLOCK_TEXTS * recipe.texts * recipe.text_tokens if recipe.block_steps else 0
     distilling = passages * hidden * item * 2 * (blocks + 1)
-    config, width = source.model.config, recipe.text_tokens
-    rows = min(recipe.written, at_once(config, width, item, compute.device))
-    writing = rows * (kept(config, width, item) + 3 * logits)
     # A state is copied before it is written.
-    learning = standing + max(*both, distilling, writing, _ROUNDING * _FLOAT * weights // blocks, 0 if on_gpu else state)
+    learning = standing + max(*both, distilling, _ROUNDING * _FLOAT * weights // blocks, 0 if on_gpu else state)
     cpu = max(start.cpu, total * item, state) if on_gpu else max(start.cpu, learning)
     work = max(2 * state, state + sum(_packed(name, r, d, recipe) for name, r, d in shapes))  # while the state is replaced there are two
     gpu = max(start.gpu, learning) if on_gpu else 0

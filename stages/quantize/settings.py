@@ -152,9 +152,7 @@ class Learned(Rtn):
     steps: end to end; block_steps: before them for each block, towards the unquantized block's output.
     rate, clip_rate: first step of the offsets (in codes) and of the clips; both fall linearly to zero.
     features: weight of the hidden states' distance from the unquantized model's, beside the divergence.
-    texts: rows of text a step, of text_tokens each.
-    written: rows that the unquantized model writes, to be drawn beside the passages'; opening: tokens of a passage that it goes on from.
-    keep: steps between two states that a killed run goes on from.
+    texts: rows of text a step, of text_tokens each. keep: steps between two states that a killed run goes on from.
     recompute: activations of a block are computed again for the gradient instead of kept (needed from about a billion weights on).
     """
 
@@ -168,8 +166,6 @@ class Learned(Rtn):
     features: float = Field(0.0, ge=0)
     texts: int = Field(16, gt=0)
     text_tokens: int = Field(256, gt=1)
-    written: int = Field(0, ge=0)
-    opening: int = Field(4, gt=0)
     keep: int = Field(50, gt=0)
     recompute: bool = False
 

@@ -132,10 +132,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     out = folder / "results"
     declared = read(HERE / "fair_rounding.yaml")
-    wanted = ("base", "fair_round", "learned", "gptq", "fair_gptq_exact", "pareto-l1", "pareto-l8")
+    wanted = ("base", "fair_round", "learned", "gptq", "fair_gptq_exact", "pareto-l1", "pareto-l4")
     for cell in _cells(out, declared):
         if cell.label in wanted and cell.name != "fair_round-s4":
-            training = {"stopped": "step 7: a gradient is not finite" if cell.name == "pareto-l8-s0" else None}
+            training = {"stopped": "step 7: a gradient is not finite" if cell.name == "pareto-l4-s0" else None}
             write_cell(out, cell, evaluate_s=500.0 if cell.name == "gptq-s0" else 10.0, training=training)
         if cell.label in ("base_bold", "fair_round_bold"):
             write_cell(out, cell, _continuations(0.5 if cell.label == "base_bold" else 0.25))
@@ -160,15 +160,15 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
     assert text.startswith("# Results\n\nOf another script.\n\n<!-- fair-rounding -->\n## Learned fair rounding\n")
     assert all(f"\n- {note.strip()}" in text for note in read(HERE / "fair_rounding.yaml").table.notes)
     methods = _rows(text, "Methods")
-    assert list(methods) == ["method", "---", "base", "gptq", "fair_gptq_exact", "fair_round", "learned"]
+    assert list(methods) == ["method", "---", "base", "gptq", "fair_gptq_exact", "learned", "fair_round"]
     assert methods["fair_round"][0] == "4"
     assert len(methods["base"]) == len(methods["method"]) == 11
     assert methods["base"][methods["method"].index("perplexity ratio")] == "1.000 [1.000, 1.000]"
-    assert [name for name in _rows(text, "Sweeps") if name.startswith("pareto")] == ["pareto-l1", "pareto-l8"]
+    assert [name for name in _rows(text, "Sweeps") if name.startswith("pareto")] == ["pareto-l1", "pareto-l4"]
     assert set(_rows(text, "Against full precision")) == {"method", "---", "fair_round", "learned", "gptq", "fair_gptq_exact"}
     assert set(_rows(text, "`fair_round` against the others")) == {"method", "---", "fair_gptq_exact", "gptq", "learned"}
-    assert set(_rows(text, "Sweeps against `gptq`")) == {"method", "---", "pareto-l1", "pareto-l8"}
-    assert "Beyond 480 s: gptq-s0 (520 s). pareto-l8-s0 stopped early (step 7: a gradient is not finite): " in text
+    assert set(_rows(text, "Sweeps against `gptq`")) == {"method", "---", "pareto-l1", "pareto-l4"}
+    assert "Beyond 480 s: gptq-s0 (520 s). pareto-l4-s0 stopped early (step 7: a gradient is not finite): " in text
     assert text.count("stopped early") == 1
     assert "evaluated in float32, all items; drawn, the same for every cell: 1,500 of boolq, 3,000 of hellaswag" in text
     assert (written / "plot.png").read_bytes().startswith(b"\x89PNG")
@@ -187,7 +187,7 @@ def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> 
     missing = (written / "results.md").read_text().split("### Cells that were not run\n")[1]
     assert re.search(r"^- not run: .*\bfinal fair_round-s4\b", missing, re.M)
     assert "- no such package: final autoround-s0\n" in missing
-    assert "search fair_round-p4-s0" in missing
+    assert "search fair_round-p16-s0" in missing
     assert "final fair_round-s3" not in missing
 
 

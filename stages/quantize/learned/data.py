@@ -114,22 +114,12 @@ class Draw:
         self.pad = pad
         self.groups = sorted({triple.group for triple in triples})
         self._widest = max((len(side) for triple in triples for side in triple.sides), default=0)
-        self.seed, self._rows = seed, list(texts)
-        self._texts = Rotation(self._rows, f"{seed}/text")
+        self._texts = Rotation(texts, f"{seed}/text")
         self._triples = [Rotation([t for t in triples if t.group == group], f"{seed}/{group}") for group in self.groups]
-
-    def openings(self, count: int, length: int) -> Tensor:
-        """The first tokens of `count` rows of text, [count, length]."""
-        return torch.tensor([row[:length] for row in Rotation(self._rows, f"{self.seed}/openings").take(0, count)])
-
-    def add(self, rows: Sequence[list[int]]) -> None:
-        """More rows of text, which steps draw as often as the others."""
-        self._rows += rows
-        self._texts = Rotation(self._rows, f"{self.seed}/text")
 
     def texts(self, step: int, count: int) -> Rows:
         """`count` rows of text."""
-        return rows(self._texts.take(step, count), self.pad, max(map(len, self._rows)))
+        return rows(self._texts.take(step, count), self.pad)
 
     def triples(self, step: int, count: int, alike: bool = False) -> tuple[Rows, Tensor]:
         """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P].

@@ -16,9 +16,8 @@ from stages.common.cli import log
 from stages.common.records import Status
 from stages.quantize.columns import Rounded
 from stages.quantize.learned.data import Draw
-from stages.quantize.learned.offsets import Offsets, attach, unquantized
+from stages.quantize.learned.offsets import Offsets, attach
 from stages.quantize.learned.training import State, distil_blocks, recompute, reproducible, train
-from stages.quantize.learned.written import written
 from stages.quantize.methods import Block
 from stages.quantize.modules import QuantizedModule, module_row
 from stages.quantize.resume import Progress
@@ -60,10 +59,6 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     if recipe.recompute:
         recompute(blocks)
     with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
-        if recipe.written:
-            openings = draw.openings(recipe.written, recipe.opening).to(device)
-            with unquantized(offsets):
-                draw.add(written(model, openings, recipe.text_tokens, draw.seed))
         state = _restored(offsets, done, device)
         if state is None:
             state = State()

@@ -37,8 +37,8 @@ FAIR: dict[str, Any] = {
 }
 WAYS: list[dict[str, Any]] = [
     {},
-    {"block_steps": 2, "start": "gptq", "features": 0.5, "written": 2},
-    {"start": "fair_gptq", "alpha": 0.5, "symmetric": False, "context": True, "written": 3},
+    {"block_steps": 2, "start": "gptq", "features": 0.5},
+    {"start": "fair_gptq", "alpha": 0.5, "symmetric": False, "context": True},
 ]
 
 
