@@ -32,7 +32,7 @@ from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, Reached, progress
 from stages.quantize.settings import Compute, FairGptq, FairRound, Gptq, Learned, Rtn, Run
 from stages.quantize.streamed import Streamed
-from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_token, text_batches
+from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 
 
 def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, out: Path, work: Path) -> Quantization:
@@ -53,7 +53,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     fingerprint = {"recipe": settings, "run": run.model_dump(mode="json"), "versions": versions, "code": _code(), **inputs}
     slots, leaner, training = Slots(), recipe, None
     if isinstance(recipe, Learned):
-        draw, drawn = read_draw(recipe, run.seed, base, calibration)
+        draw, drawn, noted = read_draw(recipe, run.seed, base, calibration)
+        notes += [note for note in noted if note not in notes]
         counts = {name: max(count, drawn[name]) for name, count in counts.items()}  # the start's calibration counts too
         slots = draw.slots(recipe.texts, recipe.pairs if isinstance(recipe, FairRound) else 0)
         leaner = recipe.model_copy(update={"recompute": True})
@@ -266,9 +267,7 @@ def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calib
     tokens = sum(int(batch.counts.sum()) for batch in data.batches)
     used_pairs = sum(batch.pairs for batch in data.batches)
     used_texts = sum(batch.sentences for batch in data.batches if batch.M is None)
-    notes = []
-    if (start := start_token(tokenizer)) is not None:
-        notes.append(f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence")
+    notes = start_notes(tokenizer)
     if len(encoded) < len(pairs):
         notes.append(f"alignment {alignment.value} kept {len(encoded)} of {len(pairs)} pairs")
     return data, {"pairs": used_pairs, "texts": used_texts, "tokens": tokens}, notes

@@ -101,6 +101,13 @@ def start_token(tokenizer: Tokenizer) -> int | None:
     return None if start is None or (probe and probe[0] == start) else start
 
 
+def start_notes(tokenizer: Any) -> list[str]:
+    """What a record says of `start_token`."""
+    if (start := start_token(tokenizer)) is None:
+        return []
+    return [f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"]
+
+
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[Encoded]:
     """Token ids of both sides of every pair, each sentence alone, nothing truncated.
 

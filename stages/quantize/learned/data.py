@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from stages.common.cli import log
 from stages.common.errors import BadRecord
 from stages.common.records import Pair, Text, read_records
 from stages.quantize.settings import FairRound, Learned
-from stages.quantize.tokens import Tokenizer, encode_texts, start_token
+from stages.quantize.tokens import Tokenizer, encode_texts, start_notes, start_token
 
 T = TypeVar("T")
 
@@ -96,8 +95,6 @@ def rows(sentences: Sequence[Sequence[int]], pad: int, width: int | None = None)
 def short(triples: Sequence[Triple], limit: int) -> list[Triple]:
     """Those whose sentences all have at most `limit` tokens. Raises: BadRecord where a group has none."""
     kept = [triple for triple in triples if max(map(len, triple.sides)) <= limit]
-    if dropped := len(triples) - len(kept):
-        log.info("%d of %d pairs have a sentence of more than %d tokens, and are left out", dropped, len(triples), limit)
     if gone := {triple.group for triple in triples} - {triple.group for triple in kept}:
         raise BadRecord(f"no pair of {', '.join(sorted(gone))} has that few tokens", where=f"pair_tokens {limit}", remedy="allow more")
     return kept
@@ -145,8 +142,8 @@ def files(recipe: Learned) -> list[str]:
     return [TEXTS, *fair]
 
 
-def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tuple[Draw, dict[str, int]]:
-    """What the steps see, and how many pairs, texts and tokens there are of it.
+def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tuple[Draw, dict[str, int], list[str]]:
+    """What the steps see, how many pairs, texts and tokens there are of it, and what a reader of the record should know.
 
     Raises: BadRecord where a sentence has no token to predict.
     """
@@ -158,7 +155,11 @@ def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tupl
     for pair, triple in zip(pairs, triples, strict=True):
         if min(map(len, triple.sides)) < 2:
             raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
-    if isinstance(recipe, FairRound):
-        triples = short(triples, recipe.pair_tokens)
+    notes = start_notes(tokenizer)
+    if isinstance(recipe, FairRound) and len(kept := short(triples, recipe.pair_tokens)) < len(triples):
+        dropped = len(triples) - len(kept)
+        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {recipe.pair_tokens} tokens, and were left out")
+        triples = kept
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
-    return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
+    counts = {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
+    return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), counts, notes

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.common.errors import FairgateError
 from stages.common.params import parse
-from stages.common.records import Quantization, Status
+from stages.common.records import Pair, Quantization, Status, read_records
 from stages.evaluate.model import load
 from stages.quantize.learned import training
+from stages.quantize.learned.data import Triple, encode_triples
 from stages.quantize.learned.losses import divergence
 from stages.quantize.settings import METHODS, Rtn, Run
 from stages.quantize.stage import quantize
@@ -117,6 +118,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stages.quantize.learned import training
+from stages.quantize.learned.data import Triple, encode_triples
 from stages.quantize.settings import Run
 from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
 real, taken = training._gradients, []
@@ -219,3 +221,18 @@ def test_broken_weights_are_named_before_any_step(llama: Path, data: Path, tmp_p
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(FairgateError, match="NaN"):
         _quantize(base, data, tmp_path / "out")
+
+
+def test_the_record_says_what_was_put_in_front_and_what_was_left_out(llama: Path, data: Path, tmp_path: Path) -> None:
+    whole = _quantize(llama, data, tmp_path / "whole")
+    lengths = sorted({len(side) for triple in _triples(llama, data) for side in triple.sides})
+    less = _quantize(llama, data, tmp_path / "less", pair_tokens=lengths[-2])
+    start = next(note for note in whole.notes if "start token" in note)
+    assert start in less.notes
+    left_out = next(note for note in less.notes if "left out" in note)
+    assert left_out.startswith(f"{whole.pairs - less.pairs} of {whole.pairs} pairs")
+    assert not any("left out" in note for note in whole.notes)
+
+
+def _triples(base: Path, data: Path) -> list[Triple]:
+    return encode_triples(read_records(Pair, data / "pairs.jsonl"), AutoTokenizer.from_pretrained(base))
