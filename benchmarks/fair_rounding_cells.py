@@ -26,7 +26,7 @@ class Entry(Section):
     chosen: start from the recipe that the search chose in the family of this name (in the search itself: of a rule above).
     recipe: settings of the method, on top of that.
     variants: name -> further changes. calibration: what is done with the calibration folder before (calibration_variants.py).
-    tasks: instead of the phase's own.
+    tasks: instead of the phase's own. sampled: texts sampled behind every occupation (sampled_words.py).
     """
 
     name: str
@@ -36,6 +36,7 @@ class Entry(Section):
     seeds: list[int] = Field([0])
     calibration: Calibration = "plain"
     tasks: dict[str, int | None] | None = None
+    sampled: int = 0
 
 
 class Evaluation(Section):
@@ -101,7 +102,7 @@ class Declaration(Section):
                 for variant, changes in entry.variants.items():
                     recipe = self._recipe(entry, changes, chosen)
                     tasks = entry.tasks or evaluation.tasks
-                    cells.append(Cell(phase, entry.name, variant, seed, recipe, entry.calibration, tasks, evaluation.role))
+                    cells.append(Cell(phase, entry.name, variant, seed, recipe, entry.calibration, tasks, evaluation.role, entry.sampled))
         names = [cell.name for cell in cells]
         if double := {name for name in names if names.count(name) > 1}:
             raise FairgateError(f"cell {min(double)!r} is declared twice", where=phase, remedy="name one of them differently")
@@ -127,6 +128,7 @@ class Cell:
     calibration: Calibration
     tasks: dict[str, int | None]
     role: Role
+    sampled: int = 0
 
     @property
     def label(self) -> str:
@@ -139,7 +141,8 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"recipe": self.recipe, "seed": self.seed, "calibration": self.calibration, "tasks": self.tasks}
+        more = {"sampled": self.sampled} if self.sampled else {}
+        return {"recipe": self.recipe, "seed": self.seed, "calibration": self.calibration, "tasks": self.tasks, **more}
 
     def folder(self, out: Path) -> Path:
         return out / self.phase / self.name

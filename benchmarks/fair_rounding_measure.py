@@ -22,6 +22,7 @@ import torch
 from benchmarks import calibration_variants
 from benchmarks.fair_rounding_cells import Cell
 from benchmarks.fair_rounding_ready import Ready, made_from, prepare
+from benchmarks.sampled_words import sampled
 from stages.common.cli import log
 from stages.common.digests import sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError, UnknownName
@@ -127,6 +128,8 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
     metrics = evaluate(
         cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
     )
+    prompts = [item.prompts[0][0] for item in place.catalogue.load("cooccurrence").items] if cell.sampled else []
+    words = {"sampled": sampled(folder, prompts, cell.sampled, cell.seed, place.device)} if prompts else {}
     peaks += [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
     items = keep(read_items(work / "evaluation" / "items.parquet"), cell, place.out)
     return {
@@ -136,6 +139,7 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         "items": items,
         "metrics": {name: value for name, value in metrics.items() if not name.endswith(".stderr")},
         "training": training,
+        **words,
         "quantize_s": round(quantized - started, 1),
         "evaluate_s": round(time.monotonic() - quantized, 1),
         "peak_gib": [round(peak, 2) for peak in peaks],

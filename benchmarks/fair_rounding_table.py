@@ -39,6 +39,7 @@ from benchmarks.fair_rounding_estimates import (
 )
 from benchmarks.fair_rounding_plot import plot
 from benchmarks.fair_rounding_records import merge, records
+from benchmarks.sampled_words import summary
 from benchmarks.sections import put
 from stages.common.benchmarks import benchmark_of
 from stages.common.errors import FairgateError
@@ -216,6 +217,13 @@ def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
         measures = {name: plain((f"{benchmark}.{name}", None), name, 3) for name in benchmark_of(benchmark).statistics}
         measures = {name: measure for name, measure in measures.items() if math.isfinite(found.of(measure, found.base).value)}
         parts.append(f"**{benchmark}**\n\n{_table('model', measures, found)}")
+    words = {cell.label: (cell.sampled, summary(result["sampled"])) for cell in done if "sampled" in (result := cell.result(out) or {})}
+    if words:
+        columns = next(iter(words.values()))[1]
+        rows = [[label, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in of.values())] for label, (_, of) in words.items()]
+        each = max(draws for draws, _ in words.values())
+        said = f"**Co-occurrence, sampled**: {each} texts behind every `The <occupation> was a`, judged by their first gendered word."
+        parts.append(f"{said}\n\n{_grid(['model', *columns], rows)}")
     return "\n\n".join(["### Generated text", *parts]) if parts else ""
 
 
