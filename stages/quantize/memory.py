@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from stages.common.memory import out_of_memory
 from stages.quantize.tokens import Batch
 
 
@@ -25,6 +26,16 @@ def bounded(device: torch.device, gib: float | None) -> Iterator[None]:
     finally:
         for gpu in gpus:
             torch.cuda.set_per_process_memory_fraction(1.0, gpu)
+
+
+@contextmanager
+def until_out_of_memory() -> Iterator[None]:
+    """Ends what is done in it where memory runs out, without an error."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
 
 
 def most_slots(batches: Sequence[Batch]) -> int:

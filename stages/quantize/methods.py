@@ -71,7 +71,20 @@ def gptq(
     debias = _debias(source, recipe, calibration, compute)
     activations = _embed(source, calibration, compute)
     _begin(activations, hidden or [])
-    del hidden
+    # A generator holds its arguments as long as it runs: not these states too.
+    return _walked(source, recipe, calibration, compute, start, debias, activations)
+
+
+@torch.no_grad()
+def _walked(
+    source: Streamed,
+    recipe: Gptq,
+    calibration: Calibration,
+    compute: Compute,
+    start: int,
+    debias: Debias | None,
+    activations: Sequence[Activation],
+) -> Iterator[Block]:
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
         solve_group = solver(source.architecture, recipe, debias, done, compute)

@@ -26,7 +26,7 @@ from stages.quantize.export import packed, version_of, write_checkpoint
 from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
 from stages.quantize.learned.data import Draw, Slots, files, read_draw
 from stages.quantize.learned.method import learned
-from stages.quantize.memory import bounded, most_slots, recut
+from stages.quantize.memory import bounded, most_slots, recut, until_out_of_memory
 from stages.quantize.methods import Block, Calibration, gptq, replay, rtn, select
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, Reached, progress
@@ -163,9 +163,7 @@ def _finish(
             )
         note = f"out of memory at {where}: batches cut from {tokens} to {halved} token slots, each run alone from there on"
         log.warning(note)
-        if (found := done.resume()).start < reached:
-            # The finished blocks ran on the batches as they were, and so does the way through them.
-            done.save_hidden(reached, _hidden(source, recipe, replace(compute, low_memory=True), data, done, found))
+        _bring_hidden(source, recipe, replace(compute, low_memory=True), data, done)
         done.cut(Batches(tokens=halved, notes=[*(batches.notes if batches else []), note]))
 
 
@@ -203,16 +201,24 @@ def quantize_blocks(source: Streamed, recipe: Rtn, compute: Compute, data: Calib
     found, last = done.resume(), len(source.blocks) - 1
     reached = found.block
     try:
-        for block in _blocks(source, recipe, data, compute, reached, _hidden(source, recipe, compute, data, done, found)):
-            _store(block, recipe, done, block.hidden if block.index < last else ())
-            reached = block.index + 1
-            del block  # its hidden states are the next one's input, and make room batch by batch for its output
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
+        with until_out_of_memory():
+            blocks = _blocks(source, recipe, data, compute, reached, _hidden(source, recipe, compute, data, done, found))
+            del found  # its hidden states keep the file that they were read from on the disk
+            for block in blocks:
+                _store(block, recipe, done, block.hidden if block.index < last else ())
+                reached = block.index + 1
+                del block  # its hidden states are the next one's input, and make room batch by batch for its output
     finally:
         done.flush()
     return reached
+
+
+def _bring_hidden(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress) -> None:
+    """Before batches are cut: finished blocks ran on the batches as they are, and so do hidden states through them if there is room."""
+    found = done.resume()
+    if found.start < found.block:
+        with until_out_of_memory():
+            done.save_hidden(found.block, _hidden(source, recipe, compute, data, done, found))
 
 
 def _hidden(source: Streamed, recipe: Rtn, compute: Compute, data: Calibration, done: Progress, found: Reached) -> list[Tensor]:

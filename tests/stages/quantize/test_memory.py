@@ -109,6 +109,21 @@ def test_hidden_states_are_made_in_the_batches_as_they_were_before_the_cut(
     assert slow.weight_digest == whole.weight_digest
 
 
+def test_hidden_states_that_there_is_no_room_for_as_they_were_are_made_in_smaller_batches(
+    calibration: Path, tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take memory behind block 1: from then on no large batch runs through any block."""
+    base = make_tiny_llama(tmp_path / "base", layers=3)
+    whole = run(base, calibration, tmp_path / "whole")
+    largest = most_slots(_batches(base, calibration, 256))
+    reached: set[int] = set()
+    plant(lambda index, activation: reached.add(index) is None and 2 in reached and activation.batch.ids.numel() > largest // 2)
+    monkeypatch.setattr(Progress, "_save", lambda self, start, written: None)
+    cut = run(base, calibration, tmp_path / "cut")
+    assert len(cut.notes) == len(whole.notes) + 1
+    assert _agreement(tmp_path / "whole" / "out", tmp_path / "cut" / "out") > 0.99
+
+
 def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path, plant: Plant) -> None:
     sizes: list[int] = []
     largest = most_slots(_batches(llama, calibration, 256))
