@@ -18,7 +18,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,8 @@ class Reached:
 class Progress:
     """What is done of one quantization. Made by `progress`, which holds the folder's lock."""
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
-        self._folder = folder
-        self._block_writer, self._hidden_writer = ThreadPoolExecutor(1, "blocks"), ThreadPoolExecutor(1, "hidden")
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], block_writer: Executor, hidden_writer: Executor) -> None:
+        self._folder, self._block_writer, self._hidden_writer = folder, block_writer, hidden_writer
         self._written = self._fetched = self._saved = Future[None]()
         self._written.set_result(None)
         self._hidden: list[Tensor] = []  # what is being written
@@ -91,7 +90,7 @@ class Progress:
         if block:
             found = self._read(block - 1)
             torch.set_rng_state(found["rng"])
-            if torch.cuda.is_available():
+            if torch.cuda.is_available() and "rng_cuda" in found:  # a run on the CPU may be shown a GPU later
                 torch.cuda.set_rng_state(found["rng_cuda"])
             log.info("%s: going on with block %d, hidden states are those before block %d", self._folder, block, start)
         return Reached(block, start, hidden)
@@ -218,12 +217,16 @@ def progress(folder: Path, fingerprint: Mapping[str, Any]) -> Iterator[Progress]
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise FairgateError("another process quantizes by this recipe", where=str(folder), remedy="wait for it, or end it") from None
-        # As JSON gives it back, so that what is written equals what is compared.
-        yield Progress(folder, json.loads(json.dumps(fingerprint)))
+        with ThreadPoolExecutor(1, "blocks") as blocks, ThreadPoolExecutor(1, "hidden") as hidden:  # which end before the lock does
+            # As JSON gives it back, so that what is written equals what is compared.
+            yield Progress(folder, json.loads(json.dumps(fingerprint)), blocks, hidden)
+        _empty(folder)
         shutil.rmtree(folder)
 
 
 def _empty(folder: Path) -> None:
+    """The fingerprint goes first: what a kill leaves of the rest is nobody's then."""
+    (folder / _FINGERPRINT).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != "lock":
             path.unlink()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,30 @@ def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest
     yield tmp_path
 
 
+def test_what_a_run_went_on_from_is_dropped_once_it_is_used(
+    half_done: Path, base: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states are pages of the file that they were read from: as long as one of them is held, its space is not given back."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: dict[int, int] = {}
+    own_resume, own_block = resume.Progress.resume, methods.run_block
+
+    def noted(self: resume.Progress) -> resume.Reached:
+        found = own_resume(self)
+        held.extend(map(weakref.ref, found.hidden))
+        return found
+
+    def counted(blocks: Any, index: int, *rest: Any, **more: Any) -> None:
+        alive[index] = sum(state() is not None for state in held)
+        own_block(blocks, index, *rest, **more)
+
+    monkeypatch.setattr(resume.Progress, "resume", noted)
+    monkeypatch.setattr(methods, "run_block", counted)
+    run(base, calibration, half_done)
+    assert alive == {1: len(held), 2: 0}
+    assert held
+
+
 def test_progress_of_another_recipe_is_not_gone_on_with(
     half_done: Path, base: Path, calibration: Path, tmp_path: Path, walked: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +236,53 @@ def test_two_runs_of_one_recipe_do_not_share_a_folder(tmp_path: Path) -> None:
     with progress(tmp_path / "work", {}), pytest.raises(FairgateError, match="another process quantizes by this recipe"):  # noqa: SIM117
         with progress(tmp_path / "work", {}):
             pass
+
+
+def test_a_folder_is_held_until_nothing_is_written_there_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = resume.save
+
+    def slow(path: Path, *rest: Any) -> None:
+        if path.name == "block-0001.safetensors":
+            raise OSError(28, "No space left on device")
+        if path.name == "hidden.safetensors":
+            time.sleep(0.3)
+        own(path, *rest)
+
+    monkeypatch.setattr(resume, "save", slow)
+    with pytest.raises(OSError, match="No space left"), progress(tmp_path / "work", {}) as done:
+        for index in range(2):
+            done.add(index, {}, [], [], [torch.ones(1, 1, 1)])
+        done.flush()
+    assert _start(tmp_path / "work") == 1
+
+
+def test_what_was_begun_without_a_gpu_goes_on_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt), progress(tmp_path / "work", {}) as done:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        done.add(0, {}, [], [], [])
+        raise KeyboardInterrupt
+    with progress(tmp_path / "work", {}) as done:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert done.resume().block == 1
+
+
+def test_a_folder_that_is_given_up_loses_its_fingerprint_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a kill while its files go would leave some of them, to be gone on with."""
+    gone: list[str] = []
+    own = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if not self.name.startswith("."):
+            gone.append(self.name)
+        own(self, missing_ok)
+
+    with pytest.raises(KeyboardInterrupt), progress(tmp_path / "work", {"a": 0}) as done:
+        done.save_hidden(0, [])
+        raise KeyboardInterrupt
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with progress(tmp_path / "work", {"a": 1}) as done:
+        done.save_hidden(0, [])
+    assert gone == ["fingerprint.json", "hidden.safetensors"] * 2
 
 
 def test_nearest_rounding_goes_on_too(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
