@@ -101,7 +101,9 @@ def _learned(source: Streamed, recipe: Learned, compute: Compute, start: Forecas
     token = item * sum(group[0][1] + sum(r for r, _ in group) for group in r_d) + 2 * _FLOAT * hidden
     token = token + blocks * hidden * item if recipe.recompute else blocks * token
     logits = source.model.config.vocab_size * _FLOAT
-    both = [count * (token + logits * _LOGITS[kind]) for kind, count in vars(step).items()]
+    # The teacher's hidden states, and in float32 how far the student's are from them.
+    features = {"texts": blocks * hidden * (item + _FLOAT) if recipe.features else 0}
+    both = [count * (token + logits * _LOGITS[kind] + features.get(kind, 0)) for kind, count in vars(step).items()]
     # What the blocks are distilled on: the first one's input and every output, twice while they are joined.
     passages = BLOCK_TEXTS * recipe.texts * recipe.text_tokens if recipe.block_steps else 0
     distilling = passages * hidden * item * 2 * (blocks + 1)

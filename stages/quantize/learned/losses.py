@@ -46,7 +46,7 @@ def distance(teacher: Sequence[Tensor], student: Sequence[Tensor], lengths: Tens
     """Mean over tokens and blocks of ||h_s - h_t||^2 / ||h_t||^2; the embedding, which both share, is left out.
 
     Args:
-        teacher, student: hidden states after the embedding and after every block, [B, L, d] each. lengths: [B].
+        teacher, student: hidden states after the embedding and after every block (the last normed), [B, L, d] each. lengths: [B].
     """
     there = torch.arange(student[0].shape[1], device=lengths.device) < lengths[:, None]
     sums = []

@@ -155,6 +155,7 @@ def test_more_memory_is_forecast_for_what_learned_rounding_holds(llama: Path, ca
     token = 2 * (4 * (64 + 64 + 64 + 128) + 4 * (64 + 32 + 32 + 64 + 128 + 128 + 64) + 8 * 64)
     assert needs(Compute(CPU), Slots(texts=5000)).cpu - whole.cpu == 1000 * (token + 7 * 4 * vocabulary)
     assert needs(Compute(CPU), recompute=True).cpu == whole.cpu - 4000 * (token // 2 - 2 * 64 * 4)
+    assert needs(Compute(CPU), features=0.5).cpu == whole.cpu + 4000 * 2 * 64 * (4 + 4)
     assert needs(Compute(CPU), start="gptq").cpu == whole.cpu + 5 * LINEARS
     assert needs(Compute(CPU), block_steps=1, texts=1000).cpu > whole.cpu
     gpu = needs(Compute(torch.device("cuda"), torch.bfloat16))

@@ -118,7 +118,6 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stages.quantize.learned import training
-from stages.quantize.learned.data import Triple, encode_triples
 from stages.quantize.settings import Run
 from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
 real, taken = training._gradients, []
