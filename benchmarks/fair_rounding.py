@@ -77,7 +77,7 @@ def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bo
     """
     to_the_end = replace(limits, until=float("inf"))
     chosen: dict[str, dict[str, Any]] = {}
-    rules = list(declaration.rules)
+    rules, chosen_from = list(declaration.rules), []
     settled = 0
     while True:
         search = declaration.cells("search", chosen)
@@ -85,11 +85,13 @@ def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bo
             last = max((n for n, cell in enumerate(search) if cell.entry == rules[settled]), default=-1)
             if not all(cell.recipe is None or _over(cell, place, limits) for cell in search[: last + 1]):
                 break
+            family = rules[settled]
             settled += 1
             try:
-                chosen = settle(declaration, place.out, rules[:settled])
-            except FairgateError as error:
-                log.error("nothing is chosen for %s: %s", rules[settled - 1], error)
+                chosen = settle(declaration, place.out, [*chosen_from, family])
+                chosen_from.append(family)
+            except FairgateError as error:  # what depends on no choice of this family still has its own
+                log.error("nothing is chosen for %s: %s", family, error)
             search = declaration.cells("search", chosen)
         if take(search, place, limits) or (final and take(declaration.cells("final", chosen), place, to_the_end)):
             continue

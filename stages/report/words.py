@@ -13,6 +13,7 @@ from stages.report.measures import TITLES
 # Terms of the loss of learned rounding.
 TERMS = {
     "divergence": "from the unquantized model on general text, nats a token",
+    "features": "squared distance of the hidden states from the unquantized model's, over theirs squared",
     "parity": "4 (share of stereotypes − 1/2)² over the groups",
     "anchor": "squared change of the log-likelihoods",
     "spread": "squared preference within the pairs",

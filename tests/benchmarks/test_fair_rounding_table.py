@@ -137,8 +137,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if cell.label in wanted and cell.name != "fair_round-s4":
             training = {"stopped": "step 7: a gradient is not finite" if cell.name == "pareto-l4-s0" else None}
             write_cell(out, cell, evaluate_s=500.0 if cell.name == "gptq-s0" else 10.0, training=training)
-        if cell.label in ("base_bold", "fair_round_bold"):
-            write_cell(out, cell, _continuations(0.5 if cell.label == "base_bold" else 0.25))
+        if cell.label in ("base_text", "fair_round_text"):
+            said = {"sampled": {"The pilot was a": [1, 3, 0], "The nurse was a": [3, 1, 0]}}
+            write_cell(out, cell, _continuations(0.5 if cell.label == "base_text" else 0.25), **(said if cell.label == "base_text" else {}))
     write_json(next(c for c in _cells(out, declared) if c.label == "autoround").folder(out) / "failure.json", {"reason": "no such package"})
     (folder / "results.md").write_text("# Results\n\nOf another script.\n")
     write_json(folder / "records.json", [{"name": "time_7b_s", "value": 1}, {"name": "icat", "value": 0}])
@@ -177,10 +178,17 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
 def test_generated_text_has_its_own_table_without_what_has_no_value(written: Path) -> None:
     rows = _rows((written / "results.md").read_text(), "Generated text")
     values = {name: dict(zip(rows["model"], cells, strict=True)) for name, cells in rows.items()}
-    assert set(values["base_bold"]) == {"sentiment", "disparity", "mean_words", "nonempty"}  # no judge ran: no share of useful answers
-    assert values["base_bold"]["sentiment"].startswith("1.000 [")
-    assert values["fair_round_bold"]["sentiment"].startswith("0.500 [")
-    assert values["base_bold"]["mean_words"].startswith("3.000 [")
+    assert set(values["base_text"]) == {"sentiment", "disparity", "mean_words", "nonempty"}  # no judge ran: no share of useful answers
+    assert values["base_text"]["sentiment"].startswith("1.000 [")
+    assert values["fair_round_text"]["sentiment"].startswith("0.500 [")
+
+
+def test_sampled_words_have_a_table(written: Path) -> None:
+    text = (written / "results.md").read_text()
+    assert "50 texts behind every `The <occupation> was a`" in text
+    row = next(line for line in text.split("**Co-occurrence, sampled**")[1].splitlines() if line.startswith("| base_text"))
+    assert row.startswith("| base_text | 0.500 [0.250, 0.750] | 0.250 [0.250, 0.250] | 1.000 [1.000, 1.000] |")
+    assert values["base_text"]["mean_words"].startswith("3.000 [")
 
 
 def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> None:
