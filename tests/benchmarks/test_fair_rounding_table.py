@@ -181,6 +181,7 @@ def test_generated_text_has_its_own_table_without_what_has_no_value(written: Pat
     assert set(values["base_text"]) == {"sentiment", "disparity", "mean_words", "nonempty"}  # no judge ran: no share of useful answers
     assert values["base_text"]["sentiment"].startswith("1.000 [")
     assert values["fair_round_text"]["sentiment"].startswith("0.500 [")
+    assert values["base_text"]["mean_words"].startswith("3.000 [")
 
 
 def test_sampled_words_have_a_table(written: Path) -> None:
@@ -188,7 +189,6 @@ def test_sampled_words_have_a_table(written: Path) -> None:
     assert "50 texts behind every `The <occupation> was a`" in text
     row = next(line for line in text.split("**Co-occurrence, sampled**")[1].splitlines() if line.startswith("| base_text"))
     assert row.startswith("| base_text | 0.500 [0.250, 0.750] | 0.250 [0.250, 0.250] | 1.000 [1.000, 1.000] |")
-    assert values["base_text"]["mean_words"].startswith("3.000 [")
 
 
 def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> None:
