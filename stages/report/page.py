@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,8 @@ def render(report: Report) -> str:
             health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
             notes=candidate.quantization.notes if candidate.quantization else [],
             heat=panels.health(candidate),
-            terms=list(TERMS),
-            learned=[_learned(recipe) for recipe in report.recipes if recipe.quantization and recipe.quantization.training],
+            terms=(terms := _terms(report)),
+            learned=[_learned(recipe, terms) for recipe in report.recipes if recipe.quantization and recipe.quantization.training],
             learning_panels=panels.learning(report, candidate),
             weights=weights(candidate.contributions),
             modules=candidate.quantization.modules if candidate.quantization else [],
@@ -222,7 +222,13 @@ def _health(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _learned(recipe: Recipe) -> dict[str, Any]:
+def _terms(report: Report) -> list[str]:
+    """Terms of the loss that some recipe's steps had."""
+    trainings = [recipe.quantization.training for recipe in report.recipes if recipe.quantization and recipe.quantization.training]
+    return [term for term in TERMS if any(term in row for training in trainings for row in training.history)]
+
+
+def _learned(recipe: Recipe, terms: Sequence[str]) -> dict[str, Any]:
     """How learning went: steps, how it ended, and each term of the loss at first and at last."""
     assert recipe.quantization is not None and recipe.quantization.training is not None
     training = recipe.quantization.training
@@ -233,7 +239,7 @@ def _learned(recipe: Recipe) -> dict[str, Any]:
         "asked": training.asked,
         "stopped": training.stopped,
         "text": learning_text(training),
-        "terms": [[row[term] for row in ends if term in row] for term in TERMS],
+        "terms": [[row[term] for row in ends if term in row] for term in terms],
     }
 
 

@@ -88,6 +88,8 @@ def test_how_learning_went_is_shown_and_how_it_ended(run: Path, learned_run: Pat
     assert text.count("stopped early") == 1 and text.count("as asked") == 1
     assert "1.000 → 0.082 – – –" in text  # learned has one term of the loss
     assert "1.000 → 0.082 0.368 → 0.030 0.135 → 0.011 0.050 → 0.004" in text
+    assert '<th scope="col" class="r">spread</th>' in page
+    assert '<th scope="col" class="r">features</th>' not in page  # a term that no recipe here has
     curves = re.findall(r'<polyline points="([^"]+)"', page)
     assert [len(points.split()) for points in curves] == [6, 6, 6, 6]
     assert "How learning went" not in page_of(run)
