@@ -46,6 +46,8 @@ from stages.common.errors import FairgateError
 from stages.common.files import read_json
 
 BASE, SECTION = "base", "fair-rounding"
+BEFORE = """python -m stages.fetch --set bbq --set bold --set arc_easy --set hellaswag --set wikitext2
+python -m benchmarks.fair_rounding all --lanes 8"""
 
 
 def harms(declaration: Declaration) -> dict[str, Measure]:
@@ -304,9 +306,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--plot", type=Path, default=Path("docs/fair_rounding.png"))
     parser.add_argument("--records", type=Path, default=HERE / "results" / "fair_rounding.json")
-    parser.add_argument("--before", default="python -m benchmarks.fair_rounding all --lanes 8", help="how the cells were run")
+    parser.add_argument("--before", default=BEFORE, help="how the data were fetched and the cells run")
     arguments = parser.parse_args()
-    command = shlex.join(["python", "-m", "benchmarks.fair_rounding_table", *sys.argv[1:]])
+    given = sys.argv[1:]
+    if "--before" in given:  # its commands are shown as what they are
+        del given[(at := given.index("--before")) : at + 2]
+    command = shlex.join(["python", "-m", "benchmarks.fair_rounding_table", *given])
     try:
         declaration = read(arguments.declaration)
         text, found = document(declaration, arguments.results, arguments.plot.name, f"{arguments.before}\n{command}")
@@ -315,7 +320,7 @@ def main() -> int:
         return 2
     plot(declaration, found, arguments.plot)
     put(arguments.out, SECTION, text)
-    merge(arguments.records, records(declaration, found, arguments.results, f"{arguments.before}; {command}"))
+    merge(arguments.records, records(declaration, found, arguments.results, "; ".join([*arguments.before.splitlines(), command])))
     return 0
 
 
