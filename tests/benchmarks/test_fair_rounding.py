@@ -180,6 +180,20 @@ def test_all_runs_the_search_then_chooses_then_the_final_cells_in_their_order(pl
     assert choice["not_run"] == []
 
 
+def test_a_family_of_the_search_that_starts_from_anothers_choice_is_run_after_it(place: Place) -> None:
+    search = [
+        {"name": "rounded", "recipe": {"method": "rtn"}, "variants": {"b4": {}, "b8": {"bits": 8}}},
+        {"name": "finer", "chosen": "rounded", "variants": {"g16": {"group_size": 16}}},
+    ]
+    rules = {"alone": {"reference": "nobody"}, "rounded": {}, "finer": {"reference": "rounded", "perplexity_ratio": 9.0, "lms_drop": 100.0}}
+    alone = {"name": "alone", "recipe": {"method": "rtn", "group_size": 64}}
+    run_all(declaration(search=[alone, *search], rules=rules, final=[]), place, Limits(time.time()), final=False)
+    assert _written(place)[-2:] == ["search/finer-g16-s0", "choice"]
+    choices = read_json(place.out / "chosen.json")
+    assert set(choices) == {"rounded", "finer"}  # the first rule's reference was not run, which is no matter of the others
+    assert choices["finer"]["recipe"] == {**choices["rounded"]["recipe"], "group_size": 16}
+
+
 @pytest.mark.parametrize("until", [float("inf"), -1.0])
 def test_while_others_search_final_cells_are_run_that_need_no_choice(place: Place, until: float) -> None:
     run([cell for cell in declaration().cells("search", {}) if cell.name != "rounded-b8-s0"], place)
@@ -248,3 +262,24 @@ def test_a_learned_cell_says_how_its_learning_went(place: Place) -> None:
     assert result, cells[0].why_not(place.out)
     assert result["training"]["steps"] == 2
     assert result["training"]["stopped"] is None
+
+
+def test_a_cell_keeps_the_texts_that_were_sampled_from_its_model(place: Place) -> None:
+    raw = {"winobias_occupations/female_occupations.txt": "pilot", "winobias_occupations/male_occupations.txt": "gardener"}
+    raw["winogender/occupations-stats.tsv"] = "occupation\tbergsma\tbls\tyear\nengineer\t1\t2\t2015\n"
+    for name, text in raw.items():
+        (place.raw / name).parent.mkdir(exist_ok=True)
+        (place.raw / name).write_text(text)
+    task = place.tasks / "cooccurrence.yaml"
+    task.write_text(task.read_text().replace("{made_up: 0}", "{made_up: 3}"))
+    final = [
+        {"name": name, "recipe": {"method": "none"}, "tasks": {"piqa": None}, "sampled": draws}
+        for name, draws in (("texts", 4), ("none", 0))
+    ]
+    texts, none = declaration(final=final).cells("final", {})
+    run([texts, none], place)
+    found, without = texts.result(place.out), none.result(place.out)
+    assert found, texts.why_not(place.out)
+    assert set(found["sampled"]) == {f"The {who} was a" for who in ("pilot", "gardener", "engineer")}
+    assert all(sum(kinds) == 4 for kinds in found["sampled"].values())
+    assert without and "sampled" not in without

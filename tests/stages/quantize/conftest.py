@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.records import Pair, Text, write_records
+from stages.common.records import Pair, Text, read_records, write_records
 from tests.tiny import SENTENCES, make_tiny_llama, make_tiny_opt
 
 WORDS = [("gardener", "pilot"), ("engineer", "cook"), ("old harbour", "morning"), ("bread", "roses and salt")]
@@ -35,4 +35,13 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     write_records(folder / "pairs.jsonl", pairs)
     write_records(folder / "text.jsonl", [Text(text_id=str(i), text=" ".join(SENTENCES)) for i in range(2)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_pairs(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of it the first pairs, for tests that quantize many models."""
+    folder = tmp_path_factory.mktemp("few")
+    write_records(folder / "pairs.jsonl", read_records(Pair, calibration / "pairs.jsonl")[:6])
+    write_records(folder / "text.jsonl", read_records(Text, calibration / "text.jsonl"))
     return folder

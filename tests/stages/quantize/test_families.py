@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.common.gptq_format import GPTQMODEL_ONLY, NAMES, unpack
 from stages.common.params import parse
-from stages.common.records import Pair, Status, Text, read_records, write_records
+from stages.common.records import Pair, Status, read_records
 from stages.evaluate import model as evaluated
 from stages.quantize.architectures import architectures
 from stages.quantize.objective import objective
@@ -31,14 +31,6 @@ RECIPE = parse(
     {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": ALPHA, "calibration": "pairs"},
     where="test",
 )
-
-
-@pytest.fixture(scope="module")
-def few_pairs(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("few")
-    write_records(folder / "pairs.jsonl", read_records(Pair, calibration / "pairs.jsonl")[:6])
-    write_records(folder / "text.jsonl", read_records(Text, calibration / "text.jsonl"))
-    return folder
 
 
 def test_every_family_of_the_table_is_tested() -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from stages.common.params import parse
-from stages.common.records import Pair, Text, read_records, write_records
 from stages.quantize.architectures import architecture_of
 from stages.quantize.export import packed
 from stages.quantize.methods import Calibration, gptq, replay
@@ -33,19 +32,11 @@ RECIPES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def few(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("few")
-    write_records(folder / "pairs.jsonl", read_records(Pair, calibration / "pairs.jsonl")[:6])
-    write_records(folder / "text.jsonl", read_records(Text, calibration / "text.jsonl"))
-    return folder
-
-
-def _replayed_equals_walked(base: Path, family: str, settings: dict[str, Any], few: Path, compute: Compute) -> None:
+def _replayed_equals_walked(base: Path, family: str, settings: dict[str, Any], few_pairs: Path, compute: Compute) -> None:
     recipe = parse(METHODS[settings["method"]], settings, where="test")
     assert isinstance(recipe, Gptq)
     source = Streamed(base, architecture_of(family))
-    data: Calibration = _calibration(recipe, Run(device="cpu", seed=0, batch_tokens=128), base, few)[0]
+    data: Calibration = _calibration(recipe, Run(device="cpu", seed=0, batch_tokens=128), base, few_pairs)[0]
     assert len(data.batches) > 2
     states: list[list[Tensor]] = []
     weights: list[dict[str, Tensor]] = []
@@ -60,18 +51,18 @@ def _replayed_equals_walked(base: Path, family: str, settings: dict[str, Any], f
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_of_every_family(family: str, device: str, few: Path, tmp_path: Path) -> None:
+def test_of_every_family(family: str, device: str, few_pairs: Path, tmp_path: Path) -> None:
     compute = Compute(torch.device(device), torch.bfloat16 if device == "cuda" else torch.float32)
-    _replayed_equals_walked(make_tiny(family, tmp_path), FAMILIES[family][0], RECIPE, few, compute)
+    _replayed_equals_walked(make_tiny(family, tmp_path), FAMILIES[family][0], RECIPE, few_pairs, compute)
 
 
 @pytest.mark.parametrize("settings", RECIPES, ids=str)
-def test_of_every_kind_of_grid_and_collection(settings: dict[str, Any], llama: Path, few: Path) -> None:
-    _replayed_equals_walked(llama, "llama", settings, few, Compute(torch.device("cpu")))
+def test_of_every_kind_of_grid_and_collection(settings: dict[str, Any], llama: Path, few_pairs: Path) -> None:
+    _replayed_equals_walked(llama, "llama", settings, few_pairs, Compute(torch.device("cpu")))
 
 
 @pytest.mark.parametrize("how", [{"low_memory": True}, {"waiting": 1}, {"others": (torch.device("cpu"),)}], ids=str)
 @pytest.mark.parametrize("device", DEVICES)
-def test_wherever_batches_are_kept_and_run(how: dict[str, Any], device: str, llama: Path, few: Path) -> None:
+def test_wherever_batches_are_kept_and_run(how: dict[str, Any], device: str, llama: Path, few_pairs: Path) -> None:
     how = {**how, **({"others": (torch.device(device),)} if "others" in how else {})}
-    _replayed_equals_walked(llama, "llama", RECIPE, few, Compute(torch.device(device), **how))
+    _replayed_equals_walked(llama, "llama", RECIPE, few_pairs, Compute(torch.device(device), **how))

@@ -176,6 +176,14 @@ def test_pairs_with_context_are_drawn_where_they_are_asked_for(llama: Path, data
     assert [_quantize(llama, data, tmp_path / f"{context}", steps=1, context=context).pairs for context in (False, True)] == [16, 22]
 
 
+def test_hidden_states_are_part_of_the_loss_where_they_are_asked_for(llama: Path, data: Path, tmp_path: Path) -> None:
+    without, with_them = (_quantize(llama, data, tmp_path / str(weight), method="learned", features=weight) for weight in (0.0, 100.0))
+    assert [list(row) for row in without.training.history] == [["step", "divergence"]]
+    (row,) = with_them.training.history
+    assert list(row) == ["step", "divergence", "features"] and row["features"] > 0
+    assert with_them.weight_digest != without.weight_digest
+
+
 def test_blocks_are_distilled_before_the_first_step(llama: Path, data: Path, tmp_path: Path) -> None:
     plain, distilled = (_quantize(llama, data, tmp_path / f"{n}", method="learned", steps=1, rate=0.02, block_steps=n) for n in (0, 20))
     assert distilled.training.history[0]["divergence"] < plain.training.history[0]["divergence"]
