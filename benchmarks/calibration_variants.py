@@ -8,10 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-from stages.calibrate.leakage import sentences, texts_of
-from stages.calibrate.stage import roles
 from stages.common.errors import FairgateError, MissingFile
-from stages.common.records import Pair, Role, Text, read_records, write_records
+from stages.common.records import Pair, Text, read_records, write_records
 
 PAIRS, TEXTS = ("pairs.jsonl", "context_pairs.jsonl"), ("text.jsonl", "training.jsonl")
 _WORDS = (5, 30)  # of a sentence that stands in a made-up pair
@@ -55,19 +53,21 @@ def unrelated(folder: Path, out: Path, seed: int) -> None:
     """As many pairs of sentences of general text, alike in length alone; the unrelated side is a third one with its words shuffled."""
     texts = [text.text for name in TEXTS if (folder / name).is_file() for text in read_records(Text, folder / name)]
     found = {sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text)}
-    usable = sorted((s for s in found if _WORDS[0] <= len(s.split()) <= _WORDS[1]), key=lambda s: (len(s.split()), s))
-    if len(usable) < 3:
-        raise FairgateError(f"{len(usable)} sentences of {_WORDS[0]} to {_WORDS[1]} words", where=str(folder), remedy="more general text")
+    sentences = sorted((s for s in found if _WORDS[0] <= len(s.split()) <= _WORDS[1]), key=lambda s: (len(s.split()), s))
+    if len(sentences) < 3:
+        raise FairgateError(
+            f"{len(sentences)} sentences of {_WORDS[0]} to {_WORDS[1]} words", where=str(folder), remedy="more general text"
+        )
 
     def made_up(pairs: list[Pair], random: Random) -> list[Pair]:
         changed = []
         for pair in pairs:
-            start = random.randrange(len(usable))
-            near = [i for i in range(max(0, start - _NEAR), min(len(usable), start + _NEAR + 1)) if i != start]
+            start = random.randrange(len(sentences))
+            near = [i for i in range(max(0, start - _NEAR), min(len(sentences), start + _NEAR + 1)) if i != start]
             other, third = random.sample(near, 2)
-            words = usable[third].split()
+            words = sentences[third].split()
             random.shuffle(words)
-            sides = {"stereotype": usable[start], "anti_stereotype": usable[other], "unrelated": " ".join(words)}
+            sides = {"stereotype": sentences[start], "anti_stereotype": sentences[other], "unrelated": " ".join(words)}
             changed.append(pair.model_copy(update=sides))
         return changed
 
@@ -93,16 +93,6 @@ def of_text(folder: Path, out: Path, path: Path, seed: int) -> None:
             longest = max(len(text.text.split()) for text in before)
             chosen = [" ".join(words[:longest]) for words in passages[: len(before)]]
             write_records(out / name, [Text(text_id=f"line-{n}", text=text) for n, text in enumerate(chosen)])
-
-
-def apart(folder: Path, out: Path, raw: Path) -> None:
-    """Without the passages that share a sentence with a gate set in `raw`: one that was fetched after the folder was made."""
-    gate = {name for name, role in roles().items() if role is Role.gate}
-    reported = sentences(text for path in sorted(raw.iterdir()) if path.name in gate for text in texts_of(path))
-    _copy(folder, out)
-    for name in TEXTS:
-        if (folder / name).is_file():
-            write_records(out / name, [text for text in read_records(Text, folder / name) if sentences([text.text]).isdisjoint(reported)])
 
 
 def _rewrite(folder: Path, out: Path, seed: int, change: Callable[[list[Pair], Random], Sequence[Pair]]) -> None:

@@ -32,13 +32,11 @@ from typing import Any
 
 import torch
 
-from benchmarks import calibration_variants
 from benchmarks.fair_rounding_cells import PHASES, Cell, Declaration, Phase, choose, chosen_recipes, longest, read, recipes
 from benchmarks.fair_rounding_measure import Place, attempt
 from stages.common.cli import log
-from stages.common.digests import sha256_folder, sha256_json
 from stages.common.errors import FairgateError
-from stages.common.files import atomic_folder, read_json, write_json
+from stages.common.files import read_json, write_json
 from stages.common.params import load
 from stages.quantize.settings import Run
 
@@ -195,15 +193,6 @@ def report(declaration: Declaration, out: Path) -> str:
     return "\n".join(lines)
 
 
-def apart(calibration: Path, raw: Path, out: Path) -> Path:
-    """The calibration data without the passages that share a sentence with a gate set that is there now; made once."""
-    folder = out / sha256_json([sha256_folder(calibration), sorted(path.name for path in raw.iterdir())])[:16]
-    if not folder.is_dir():
-        with atomic_folder(folder) as fresh:
-            calibration_variants.apart(calibration, fresh, raw)
-    return folder
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("search", "choose", "final", "all", "list"))
@@ -239,8 +228,7 @@ def _main(arguments: argparse.Namespace) -> int:
     cores = sorted(os.sched_getaffinity(0))
     limits = Limits(arguments.since or time.time(), arguments.until, arguments.deadline)
     data = arguments.data.absolute()
-    calibration = apart(data / "calibration", data / "raw", out / "calibration")
-    place = Place(data / "base", calibration, data / "raw", out, arguments.text.absolute(), device=arguments.device)
+    place = Place(data / "base", data / "calibration", data / "raw", out, arguments.text.absolute(), device=arguments.device)
     settings = load(Run, "quantize").model_dump() | {"diagnostics": False, "alpha_zero": False}
     place = replace(place, run=settings | ({"batch_tokens": 32768} if place.on_gpu else {}))
     phases: tuple[Phase, ...] = PHASES if arguments.what == "all" else (arguments.what,)

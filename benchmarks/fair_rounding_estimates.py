@@ -124,11 +124,10 @@ def _combined(values: Array, key: str) -> Array:
 
 
 def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tuple[Study, dict[str, str]]:
-    """The cells that have results of the same inputs and items as those before them, `base` first, and why every other one is left out."""
+    """The cells that have results of the same inputs and items as those of `base`, and for every other one the reason it is left out."""
     results = {cell.name: cell.result(out) for cell in cells}
     first = next(results[cell.name] for cell in cells if cell.label == base)
     left_out: dict[str, str] = {}
-    known = _read_by(first)
     labels: dict[str, list[Cell]] = {}
     items: dict[tuple[str, str], Items] = {}
     template: dict[str, Items] = {}
@@ -138,19 +137,12 @@ def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tu
             left_out[cell.name] = cell.why_not(out)
         elif not first:
             left_out[cell.name] = f"{base} was not run"
-        elif any(known.get(name, value) != value for name, value in _read_by(result).items()):
+        elif (result["inputs"], result["items"]) != (first["inputs"], first["items"]):
             left_out[cell.name] = "run on other inputs or items than the base"
         else:
-            known |= _read_by(result)
             labels.setdefault(cell.label, []).append(cell)
             items |= {(cell.name, name): one for name, one in _items(cell, out, result["items"], template).items()}
     return Study(labels, items, base, draws), left_out
-
-
-def _read_by(result: dict[str, Any] | None) -> dict[str, Any]:
-    """The inputs that a result depends on, and its items."""
-    found = {**result["inputs"], "items": result["items"]} if result else {}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict[str, Items]:

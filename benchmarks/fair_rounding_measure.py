@@ -24,7 +24,7 @@ from benchmarks.fair_rounding_cells import Cell
 from benchmarks.fair_rounding_ready import Ready, made_from, prepare
 from benchmarks.sampled_words import sampled
 from stages.common.cli import log
-from stages.common.digests import sha256_file, sha256_json, weight_digest
+from stages.common.digests import sha256_folder, sha256_json, weight_digest
 from stages.common.errors import FairgateError, UnknownName
 from stages.common.files import atomic_path, write_json
 from stages.common.items import read_items
@@ -36,7 +36,6 @@ from stages.evaluate.settings import Evaluate
 from stages.quantize.settings import METHODS, Run
 from stages.quantize.stage import pick_device, quantize
 
-TRAINING, TRAINED = "training.jsonl", ("learned", "fair_round", "autoround")  # a file, and the methods that read it
 MEASURED = ("option_loglik", "text", "answer", "status", "score")  # of an item table: what depends on the model
 
 
@@ -82,19 +81,13 @@ class Place:
         return Evaluate(role=cell.role.value, seed=0, device=self.device, dtype="float32", batch_tokens=self.batch_tokens, tasks=tasks)  # type: ignore[arg-type]
 
     @cached_property
-    def _base(self) -> str:
-        return weight_digest(self.base)
-
-    @cached_property
-    def _records(self) -> dict[str, str]:
-        return {path.name: sha256_file(path) for path in sorted(self.calibration.glob("*.jsonl"))}
+    def _digests(self) -> dict[str, str]:
+        return {"base": weight_digest(self.base), "calibration": sha256_folder(self.calibration)}
 
     def inputs(self, cell: Cell) -> dict[str, Any]:
-        """What a result depends on besides the settings of its cell; None: not at all."""
+        """What a result depends on besides the settings of its cell."""
         absent = {name: reason for name in cell.tasks if (reason := self.catalogue.absent(name))}
-        others = sha256_json({name: digest for name, digest in self._records.items() if name != TRAINING})
-        trains = cell.calibration in ("unrelated", "text") or (cell.recipe or {}).get("method") in TRAINED
-        return {"base": self._base, "calibration": others, "training": self._records.get(TRAINING) if trains else None, "absent": absent}
+        return {**self._digests, "absent": absent}
 
 
 def attempt(cell: Cell, place: Place) -> None:
@@ -167,7 +160,7 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
     if recipe["method"] == "autoround":
         from benchmarks.autoround_peer import quantize as peer  # a package beside the pins
 
-        file = next(path for name in (TRAINING, "text.jsonl") if (path := calibration / name).is_file())
+        file = next(path for name in ("training.jsonl", "text.jsonl") if (path := calibration / name).is_file())
         texts = [text.text for text in read_records(Text, file)]
         settings = {name: value for name, value in recipe.items() if name != "method"}
         peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device).type)

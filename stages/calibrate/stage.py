@@ -22,7 +22,7 @@ class Settings(Section):
     """Section `calibrate`.
 
     pairs, texts: how many to draw (null: all pairs); development_texts: further passages, for perplexity while settings are chosen;
-    training_texts: passages for learned rounding, those of `texts` first (null: all); text_words: words of a passage at most.
+    training_texts: passages for learned rounding, those of `texts` first; text_words: words kept of each passage.
     """
 
     seed: int
@@ -30,7 +30,7 @@ class Settings(Section):
     pairs: int | None = Field(gt=0)
     texts: int = Field(gt=0)
     development_texts: int = Field(ge=0)
-    training_texts: int | None = Field(ge=0)
+    training_texts: int = Field(ge=0)
     text_words: int = Field(gt=0)
 
 
@@ -47,7 +47,7 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
         BadRecord: a broken StereoSet record. Leak: a normalised sentence shared between calibration and gate sets, or a target term
         shared between StereoSet's dev and test. MissingFile: a raw set that is not there.
     """
-    dev, general, more = raw / "stereoset_dev" / "dev.json", raw / "boolq_combined" / "combined.jsonl", raw / "quac" / "test.jsonl"
+    dev, general = raw / "stereoset_dev" / "dev.json", raw / "boolq_combined" / "combined.jsonl"
     pairs, identical = read_pairs(dev)
     context_pairs, identical_in_context = read_pairs(dev, "intersentence")
     if both := read_terms(dev) & read_terms(raw / "stereoset_test" / "test.json"):
@@ -60,10 +60,8 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
     reported = {name: sentences(texts_of(path)) for name, path in sets.items() if roles().get(name) is Role.gate}
     development = {name: sentences(texts_of(sets[name])) for name in ("redditbias_valid", "winobias_dev") if name in sets}
     all_reported = set().union(*reported.values())
-    passages, shared = read_passages(general, "boolq", all_reported, settings.text_words, settings.seed)
-    longer, shared_longer = read_passages(more, "quac", all_reported, settings.text_words, settings.seed, pieces=None)
-    numbers = settings.texts, settings.development_texts, settings.training_texts
-    texts, held_out, training = divide(passages, longer, *numbers, where=str(general))
+    passages, shared = read_passages(general, all_reported, settings.text_words, settings.seed)
+    texts, held_out, training = divide(passages, settings.texts, settings.development_texts, settings.training_texts, where=str(general))
     sharing = ids_sharing(dev, "intersentence", all_reported)
     shared_in_context = [pair.pair_id for pair in in_context if pair.pair_id in sharing]
     in_context = [pair for pair in in_context if pair.pair_id not in sharing]
@@ -97,7 +95,6 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
                 "stereoset_dev with context: identical to an earlier pair": identical_in_context,
                 "stereoset_dev with context: shares a sentence with a gate set": shared_in_context,
                 "boolq_combined: shares a sentence with a gate set": shared,
-                "quac: shares a sentence with a gate set": shared_longer,
             },
             overlaps=overlaps,
             pairs=len(chosen),

@@ -20,13 +20,9 @@ class Passages(NamedTuple):
     training: list[Text]
 
 
-def read_passages(
-    path: Path, name: str, reported: set[str], words: int, seed: int, *, pieces: int | None = 1
-) -> tuple[list[Text], list[str]]:
+def read_passages(path: Path, reported: set[str], words: int, seed: int) -> tuple[list[Text], list[str]]:
     """Distinct passages in a seeded order, cut to `words`, and the ids of those left out for a normalised sentence in `reported`.
 
-    Args:
-        name: of the set; ids begin with it. pieces: of `words` each, kept of a passage; None: all.
     Raises:
         MissingFile: no file at `path`.
     """
@@ -42,35 +38,31 @@ def read_passages(
             if key in seen:
                 continue
             seen.add(key)
-            split = passage.split()
-            cut = [" ".join(split[at : at + words]) for at in range(0, len(split), words)][:pieces]
+            text = Text(text_id=f"boolq-{number}", text=" ".join(passage.split()[:words]))
             # Whole, for what the cut tears apart; cut, for the sentence it ends in.
-            if sentences([passage, *cut]) & reported:
-                shared.append(f"{name}-{number}")
+            if sentences([passage, text.text]) & reported:
+                shared.append(text.text_id)
             else:
-                clean += [Text(text_id=f"{name}-{number}" + (f"-{n}" if n else ""), text=text) for n, text in enumerate(cut)]
+                clean.append(text)
     Random(seed).shuffle(clean)
     return clean, shared
 
 
-def divide(
-    passages: list[Text], more: list[Text], texts: int, development_texts: int, training_texts: int | None, *, where: str
-) -> Passages:
-    """Calibration takes the first `texts` passages; training goes on with the others and then `more`, `training_texts` in all (None: all).
+def divide(passages: list[Text], texts: int, development_texts: int, training_texts: int, *, where: str) -> Passages:
+    """Calibration takes the first `texts` passages; training has `training_texts` in all.
 
     Raises:
         FairgateError: too few passages for one of the three; names its parameter.
     """
     calibration = passages[:texts]
     development = _apart(passages[texts:], calibration)[:development_texts]
-    training = [*calibration, *_apart([*passages[texts:], *more], development)][:training_texts]
+    training = [*calibration, *_apart(passages[texts:], development)][:training_texts]
     divided = Passages(calibration, development, training)
     for name, part, wanted in zip(
         ("texts", "development_texts", "training_texts"), divided, (texts, development_texts, training_texts), strict=True
     ):
-        if wanted is not None and len(part) < wanted:
-            there = len(passages) + (len(more) if name == "training_texts" else 0)
-            what = f"{len(part)} passages for `{name}`, {wanted} wanted: of {there} that share no sentence with a gate set"
+        if len(part) < wanted:
+            what = f"{len(part)} passages for `{name}`, {wanted} wanted: of {len(passages)} that share no sentence with a gate set"
             raise FairgateError(what, where=where, remedy=f"ask for fewer `calibrate.{name}`, or supply more general text")
     return divided
 

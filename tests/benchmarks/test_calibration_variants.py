@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.calibration_variants import apart, bootstrap, of_text, shuffled, unrelated
+from benchmarks.calibration_variants import bootstrap, of_text, shuffled, unrelated
 from stages.common.digests import sha256_folder
 from stages.common.errors import FairgateError, MissingFile
-from stages.common.records import Pair, Text, read_records, write_records
+from stages.common.records import Pair, Text, read_records
 from tests.benchmarks.experiment import write_calibration
 
 PAIRS, CONTEXT = "pairs.jsonl", "context_pairs.jsonl"
@@ -95,17 +95,3 @@ def test_another_text_replaces_the_general_text_and_nothing_else(folder: Path, t
         of_text(folder, tmp_path / "short", folder / "split.json", 0)
     with pytest.raises(MissingFile, match="give one with --text"):
         of_text(folder, tmp_path / "other", tmp_path / "absent", 0)
-
-
-def test_passages_that_a_gate_set_fetched_later_holds_are_left_out(folder: Path, tmp_path: Path) -> None:
-    training = read_records(Text, folder / "training.jsonl")
-    leak = Text(text_id="leak", text="It is so. The long road to the sea is closed! No more.")
-    write_records(folder / "training.jsonl", [*training, leak])
-    for name in ("wikitext2", "a_set_of_no_role"):
-        (tmp_path / "raw" / name).mkdir(parents=True)
-    (tmp_path / "raw" / "a_set_of_no_role" / "t.txt").write_text(training[0].text)
-    (tmp_path / "raw" / "wikitext2" / "wiki.test.raw").write_text(" the long road to the sea is closed .\n")
-    apart(folder, tmp_path / "out", tmp_path / "raw")
-    assert read_records(Text, tmp_path / "out" / "training.jsonl") == training
-    for name in ("pairs.jsonl", "text.jsonl"):
-        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()

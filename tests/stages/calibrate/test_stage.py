@@ -34,14 +34,8 @@ def raw(tmp_path: Path) -> Path:
     (raw / "boolq_combined").mkdir()
     passages = [f"Passage number {i} speaks of rivers. Rivers run to the sea, as number {i} says." for i in range(8)]
     passages += ["A leak follows. The nurse they said never slept a single night!", passages[0].upper()]
-    _write_passages(raw / "boolq_combined" / "combined.jsonl", passages)
-    (raw / "quac").mkdir()
-    _write_passages(raw / "quac" / "test.jsonl", [])
+    (raw / "boolq_combined" / "combined.jsonl").write_text("".join(json.dumps({"passage": text}) + "\n" for text in passages))
     return raw
-
-
-def _write_passages(path: Path, passages: list[str]) -> None:
-    path.write_text("".join(json.dumps({"passage": text}) + "\n" for text in passages))
 
 
 def test_outputs_are_disjoint_and_recorded(raw: Path, tmp_path: Path) -> None:
@@ -122,29 +116,6 @@ def test_training_text_shares_no_sentence_with_development_or_gate(raw: Path, tm
     # Of 16 clean passages one is held out, and its twin is left out.
     with pytest.raises(FairgateError, match=r"14 passages for `training_texts`"):
         calibrate(settings.model_copy(update={"training_texts": 16}), raw, tmp_path / "more")
-
-
-def test_training_text_goes_on_with_long_passages_in_pieces(raw: Path, tmp_path: Path) -> None:
-    long = [
-        "One two three four. Five six seven eight. Nine ten eleven twelve.",
-        "Passage number 0 speaks of rivers.",
-        "The end comes early.",
-    ]
-    long.append("Nothing of it. The nurse they said never slept a single night.")
-    _write_passages(raw / "quac" / "test.jsonl", long)
-    settings = SETTINGS.model_copy(update={"text_words": 5, "training_texts": None, "texts": 1, "development_texts": 0})
-    split = calibrate(settings, raw, tmp_path / "out")
-    training = read_records(Text, tmp_path / "out" / "training.jsonl")
-    pieces = {text.text_id: text.text for text in training if text.text_id.startswith("quac")}
-    assert (pieces["quac-1"], pieces["quac-1-2"]) == ("One two three four. Five", "eleven twelve.")
-    assert set(pieces) == {"quac-1", "quac-1-1", "quac-1-2", "quac-2", "quac-2-1", "quac-3"}
-    assert split.training_texts == len(training) == 8 + 6
-    assert split.dropped["quac: shares a sentence with a gate set"] == ["quac-4"]
-    calibrate(SETTINGS, raw, tmp_path / "with")
-    _write_passages(raw / "quac" / "test.jsonl", [])
-    calibrate(SETTINGS, raw, tmp_path / "without")
-    for name in ("text", "development"):
-        assert (tmp_path / "with" / f"{name}.jsonl").read_bytes() == (tmp_path / "without" / f"{name}.jsonl").read_bytes()
 
 
 def test_passages_too_short_for_a_sentence_are_still_held_out(raw: Path, tmp_path: Path) -> None:
