@@ -11,8 +11,9 @@
 `search` reads development sets alone; `choose` writes chosen.json by the declared rule; `final` reads each gate set once per cell. Cells
 are taken in the declared order, one at a time, by any number of processes on one results folder: a lock that dies with its process says
 who has which. Whoever `all` finds without a cell of the search goes on with final cells that depend on no choice. A cell that is done,
-with the same settings and inputs, is skipped; one that failed is skipped until --retry. Before several processes start, every task is
-tokenised once for all of them (`ready/` of the results). Results folders of several machines merge by copying them over each other.
+with the same settings and inputs, is skipped; one that failed is skipped until --retry. While several processes begin, every task is
+tokenised once for all of them (`ready/` of the results); on one GPU they quantize one after another. Results folders of several machines
+merge by copying them over each other.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +158,12 @@ def _claimed(path: Path) -> Iterator[bool]:
             yield True
 
 
-def lanes(command: Sequence[str], each: Sequence[Sequence[int]]) -> None:
-    """The same command in several processes, dealt out to the GPUs that are there; `each`: the cores of every one."""
+def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None) -> None:
+    """The same command in several processes, dealt out to the GPUs that are there.
+
+    Args:
+        each: the cores of every one. meanwhile: done once all have been started; where it fails, they end.
+    """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
     processes = []
@@ -166,6 +172,12 @@ def lanes(command: Sequence[str], each: Sequence[Sequence[int]]) -> None:
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(len(share)), **chosen})
         os.sched_setaffinity(process.pid, share)  # before it has any threads, which inherit it
         processes.append(process)
+    try:
+        meanwhile()
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
     if failed := [process.pid for process in processes if process.wait() != 0]:
         log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), len(each))
 
@@ -236,11 +248,13 @@ def _main(arguments: argparse.Namespace) -> int:
     if arguments.retry:
         forget_failures(cells, out)
     if arguments.lanes > 1:
-        place.prepare([cell for cell in cells if not _settled(cell, place)], workers=len(cores))
+        open_cells = [cell for cell in cells if not _settled(cell, place)]
         options = ["--data", "--text", "--declaration", "--device", "--until", "--deadline"]
         given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
         command = [sys.executable, "-m", "benchmarks.fair_rounding", arguments.what]
-        lanes([*command, "--out", str(out), *given, "--since", str(limits.since)], shares(cores, arguments.lanes))
+        command += ["--out", str(out), *given, "--since", str(limits.since)]
+        ready = partial(place.prepare, open_cells, workers=len(cores))
+        lanes(command, shares(cores, arguments.lanes), ready)
     elif arguments.what == "final":
         run(cells, place, limits)
     else:

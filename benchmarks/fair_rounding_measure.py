@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import platform
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -66,15 +67,34 @@ class Place:
         return Catalogue(self.raw, self.calibration / "split.json", self.tasks)
 
     @cached_property
+    def _ready(self) -> Path:
+        return self.out / "ready" / made_from(self.raw, self.calibration / "split.json", self.tasks)[:16]
+
+    @cached_property
     def ready(self) -> Ready:
-        """The tasks that were prepared for all processes, and those that this one prepares itself."""
-        return Ready(self.out / "ready" / made_from(self.raw, self.calibration / "split.json", self.tasks)[:16])
+        """The tasks that were prepared for all processes, and those that this one prepares itself; waits for whoever prepares some."""
+        with _locked(self._lock("ready"), fcntl.LOCK_SH):
+            return Ready(self._ready)
 
     def prepare(self, cells: Sequence[Cell], workers: int) -> None:
-        """Make the tasks of the cells ready for all processes that start from now on."""
+        """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile waits."""
         different = {(cell.role, *cell.tasks.items()): cell for cell in cells}
         evaluations = [self.evaluation(cell, cell.tasks) for cell in different.values()]
-        prepare(self.base, self.catalogue, evaluations, self.ready.folder, batch_tokens=self.batch_tokens, workers=workers)
+        with _locked(self._lock("ready"), fcntl.LOCK_EX):
+            prepare(self.base, self.catalogue, evaluations, self._ready, batch_tokens=self.batch_tokens, workers=workers)
+
+    @cached_property
+    def gpu(self) -> str | None:
+        """The name of the GPU among all of the machine's."""
+        return str(torch.cuda.get_device_properties(0).uuid) if self.on_gpu else None
+
+    def turn(self, cell: Cell) -> contextlib.AbstractContextManager[None]:
+        """Cells on one GPU quantize one after another, which takes less time than all at once; others are evaluated meanwhile."""
+        alone = self.gpu is not None and cell.recipe != {"method": "none"}
+        return _locked(self._lock(f"gpu-{self.gpu}"), fcntl.LOCK_EX) if alone else contextlib.nullcontext()
+
+    def _lock(self, name: str) -> Path:
+        return self.out / "locks" / name
 
     def evaluation(self, cell: Cell, tasks: dict[str, int | None]) -> Evaluate:
         """How those of a cell's tasks are evaluated that have data."""
@@ -90,11 +110,20 @@ class Place:
         return {**self._digests, "absent": absent}
 
 
+@contextlib.contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    """A lock that dies with its process; waits for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
 def attempt(cell: Cell, place: Place) -> None:
     """Run a cell; what was measured, or why it failed, is written below `place.out`."""
     folder = cell.folder(place.out)
     try:
-        # A GPU's lock lies in the working folder: in one of their own, two cells may share a GPU.
+        # A GPU's lock lies in the working folder: in one of their own, a cell may quantize while another is evaluated.
         with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
             result = _measured(cell, place, Path(work))
         write_json(folder / "result.json", result)
@@ -113,17 +142,18 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
     if not tasks:
         raise FairgateError(f"no data: {inputs['absent']}", where=cell.name, remedy="fetch them, or supply them by path")
     place.catalogue.require(list(tasks), cell.role)  # before minutes of work
-    on_gpu = place.on_gpu
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
-    started = time.monotonic()
-    folder, training = _model(cell, place, work)
-    quantized = time.monotonic()
-    peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
-    if on_gpu:
-        gc.collect()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    on_gpu, came = place.on_gpu, time.monotonic()
+    with place.turn(cell):
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        started = time.monotonic()
+        folder, training = _model(cell, place, work)
+        quantized = time.monotonic()
+        peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
+        if on_gpu:
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
     settings = place.evaluation(cell, tasks)
     metrics = evaluate(
         cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
@@ -140,6 +170,7 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         "metrics": {name: value for name, value in metrics.items() if not name.endswith(".stderr")},
         "training": training,
         **words,
+        "waited_s": round(started - came, 1),
         "quantize_s": round(quantized - started, 1),
         "evaluate_s": round(time.monotonic() - quantized, 1),
         "peak_gib": [round(peak, 2) for peak in peaks],

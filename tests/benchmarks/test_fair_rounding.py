@@ -19,6 +19,7 @@ import pytest
 from benchmarks.fair_rounding import Limits, forget_failures, lanes, report, run, run_all, shares
 from benchmarks.fair_rounding_cells import chosen_recipes
 from benchmarks.fair_rounding_measure import Place
+from stages.common.errors import FairgateError
 from stages.common.files import read_json, write_json
 from tests.benchmarks.experiment import declaration, failure, make_place, write_result
 from tests.project import REPOSITORY
@@ -149,7 +150,7 @@ def test_no_new_cell_after_the_given_time(place: Place) -> None:
 def test_no_cell_is_begun_that_would_not_end_in_time_by_the_longest_of_its_method(place: Place) -> None:
     cells = declaration().cells("search", {})[:2]  # methods none and rtn
     long = replace(cells[1], entry="long")
-    write_result(place.out, long, {}, quantize_s=300.0, evaluate_s=300.0)
+    write_result(place.out, long, {}, waited_s=200.0, quantize_s=100.0, evaluate_s=300.0)
     write_result(place.out, replace(long, entry="short"), {}, quantize_s=1.0, evaluate_s=1.0)
     before = set(_done(place))
     run(cells, place, Limits(time.time() - 100, deadline=690))
@@ -233,6 +234,57 @@ def test_cores_are_dealt_out_without_a_rest_and_every_process_has_its_own(tmp_pa
     mine = sorted(os.sched_getaffinity(0))
     lanes([sys.executable, "-c", code, str(tmp_path)], [[mine[0]], [mine[-1]]])
     assert sorted(int(path.read_text()) for path in tmp_path.iterdir()) == sorted([mine[0], mine[-1]])
+
+
+def test_what_is_done_meanwhile_begins_when_all_processes_run_and_ends_them_where_it_fails(tmp_path: Path) -> None:
+    code = "import sys, time, pathlib; pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
+    core = [min(os.sched_getaffinity(0))]
+
+    def run_for(seconds: float, then: Callable[[], None]) -> float:
+        begun = tmp_path / f"begun-{seconds}"
+
+        def meanwhile() -> None:
+            for _ in range(200):
+                if begun.exists():
+                    return then()
+                time.sleep(0.05)
+            pytest.fail("nothing ran meanwhile")
+
+        started = time.monotonic()
+        lanes([sys.executable, "-c", code, str(begun), str(seconds)], [core], meanwhile)
+        return time.monotonic() - started
+
+    assert run_for(0.5, lambda: None) >= 0.5
+
+    def fail() -> None:
+        raise FairgateError("a task is broken", where="here", remedy="mend it")
+
+    before = time.monotonic()
+    with pytest.raises(FairgateError, match="broken"):
+        run_for(60, fail)
+    assert time.monotonic() - before < 30
+
+
+def test_cells_on_one_gpu_quantize_one_after_another(place: Place) -> None:
+    base, learned = (declaration(final=[{"name": name, "recipe": {"method": name}}]).cells("final", {})[0] for name in ("none", "rtn"))
+    places = [replace(place) for _ in range(3)]
+    for one, gpu in zip(places, ("a", "a", "b"), strict=True):
+        one.__dict__["gpu"] = gpu
+    begun: list[int] = []
+
+    def go(number: int) -> None:
+        with places[number].turn(learned):
+            begun.append(number)
+
+    with places[0].turn(learned):
+        waiting = threading.Thread(target=go, args=(1,))
+        waiting.start()
+        go(2)  # another GPU
+        with places[1].turn(base):  # nothing to quantize
+            waiting.join(0.5)
+        assert begun == [2]
+    waiting.join(10)
+    assert begun == [2, 1]
 
 
 def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(place: Place) -> None:

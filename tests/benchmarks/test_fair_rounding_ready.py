@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import fair_rounding_measure
 from benchmarks.fair_rounding import run
 from benchmarks.fair_rounding_measure import Place
 from stages.evaluate.benchmark import Catalogue
@@ -66,6 +70,28 @@ def test_what_is_stored_after_a_process_began_is_not_mixed_into_its_run(place: P
     assert all(key in replace(place).ready for key in keys)
     with pytest.raises(KeyError):
         ready[keys[0]]
+
+
+def test_who_evaluates_while_tasks_are_made_ready_waits_for_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = declaration().cells("search", {})[:1]
+    began = threading.Event()
+    real = fair_rounding_measure.prepare
+
+    def slow(*arguments: Any, **named: Any) -> None:
+        began.set()
+        time.sleep(0.5)
+        real(*arguments, **named)
+
+    monkeypatch.setattr(fair_rounding_measure, "prepare", slow)
+    making = threading.Thread(target=replace(place).prepare, args=(cells, 0))
+    making.start()
+    assert began.wait(10)
+    assert not _stored(place)
+    ready = place.ready
+    making.join()
+    keys = [path.stem for path in _stored(place)]
+    assert keys
+    assert all(key in ready for key in keys)
 
 
 def test_a_task_that_cannot_be_read_is_left_to_the_cells_which_say_why(place: Place) -> None:
