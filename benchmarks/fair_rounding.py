@@ -177,6 +177,7 @@ def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Call
     except BaseException:
         for process in processes:
             process.kill()
+            process.wait()
         raise
     if failed := [process.pid for process in processes if process.wait() != 0]:
         log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), len(each))
@@ -248,13 +249,12 @@ def _main(arguments: argparse.Namespace) -> int:
     if arguments.retry:
         forget_failures(cells, out)
     if arguments.lanes > 1:
-        open_cells = [cell for cell in cells if not _settled(cell, place)]
+        to_run = [cell for cell in cells if not _settled(cell, place)]
         options = ["--data", "--text", "--declaration", "--device", "--until", "--deadline"]
         given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
         command = [sys.executable, "-m", "benchmarks.fair_rounding", arguments.what]
         command += ["--out", str(out), *given, "--since", str(limits.since)]
-        ready = partial(place.prepare, open_cells, workers=len(cores))
-        lanes(command, shares(cores, arguments.lanes), ready)
+        lanes(command, shares(cores, arguments.lanes), partial(place.prepare, to_run, workers=len(cores)))
     elif arguments.what == "final":
         run(cells, place, limits)
     else:

@@ -73,28 +73,15 @@ class Place:
     @cached_property
     def ready(self) -> Ready:
         """The tasks that were prepared for all processes, and those that this one prepares itself; waits for whoever prepares some."""
-        with _locked(self._lock("ready"), fcntl.LOCK_SH):
+        with _locked(self._ready.with_suffix(".lock"), fcntl.LOCK_SH):
             return Ready(self._ready)
 
     def prepare(self, cells: Sequence[Cell], workers: int) -> None:
         """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile waits."""
         different = {(cell.role, *cell.tasks.items()): cell for cell in cells}
         evaluations = [self.evaluation(cell, cell.tasks) for cell in different.values()]
-        with _locked(self._lock("ready"), fcntl.LOCK_EX):
+        with _locked(self._ready.with_suffix(".lock"), fcntl.LOCK_EX):
             prepare(self.base, self.catalogue, evaluations, self._ready, batch_tokens=self.batch_tokens, workers=workers)
-
-    @cached_property
-    def gpu(self) -> str | None:
-        """The name of the GPU among all of the machine's."""
-        return str(torch.cuda.get_device_properties(0).uuid) if self.on_gpu else None
-
-    def turn(self, cell: Cell) -> contextlib.AbstractContextManager[None]:
-        """Cells on one GPU quantize one after another, which takes less time than all at once; others are evaluated meanwhile."""
-        alone = self.gpu is not None and cell.recipe != {"method": "none"}
-        return _locked(self._lock(f"gpu-{self.gpu}"), fcntl.LOCK_EX) if alone else contextlib.nullcontext()
-
-    def _lock(self, name: str) -> Path:
-        return self.out / "locks" / name
 
     def evaluation(self, cell: Cell, tasks: dict[str, int | None]) -> Evaluate:
         """How those of a cell's tasks are evaluated that have data."""
@@ -121,10 +108,12 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
 
 def attempt(cell: Cell, place: Place) -> None:
     """Run a cell; what was measured, or why it failed, is written below `place.out`."""
-    folder = cell.folder(place.out)
+    folder, locks = cell.folder(place.out), place.out / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
     try:
-        # A GPU's lock lies in the working folder: in one of their own, a cell may quantize while another is evaluated.
         with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+            # Where quantize locks its GPU: cells that share one wait for each other, which takes less time than all at once.
+            Path(".fairgate").symlink_to(locks)
             result = _measured(cell, place, Path(work))
         write_json(folder / "result.json", result)
     except Exception as error:  # whatever it is, the other cells can be run
@@ -142,18 +131,17 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
     if not tasks:
         raise FairgateError(f"no data: {inputs['absent']}", where=cell.name, remedy="fetch them, or supply them by path")
     place.catalogue.require(list(tasks), cell.role)  # before minutes of work
-    on_gpu, came = place.on_gpu, time.monotonic()
-    with place.turn(cell):
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        started = time.monotonic()
-        folder, training = _model(cell, place, work)
-        quantized = time.monotonic()
-        peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
-        if on_gpu:
-            gc.collect()
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+    on_gpu = place.on_gpu
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    started = time.monotonic()
+    folder, training = _model(cell, place, work)
+    quantized = time.monotonic()
+    peaks = [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []
+    if on_gpu:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     settings = place.evaluation(cell, tasks)
     metrics = evaluate(
         cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
@@ -170,7 +158,6 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         "metrics": {name: value for name, value in metrics.items() if not name.endswith(".stderr")},
         "training": training,
         **words,
-        "waited_s": round(started - came, 1),
         "quantize_s": round(quantized - started, 1),
         "evaluate_s": round(time.monotonic() - quantized, 1),
         "peak_gib": [round(peak, 2) for peak in peaks],

@@ -266,7 +266,7 @@ def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
     ended = {cell.name: training["stopped"] for cell in done if (result := cell.result(out)) and (training := result.get("training"))}
     stopped = "".join(f" {name} stopped early ({why}): its last good state is what was measured." for name, why in ended.items() if why)
     head = ["method", "quantize, s", "evaluate, s", "peak, GiB"]
-    return f"### Time\n\nMedian seconds of a cell, other cells running beside it on the same GPU. {beyond}{stopped}\n\n{_grid(head, rows)}"
+    return f"### Time\n\nMedian seconds of a cell, which shared its GPU with others. {beyond}{stopped}\n\n{_grid(head, rows)}"
 
 
 def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> str:

@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import fair_rounding_measure
 from benchmarks.fair_rounding import Limits, forget_failures, lanes, report, run, run_all, shares
 from benchmarks.fair_rounding_cells import chosen_recipes
 from benchmarks.fair_rounding_measure import Place
 from stages.common.errors import FairgateError
 from stages.common.files import read_json, write_json
+from stages.quantize.stage import quantize
 from tests.benchmarks.experiment import declaration, failure, make_place, write_result
 from tests.project import REPOSITORY
 
@@ -150,7 +153,7 @@ def test_no_new_cell_after_the_given_time(place: Place) -> None:
 def test_no_cell_is_begun_that_would_not_end_in_time_by_the_longest_of_its_method(place: Place) -> None:
     cells = declaration().cells("search", {})[:2]  # methods none and rtn
     long = replace(cells[1], entry="long")
-    write_result(place.out, long, {}, waited_s=200.0, quantize_s=100.0, evaluate_s=300.0)
+    write_result(place.out, long, {}, quantize_s=300.0, evaluate_s=300.0)
     write_result(place.out, replace(long, entry="short"), {}, quantize_s=1.0, evaluate_s=1.0)
     before = set(_done(place))
     run(cells, place, Limits(time.time() - 100, deadline=690))
@@ -237,54 +240,47 @@ def test_cores_are_dealt_out_without_a_rest_and_every_process_has_its_own(tmp_pa
 
 
 def test_what_is_done_meanwhile_begins_when_all_processes_run_and_ends_them_where_it_fails(tmp_path: Path) -> None:
-    code = "import sys, time, pathlib; pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
-    core = [min(os.sched_getaffinity(0))]
+    code = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / f"{os.getpid()}.begun").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+(folder / f"{os.getpid()}.ended").touch()
+"""
+    cores = [[min(os.sched_getaffinity(0))]] * 2
 
-    def run_for(seconds: float, then: Callable[[], None]) -> float:
-        begun = tmp_path / f"begun-{seconds}"
-
-        def meanwhile() -> None:
-            for _ in range(200):
-                if begun.exists():
-                    return then()
-                time.sleep(0.05)
-            pytest.fail("nothing ran meanwhile")
-
-        started = time.monotonic()
-        lanes([sys.executable, "-c", code, str(begun), str(seconds)], [core], meanwhile)
-        return time.monotonic() - started
-
-    assert run_for(0.5, lambda: None) >= 0.5
+    def begun() -> list[int]:
+        return [int(path.stem) for path in tmp_path.glob("*.begun")]
 
     def fail() -> None:
+        while len(begun()) < 2:
+            time.sleep(0.01)
         raise FairgateError("a task is broken", where="here", remedy="mend it")
 
-    before = time.monotonic()
+    def let_go() -> None:
+        assert not list(tmp_path.glob("*.ended"))
+        (tmp_path / "go").touch()
+
     with pytest.raises(FairgateError, match="broken"):
-        run_for(60, fail)
-    assert time.monotonic() - before < 30
+        lanes([sys.executable, "-c", code, str(tmp_path)], cores, fail)
+    for process in begun():
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    lanes([sys.executable, "-c", code, str(tmp_path)], cores, let_go)
+    assert len(list(tmp_path.glob("*.ended"))) == 2
 
 
-def test_cells_on_one_gpu_quantize_one_after_another(place: Place) -> None:
-    base, learned = (declaration(final=[{"name": name, "recipe": {"method": name}}]).cells("final", {})[0] for name in ("none", "rtn"))
-    places = [replace(place) for _ in range(3)]
-    for one, gpu in zip(places, ("a", "a", "b"), strict=True):
-        one.__dict__["gpu"] = gpu
-    begun: list[int] = []
+def test_all_cells_find_the_locks_of_gpus_in_one_place(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
 
-    def go(number: int) -> None:
-        with places[number].turn(learned):
-            begun.append(number)
+    def spied(*arguments: Any) -> Any:
+        seen.append(Path(".fairgate").resolve())
+        return quantize(*arguments)
 
-    with places[0].turn(learned):
-        waiting = threading.Thread(target=go, args=(1,))
-        waiting.start()
-        go(2)  # another GPU
-        with places[1].turn(base):  # nothing to quantize
-            waiting.join(0.5)
-        assert begun == [2]
-    waiting.join(10)
-    assert begun == [2, 1]
+    monkeypatch.setattr(fair_rounding_measure, "quantize", spied)
+    run([cell for cell in declaration().cells("search", {}) if cell.recipe != {"method": "none"}][:2], place)
+    assert seen == [place.out / "locks"] * 2
 
 
 def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(place: Place) -> None:
