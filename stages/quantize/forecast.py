@@ -17,7 +17,7 @@ from stages.common.errors import FairgateError
 from stages.common.files import require_space
 from stages.quantize.learned.data import Slots
 from stages.quantize.learned.method import BLOCK_TEXTS
-from stages.quantize.settings import Compute, FairRound, Gptq, Learned, Rtn
+from stages.quantize.settings import Compute, Gptq, Learned, Rtn
 from stages.quantize.streamed import Streamed
 from stages.quantize.tokens import Batch
 from stages.quantize.walk import linear, weight_of
@@ -103,10 +103,7 @@ def _learned(source: Streamed, recipe: Learned, compute: Compute, start: Forecas
     logits = source.model.config.vocab_size * _FLOAT
     # The teacher's hidden states, and in float32 how far the student's are from them.
     features = {"texts": blocks * hidden * (item + _FLOAT) if recipe.features else 0}
-    copies = dict(_LOGITS)
-    if isinstance(recipe, FairRound) and recipe.pair_divergence:  # the teacher's wait for the student's, and are compared with them
-        copies["triples"] += copies["texts"]
-    both = [count * (token + logits * copies[kind] + features.get(kind, 0)) for kind, count in vars(step).items()]
+    both = [count * (token + logits * _LOGITS[kind] + features.get(kind, 0)) for kind, count in vars(step).items()]
     # What the blocks are distilled on: the first one's input and every output, twice while they are joined.
     passages = BLOCK_TEXTS * recipe.texts * recipe.text_tokens if recipe.block_steps else 0
     distilling = passages * hidden * item * 2 * (blocks + 1)

@@ -188,8 +188,7 @@ class FairRound(Learned):
 
     pairs: triples a step, in equal parts of every group; context: draw from context_pairs.jsonl too. pair_tokens: a triple with a longer
         sentence is left out, for all sentences of a step are as wide as the widest of all.
-    parity, anchor, spread, pair_divergence: the weights lambda, kappa, beta and mu of the loss; tau: nats a token beyond which a
-        preference counts in full.
+    parity, anchor, spread: the weights lambda, kappa and beta of the loss; tau: nats a token beyond which a preference counts in full.
     worst: how much more the groups farthest from parity weigh; 0: all alike.
     """
 
@@ -200,7 +199,6 @@ class FairRound(Learned):
     parity: float = Field(2.0, ge=0)
     anchor: float = Field(5.0, ge=0)
     spread: float = Field(0.0, ge=0)
-    pair_divergence: float = Field(0.0, ge=0)
     tau: float = Field(0.1, gt=0)
     worst: float = Field(4.0, ge=0)
 

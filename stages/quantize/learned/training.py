@@ -38,6 +38,7 @@ class State:
     stopped: str | None = None
 
 
+FAIR = ["parity", "anchor", "spread"]
 Inputs = tuple[Tensor, ...]  # ids and lengths of the text; ids and lengths of the triples, their groups, the running shares
 
 
@@ -55,7 +56,7 @@ def train(
     A step whose loss or gradient is not finite is not taken; a divergence far above the first one ends the run as well, and the caller goes
     back to the last state that was `kept` (called every `recipe.keep` steps).
     """
-    terms = ["divergence", *(["features"] if recipe.features else []), *(_fair(recipe) if isinstance(recipe, FairRound) else [])]
+    terms = ["divergence", *(["features"] if recipe.features else []), *(FAIR if isinstance(recipe, FairRound) else [])]
     gradients: Callable[..., tuple[Tensor, Tensor]] = partial(_gradients, model, offsets, recipe, len(draw.groups))
     recorded: Recorded | None = None
     # A small model's step is thousands of short kernels, which a GPU runs faster than Python asks for them.
@@ -83,12 +84,6 @@ def train(
             state.step += 1
             if state.step % recipe.keep == 0 and state.step < recipe.steps:
                 kept(state)
-
-
-def _fair(recipe: FairRound) -> dict[str, float]:
-    """The terms of the pairs and their weights, in the order of the loss."""
-    weights = {"parity": recipe.parity, "anchor": recipe.anchor, "spread": recipe.spread}
-    return weights | ({"pair_divergence": recipe.pair_divergence} if recipe.pair_divergence else {})
 
 
 def _inputs(draw: Draw, recipe: Learned, state: State, device: torch.device, *, alike: bool) -> Inputs:
@@ -122,18 +117,12 @@ def _gradients(model: nn.Module, offsets: Sequence[Offsets], recipe: Learned, gr
     if isinstance(recipe, FairRound):
         triples, of_group, before = Rows(*inputs[2:4]), inputs[4], inputs[5]
         with unquantized(offsets):
-            teacher = model(input_ids=triples.ids, use_cache=False)
-            teachers = _sides(teacher.logits, triples)
-        if not recipe.pair_divergence:
-            del teacher
-        student = model(input_ids=triples.ids, use_cache=False)
-        students = _sides(student.logits, triples)
+            teachers = _sides(model, triples)
+        students = _sides(model, triples)
         now = shares(students.preference, of_group, groups, recipe.tau)
         mean = remembered(now, before)
         fair = [parity(now, mean, recipe.worst), anchor(students, teachers), students.preference.square().mean()]
-        if recipe.pair_divergence:
-            fair.append(divergence(teacher.logits, student.logits, triples.lengths))
-        torch.stack([term * weight for term, weight in zip(fair, _fair(recipe).values(), strict=True)]).sum().backward()
+        (recipe.parity * fair[0] + recipe.anchor * fair[1] + recipe.spread * fair[2]).backward()
         terms += [term.detach() for term in fair]
     return torch.stack([*terms, *(each.G.sum(dtype=torch.float32) for each in offsets)]), mean
 
@@ -165,8 +154,8 @@ def _out(model: nn.Module, rows: Rows, recipe: Learned) -> Any:
     return model(input_ids=rows.ids, use_cache=False, output_hidden_states=recipe.features > 0)
 
 
-def _sides(logits: Tensor, rows: Rows) -> Sides:
-    return Sides(*log_likelihood(logits, rows.ids, rows.lengths).chunk(3))
+def _sides(model: nn.Module, rows: Rows) -> Sides:
+    return Sides(*log_likelihood(model(input_ids=rows.ids, use_cache=False).logits, rows.ids, rows.lengths).chunk(3))
 
 
 def distil_blocks(
