@@ -89,7 +89,10 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
         _head(declaration, command, done, out),
         _methods(declaration, found),
         _targets(records(declaration, found, out, command)),
-        f"![Bias against what it costs]({picture})" if picture else "",
+        f"![Bias against what it costs]({picture})\n\nGrey line: points that no other beats in both, by their values; intervals "
+        f"overlap. Below, the settings of `{declaration.table.candidate}` enlarged."
+        if picture
+        else "",
         "### Against full precision\n\nPaired differences on the same items; a star marks an interval that excludes 0.\n\n"
         + _differences(found, harms(declaration), [(label, BASE) for label in _methods_of(found) if label != BASE]),
         _rivals(declaration, found),

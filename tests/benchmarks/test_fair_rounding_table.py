@@ -12,7 +12,8 @@ from scipy.stats import t
 
 from benchmarks.fair_rounding import HERE
 from benchmarks.fair_rounding_cells import Cell, Declaration, chosen_recipes, read
-from benchmarks.fair_rounding_estimates import off, plain, ratio, study, worst_type
+from benchmarks.fair_rounding_estimates import Value, off, plain, ratio, study, worst_type
+from benchmarks.fair_rounding_plot import front
 from benchmarks.fair_rounding_table import main
 from stages.common.files import read_json, write_json
 from stages.common.metrics import derive, metrics_of
@@ -182,6 +183,21 @@ def test_generated_text_has_its_own_table_without_what_has_no_value(written: Pat
     assert values["base_text"]["sentiment"].startswith("1.000 [")
     assert values["fair_round_text"]["sentiment"].startswith("0.500 [")
     assert values["base_text"]["mean_words"].startswith("3.000 [")
+
+
+def test_the_front_is_what_no_other_point_beats_in_both() -> None:
+    def point(x: float, y: float) -> tuple[Value, Value]:
+        return Value(x, x, x, x, 1.0, (x,)), Value(y, y, y, y, 1.0, (y,))
+
+    points = {
+        "far": point(1.0, 60),
+        "beaten": point(1.2, 55),
+        "near": point(1.1, 46.5),
+        "as near": point(1.3, 53.5),
+        "even": point(1.4, 50),
+    }
+    assert front(points, -1) == ["far", "near", "even"]
+    assert front(points, 1) == ["even"]
 
 
 def test_sampled_words_have_a_table(written: Path) -> None:
