@@ -48,6 +48,11 @@ def measured(recipe: Learned, run: Run, base: Path, data: Path, folder: Path) ->
     return seconds, record
 
 
+def of_runs(seconds: list[float]) -> dict[str, float]:
+    """Fastest and slowest run, all of one seed."""
+    return {"low": round(min(seconds), 3), "high": round(max(seconds), 3), "seeds": 1}
+
+
 def peak() -> float | None:
     return round(torch.cuda.max_memory_reserved() / 2**30, 1) if torch.cuda.is_available() else None
 
@@ -73,7 +78,8 @@ def main() -> None:
     records = Records(arguments.out, "fair_round_time")
     if "base" in arguments.parts.split(","):
         seconds = [measured(recipe, run, arguments.data / "base", arguments.data, arguments.folder)[0] for _ in range(arguments.runs)]
-        records.add("time_smollm2_s", seconds, "s", target=60, steps=recipe.steps, peak_gib=peak(), settings=recipe.model_dump(mode="json"))
+        more = {"steps": recipe.steps, "peak_gib": peak(), "settings": recipe.model_dump(mode="json")}
+        records.add("time_smollm2_s", seconds, "s", target=60, **of_runs(seconds), **more)
     if "7b" in arguments.parts.split(","):
         tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
         base = make_model(arguments.folder / "base", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
@@ -87,11 +93,13 @@ def main() -> None:
         shutil.rmtree(base)
         first, last = min(clock.at), max(clock.at)
         step = (clock.at[last] - clock.at[first]) / (last - first)  # the state that is kept on the way is in it
+        whole = [seconds[0] + step * (recipe.steps - arguments.steps)]
         records.add(
             "time_7b_s",
-            [seconds[0] + step * (recipe.steps - arguments.steps)],
+            whole,
             "s",
             target=1200,
+            **of_runs(whole),
             extrapolated=True,
             steps=recipe.steps,
             measured={"steps": arguments.steps, "seconds": round(seconds[0], 1)},
