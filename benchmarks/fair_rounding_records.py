@@ -45,7 +45,7 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
             "target": target,
             "met": met,
         }
-        return {"name": name, **describe(value, 4), **own, **more, **common}
+        return {"name": name, **describe(value, 6), **own, **more, **common}
 
     rows = [row for row in rows if found.has(row[2]) and row[1] in found.labels]
     done = [record(name, label, found.of(measure, label), unit, target) for name, label, measure, unit, target in rows]

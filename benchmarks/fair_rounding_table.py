@@ -121,12 +121,14 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
 there is left out of every cell.
 
-Cells, their order, and the rule that chose settings on the development sets were declared beforehand (`benchmarks/fair_rounding.yaml`);
-each gate set was read once a cell. Run on {", ".join(machines)}; evaluated in float32, {items}.
+Every cell, and the rule that chooses among those of a search, was declared before it was run (`benchmarks/fair_rounding.yaml`), cells in
+several rounds, some of them after gate results of others had been seen: the notes say which. A cell reads its gate sets once.
+Run on {", ".join(machines)}; evaluated in float32, {items}.
 Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
 methods, and seeds besides, with Student's quantile for their number; one seed: items alone. Ratios are to full precision in the same
 harness; zero-shot: mean of
-{", ".join(declaration.table.zero_shot)}. The interval of a worst bias type does not know that it was picked as the worst.
+{", ".join(declaration.table.zero_shot)}. Weights were quantized anew for this section, on a GPU,
+so rows of GPTQ and Fair-GPTQ differ from those above. The interval of a worst bias type does not know that it was picked as the worst.
 {notes}"""
 
 
@@ -134,13 +136,12 @@ def _targets(rows: Sequence[dict[str, Any]]) -> str:
     """What was aimed at, and what was met."""
     if not rows:
         return ""
-    lines = ["| record | value | aim | met |", "| --- | --- | --- | --- |"]
+    lines = ["| record | value | of seeds | aim | met |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         low, high = row["target"]
         aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
-        lines.append(
-            f"| `{row['name']}` | {row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}] | {aim} | {'yes' if row['met'] else 'no'} |"
-        )
+        value, seeds = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]", [f"{end(row['by_seed']):.4g}" for end in (min, max)]
+        lines.append(f"| `{row['name']}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if row['met'] else 'no'} |")
     return "### Aims\n\n" + "\n".join(lines)
 
 

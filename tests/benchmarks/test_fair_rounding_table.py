@@ -218,7 +218,7 @@ def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> 
 def test_aims_are_those_of_the_records(written: Path) -> None:
     aims = _rows((written / "results.md").read_text(), "Aims")
     for record in (each for each in read_json(written / "records.json") if "met" in each):
-        value, _, met = aims[f"`{record['name']}`"]
+        value, _, _, met = aims[f"`{record['name']}`"]
         assert value.startswith(f"{record['value']:.4g} [")
         assert met == ("yes" if record["met"] else "no")
     assert {line[-1] for line in aims.values()} >= {"yes", "no"}
