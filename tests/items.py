@@ -78,8 +78,8 @@ def quantization(recipe: str, *statuses: Status) -> Quantization:
     ]  # fmt: skip
     return Quantization.model_validate({
         "schema": 1, "recipe": recipe, "method": "fair_gptq", "settings": {}, "architecture": "llama", "base_digest": "b" * 64,
-        "weight_digest": "w" * 64, "pairs_digest": None, "text_digest": None, "pairs": 1, "texts": 1, "tokens": 1, "versions": {},
-        "seed": 0, "bytes_base": 1, "bytes_packed": 1, "notes": [], "modules": rows,
+        "base_weight_digest": "b" * 64, "weight_digest": "w" * 64, "pairs_digest": None, "text_digest": None, "pairs": 1, "texts": 1,
+        "tokens": 1, "versions": {}, "seed": 0, "bytes_base": 1, "bytes_packed": 1, "notes": [], "modules": rows,
     })  # fmt: skip
 
 

@@ -78,6 +78,7 @@ def _records(root: Path, model: Path) -> None:
         settings={"bits": 4, "group_size": 32},
         architecture="llama",
         base_digest="b" * 64,
+        base_weight_digest="b" * 64,
         weight_digest=digest,
         files={"config.json": sha256_file(model / "config.json")},
         pairs_digest="c" * 64,

@@ -159,7 +159,10 @@ class Training(Record):
 
 
 class Quantization(Record):
-    """`quantization.json`: how a checkpoint was made, and one row per module. Seconds and hosts live in `timing.json`."""
+    """`quantization.json`: how a checkpoint was made, and one row per module. Seconds and hosts live in `timing.json`.
+
+    base_digest, base_weight_digest: of the whole folder of the unquantized model, and of its weights alone, as an evaluation names them.
+    """
 
     written_by: ClassVar[str] = "quantize"
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -168,6 +171,7 @@ class Quantization(Record):
     settings: dict[str, Any]
     architecture: str
     base_digest: str
+    base_weight_digest: str
     weight_digest: str
     files: dict[str, str] = Field(default_factory=dict)  # sha256 of everything beside the weights: configuration, tokenizer
     pairs_digest: str | None

@@ -43,6 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise BadRecord(what, where=str(records), remedy="run `dvc repro quantize`")
     measured, compared = (read_record(Environment, folder / "environment.json") for folder in (q, b))
     _require_one_measurement(measured, compared, quantization)
+    _require_reference(policy.reference, recipes[policy.reference]["method"], compared, quantization)
     noise = None
     if any(check.above_noise for check in policy.checks):
         noise = read_noise(b, compared)
@@ -92,6 +93,21 @@ def _require_one_measurement(candidate: Environment, reference: Environment, qua
             raise BadRecord(f"{field} differs: candidate {one}, reference {other}", where="environment.json", remedy=remedy)
     if candidate.role is not Role.gate:
         raise BadRecord(f"the items were measured for {candidate.role}, not for the gate", where="environment.json", remedy=remedy)
+
+
+def _require_reference(name: str, method: str, measured: Environment, candidate: Quantization) -> None:
+    """Raise BadRecord unless the reference's items are of its weights, and of the base that the candidate was made from."""
+    base, remedy = candidate.base_weight_digest, "run `dvc repro`, which makes both from one base"
+    expected = base
+    if method != "none":
+        other = read_record(Quantization, DATA / "models" / name / "quantization.json")
+        expected = other.weight_digest
+        if other.base_weight_digest != base:
+            what = f"made from base weights {other.base_weight_digest[:12]}, the candidate from {base[:12]}"
+            raise BadRecord(what, where=f"quantization.json of {name}", remedy=remedy)
+    if measured.weight_digest != expected:
+        what = f"the items are of weights {measured.weight_digest[:12]} instead of {expected[:12]}"
+        raise BadRecord(what, where=f"environment.json of {name}", remedy=remedy)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from stages.quantize.learned.data import Draw, Slots, files, read_draw
 from stages.quantize.learned.method import learned
 from stages.quantize.memory import bounded, most_slots, recut, until_out_of_memory
 from stages.quantize.methods import Block, Calibration, gptq, replay, rtn, select
+from stages.quantize.modules import QuantizedModule
 from stages.quantize.preflight import preflight
 from stages.quantize.resume import Batches, Progress, Reached, progress
 from stages.quantize.settings import Compute, FairGptq, FairRound, Gptq, Learned, Rtn, Run
@@ -80,7 +81,8 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
         rows = done.rows(len(source.blocks))
         fallbacks = sum(row.status is Status.fallback_rtn for row in rows)
         if fallbacks:
-            notes.append(f"{fallbacks} of {len(rows)} modules were rounded to nearest: no factorization succeeded")
+            where = " where learning started" if training else ""
+            notes.append(f"{fallbacks} of {len(rows)} modules were rounded to nearest{where}: no factorization succeeded")
         bytes_base, bytes_packed = write_checkpoint(
             base, folder, source.tensors(), done.tensors(len(source.blocks)), {row.name for row in rows}, recipe, architecture
         )
@@ -170,24 +172,30 @@ def _finish(
 def _learn(source: Streamed, recipe: Learned, compute: Compute, data: Calibration, draw: Draw, done: Progress) -> Training:
     """Round by the closed form, learn from there, and store all blocks."""
     closed = recipe.closed_form()
-    blocks = _blocks(source, closed, data, compute, 0, []) if isinstance(closed, Gptq) else []
-    start = {module.row.name: module.rounded for block in blocks for module in block.modules}
-    try:
-        outcome = learned(source, recipe, start, draw, compute, done)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        remedy = (
-            "take fewer `texts` and `pairs` a step"
-            if recipe.recompute
-            else "set `recompute: true`, or take fewer `texts` and `pairs` a step"
-        )
-        raise FairgateError("out of memory while learning", where=f"recipe: {recipe.method}", remedy=remedy) from None
+    begun: list[QuantizedModule] = []
+    with _enough_memory(
+        "in the closed form that it starts from", recipe, "set `quantize.low_memory: true`, or a smaller `quantize.batch_tokens`"
+    ):
+        if isinstance(closed, Gptq):
+            begun = [module for block in _blocks(source, closed, data, compute, 0, []) for module in block.modules]
+    fewer = "take fewer `texts` and `pairs` a step"
+    with _enough_memory("while learning", recipe, fewer if recipe.recompute else f"set `recompute: true`, or {fewer}"):
+        outcome = learned(source, recipe, begun, draw, compute, done)
     for block in outcome.blocks:
         _store(block, recipe, done)
     done.flush()
     state = outcome.state
     return Training(steps=state.step, asked=recipe.steps, stopped=state.stopped, history=state.history)
+
+
+@contextmanager
+def _enough_memory(when: str, recipe: Learned, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise FairgateError(f"out of memory {when}", where=f"recipe: {recipe.method}", remedy=remedy) from None
 
 
 def _store(block: Block, recipe: Rtn, done: Progress, hidden: Sequence[Tensor] = ()) -> None:
@@ -245,7 +253,8 @@ def _inputs(recipe: Rtn, base: Path, calibration: Path) -> dict[str, str | None]
         found = {name: sha256_file(calibration / name) for name in sorted(names) if ("pairs" in name) == (kind == "pairs")}
         return next(iter(found.values())) if len(found) == 1 else sha256_json(found) if found else None
 
-    return {"base_digest": sha256_folder(base), "pairs_digest": digest("pairs"), "text_digest": digest("text")}
+    bases = {"base_digest": sha256_folder(base), "base_weight_digest": weight_digest(base)}
+    return {**bases, "pairs_digest": digest("pairs"), "text_digest": digest("text")}
 
 
 def _code() -> str:

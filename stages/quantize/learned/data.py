@@ -160,6 +160,10 @@ def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tupl
         dropped = len(triples) - len(kept)
         notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {recipe.pair_tokens} tokens, and were left out")
         triples = kept
+    if not any(texts):
+        raise BadRecord(
+            "no text to learn from", where=str(calibration / TEXTS), remedy="set `calibrate.training_texts` above 0, and calibrate anew"
+        )
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
     counts = {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
     return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), counts, notes

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.cli import log
 from stages.common.records import Status
-from stages.quantize.columns import Rounded
 from stages.quantize.learned.data import Draw
 from stages.quantize.learned.offsets import Offsets, attach
 from stages.quantize.learned.training import State, distil_blocks, recompute, reproducible, train
@@ -39,14 +38,14 @@ class Outcome:
     state: State
 
 
-def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], draw: Draw, compute: Compute, done: Progress) -> Outcome:
+def learned(source: Streamed, recipe: Learned, begun: Sequence[QuantizedModule], draw: Draw, compute: Compute, done: Progress) -> Outcome:
     """Learn the rounding of every linear module of every block.
 
     Args:
-        start: what the offsets start from, by full name; a module without one starts from the nearest codes.
+        begun: modules in the closed form that the offsets start from; one that is not among them starts from the nearest codes.
         draw: what the steps see. done: keeps a state now and then.
     Returns:
-        Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`.
+        Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`; else it is that of its start.
     """
     device, prefix = compute.device, f"{source.architecture.blocks}."
     model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)
@@ -55,7 +54,12 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     blocks: Any = model.get_submodule(source.architecture.blocks)
     linears = [{f"{prefix}{i}.{name}": linear(block, name) for name in source.architecture.modules} for i, block in enumerate(blocks)]
     grids = {name: recipe.grid(name) for modules in linears for name in modules}
-    offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
+    offsets = attach(
+        linears,
+        {module.row.name: module.rounded for module in begun},
+        grids,
+        torch.float32 if compute.dtype == torch.float32 else torch.float16,
+    )
     if recipe.recompute:
         recompute(blocks)
     with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
@@ -70,10 +74,12 @@ def learned(source: Streamed, recipe: Learned, start: Mapping[str, Rounded], dra
     if reason := state.stopped:
         for each in offsets:
             each.reset()
+        history = state.history  # also of the steps that are lost: what grew in them is why
         state = _restored(offsets, done, device) or State()
-        state.stopped = reason
+        state.stopped, state.history = reason, history
         log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
-    return Outcome(_blocks(source, linears, offsets, state), state)
+    statuses = {module.row.name: module.row.status for module in begun}
+    return Outcome(_blocks(source, linears, offsets, dict.fromkeys(grids, Status.stopped) if state.stopped else statuses), state)
 
 
 def _keep(offsets: Sequence[Offsets], state: State, done: Progress) -> None:
@@ -94,14 +100,16 @@ def _restored(offsets: Sequence[Offsets], done: Progress, device: torch.device) 
     return State(values["step"], None if shares is None else shares.to(device), values["history"])
 
 
-def _blocks(source: Streamed, linears: Sequence[Mapping[str, Linear]], offsets: Sequence[Offsets], state: State) -> list[Block]:
-    status = Status.stopped if state.stopped else Status.ok
+def _blocks(
+    source: Streamed, linears: Sequence[Mapping[str, Linear]], offsets: Sequence[Offsets], statuses: Mapping[str, Status]
+) -> list[Block]:
     of_module = {name: each for each in offsets for name in each.names}
     found = []
     for index, modules in enumerate(linears):
         done = []
         for name, short in zip(modules, source.architecture.modules, strict=True):
             W, rounded = of_module[name].weight(name).float(), of_module[name].rounded(name)
+            status = statuses.get(name, Status.ok)
             row = module_row(name, index, source.architecture.kind(short), W, W, rounded.Q, status, None, None, None, None)
             done.append(QuantizedModule(rounded, row))
         found.append(Block(index, done, []))

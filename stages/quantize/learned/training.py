@@ -75,6 +75,8 @@ def train(
             state.stopped = (
                 f"step {state.step}: divergence {values['divergence']:.2f} after {state.history[0]['divergence']:.2f} at the start"
             )
+        if state.stopped is not None:
+            state.history.append({"step": state.step, **{name: value for name, value in values.items() if math.isfinite(value)}})
         else:
             if state.step % SHOWN == 0:
                 state.history.append({"step": state.step, **values})

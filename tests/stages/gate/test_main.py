@@ -116,6 +116,8 @@ def _damage(name: str) -> None:
         write_record("data/models/fair/quantization.json", quantization("rtn"))
     elif name == "items of other weights":
         _measured("fair", weight_digest="v" * 64)
+    elif name == "items of another base":
+        _measured("base", weight_digest="v" * 64)
     elif name == "another precision":
         _measured("fair", dtype="bfloat16")
     elif name == "another start token":
@@ -149,6 +151,7 @@ def _damage(name: str) -> None:
         ("items of another model", "holds items of ['fair'] instead of 'base'"),
         ("records of another recipe", "holds recipe 'rtn' instead of 'fair'"),
         ("items of other weights", "the items are of weights vvvvvvvvvvvv, quantization.json names wwwwwwwwwwww"),
+        ("items of another base", "environment.json of base: the items are of weights vvvvvvvvvvvv instead of bbbbbbbbbbbb"),
         ("another precision", "dtype differs: candidate bfloat16, reference float32"),
         ("another start token", "start_token differs"),
         ("a development run", "measured for development, not for the gate"),
@@ -165,6 +168,28 @@ def test_whatever_is_not_whole_leaves_no_verdict(project: Path, capsys: pytest.C
     assert message in capsys.readouterr().err
     if damage not in ("empty policy", "unknown metric"):  # then nobody can say whose verdict it would be
         assert not VERDICT.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        ({"weight_digest": "v" * 64}, "environment.json of rtn: the items are of weights wwwwwwwwwwww instead of vvvvvvvvvvvv"),
+        (
+            {"base_weight_digest": "v" * 64},
+            "quantization.json of rtn: made from base weights vvvvvvvvvvvv, the candidate from bbbbbbbbbbbb",
+        ),
+    ],
+)
+def test_a_quantized_reference_is_of_the_same_base(
+    project: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str | None
+) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump({"gate": {**GATE, "reference": "rtn"}, "recipes": {**RECIPES, "rtn": {"method": "rtn"}}}))
+    _write("rtn", crows(np.arange(600) % 5 < 3))
+    _measured("rtn")
+    write_record("data/models/rtn/quantization.json", quantization("rtn").model_copy(update=changes))
+    assert gate() == (2 if message else 0)
+    assert (message or "") in capsys.readouterr().err
 
 
 def test_the_command_runs(project: Path) -> None:

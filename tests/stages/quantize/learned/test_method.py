@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from stages.common.errors import FairgateError
 from stages.common.params import parse
 from stages.common.records import Pair, Quantization, Status, read_records
 from stages.evaluate.model import load
+from stages.quantize import stage
 from stages.quantize.learned import training
 from stages.quantize.learned.data import Triple, encode_triples
 from stages.quantize.learned.losses import divergence
+from stages.quantize.methods import Block
 from stages.quantize.settings import METHODS, Rtn, Run
 from stages.quantize.stage import quantize
 from tests.tiny import SENTENCES, make_tiny
@@ -117,6 +121,7 @@ def test_recomputed_activations_give_the_same_weights(llama: Path, data: Path, t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from stages.quantize import stage
 from stages.quantize.learned import training
 from stages.quantize.settings import Run
 from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
@@ -166,6 +171,8 @@ def test_trouble_ends_with_the_last_good_state(
     record = _quantize(llama, data, tmp_path / "out")
     assert reason in record.training.stopped
     assert record.training.steps == 4  # of the last state that was kept
+    assert [row["step"] for row in record.training.history] == [0, 5]  # and the one that went wrong, with what is a number
+    assert "parity" in record.training.history[-1]
     assert all(row.status is Status.stopped for row in record.modules)
     assert record.weight_digest != good.weight_digest
     weights = load_file(tmp_path / "out" / "model.safetensors")
@@ -192,6 +199,36 @@ def test_blocks_are_distilled_before_the_first_step(llama: Path, data: Path, tmp
 def test_the_pairs_that_a_start_was_calibrated_on_are_counted(llama: Path, data: Path, tmp_path: Path) -> None:
     assert _quantize(llama, data, tmp_path / "rtn", method="learned", steps=1).pairs == 0
     assert _quantize(llama, data, tmp_path / "gptq", method="learned", steps=1, start="gptq").pairs == 16
+
+
+def test_a_start_that_fell_back_is_no_healthy_module(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = stage._blocks
+
+    def fallen(*arguments: Any) -> list[Block]:
+        first, *others = real(*arguments)
+        modules = [replace(each, row=each.row.model_copy(update={"status": Status.fallback_rtn})) for each in first.modules]
+        return [replace(first, modules=modules), *others]
+
+    monkeypatch.setattr(stage, "_blocks", fallen)
+    record = _quantize(llama, data, tmp_path / "out", method="learned", steps=1, start="gptq")
+    assert [row.status for row in record.modules] == [Status.fallback_rtn if row.block == 0 else Status.ok for row in record.modules]
+    assert any("rounded to nearest where learning started" in note for note in record.notes)
+
+
+def test_memory_that_runs_out_in_the_start_has_a_remedy(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> list[Block]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(stage, "_blocks", full)
+    with pytest.raises(FairgateError, match=r"closed form that it starts from.*\n.*quantize\.low_memory"):
+        _quantize(llama, data, tmp_path / "out", method="learned", start="gptq")
+
+
+def test_no_text_is_named(llama: Path, data: Path, tmp_path: Path) -> None:
+    calibration = shutil.copytree(data, tmp_path / "calibration")
+    (calibration / "training.jsonl").write_text("")
+    with pytest.raises(FairgateError, match=r"no text to learn from[\s\S]*training_texts"):
+        _quantize(llama, calibration, tmp_path / "out", method="learned")
 
 
 def test_trouble_in_a_block_is_named(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
