@@ -18,18 +18,11 @@ from stages.quantize.products import coarse_product
 TOP = 8  # channels of a module that are listed
 
 
-def by_input(Q: Tensor, C: Tensor) -> Tensor:
-    """f_j = q_j . (Q C)_j, the contribution of input channel j: Q [r, d], C [d, d] -> [d] float64, signed, sums to tr (Q C Q^T)."""
-    return by_channel(Q, C)[0]
-
-
-def by_output(Q: Tensor, C: Tensor) -> Tensor:
-    """g_i = Q_i C Q_i^T, the contribution of output channel i: Q [r, d], C [d, d] -> [r] float64, not negative, sums to tr (Q C Q^T)."""
-    return by_channel(Q, C)[1]
-
-
 def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """Both of the above from one product: Q [.., r, d] -> [.., d], [.., r]."""
+    """Contributions of the inputs and of the outputs: Q [.., r, d], C [d, d] -> f [.., d], g [.., r] in float64.
+
+    f_j = q_j . (Q C)_j is signed, g_i = Q_i C Q_i^T is not negative; both sum to tr (Q C Q^T).
+    """
     weights = Q * coarse_product(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
     return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
