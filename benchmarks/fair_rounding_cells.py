@@ -202,11 +202,12 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
 
     Rules are followed in their order, those of `families` (default: of all): a later one may start from what an earlier one chose.
 
-    Candidates are compared on the seeds that all of them were run with; one that failed with a seed is none. A distance is the mean of the
-    seeds' distances, so a setting is not called neutral because its seeds err on both sides.
+    Candidates are compared on the seeds that all of them were run with; one that failed with a seed, on every machine that tried, is none.
+    A distance is the mean of the seeds' distances, so a setting is not called neutral because its seeds err on both sides.
 
     Raises:
-        FairgateError: a reference was not run, or candidates have no seed in common. UnknownName: a rule for no entry.
+        FairgateError: a reference was not run, candidates have no seed in common, or they or the reference were run on different data.
+        UnknownName: a rule for no entry.
     """
     choices: dict[str, dict[str, Any]] = {}
     for family, rule in declaration.rules.items():
@@ -216,18 +217,22 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
             continue
         if not members:
             raise UnknownName.of("family", family, [cell.entry for cell in cells], where="rules")
-        failed = {cell.label for cell in members if cell.failed(out)}
-        rows = _rows([cell for cell in members if cell.label not in failed], declaration, out)
+        failed = {cell.label for cell in members if cell.failed(out) and not cell.result(out)}
+        compared = [cell for cell in members if cell.label not in failed]
+        rows = _rows(compared, declaration, out)
         if not rows:
             continue
         eligible = []
         if rule.reference is not None:
             name = choices[rule.reference]["chosen"] if rule.reference in choices else rule.reference
-            found = _rows([cell for cell in cells if cell.label == name], declaration, out)
+            references = [cell for cell in cells if cell.label == name]
+            found = _rows(references, declaration, out)
+            compared += references
             if not found:
                 raise FairgateError(f"the reference {name!r} was not run", where=f"rule {family!r}", remedy="run the search first")
             most, least = rule.perplexity_ratio * found[name]["perplexity"], found[name]["lms"] - rule.lms_drop
             eligible = [label for label, row in rows.items() if row["perplexity"] <= most and row["lms"] >= least]
+        _require_same_data(compared, out)
         by = "distance" if eligible else "perplexity"
         best = min(eligible or rows, key=lambda label: rows[label][by])
         choices[family] = {
@@ -240,6 +245,21 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
             "not_run": [cell.name for cell in members if not cell.result(out)],
         }
     return choices
+
+
+def _require_same_data(cells: Sequence[Cell], out: Path) -> None:
+    """FairgateError where results are of different base weights or calibration data, as after a merge of two machines' folders."""
+    first: dict[tuple[str | None, str | None], Cell] = {}
+    for cell in cells:
+        if result := cell.result(out):
+            first.setdefault((result["inputs"].get("base"), result["inputs"].get("calibration")), cell)
+    if len(first) > 1:
+        one, other = [cell.folder(out) for cell in first.values()][:2]
+        raise FairgateError(
+            f"{one.name!r} and {other.name!r} were run on different base weights or calibration data (`inputs` of result.json)",
+            where=str(one.parent),
+            remedy="run the search again on the right ones with --retry, or remove the folders of the cells that ran on others",
+        )
 
 
 def _rows(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[str, dict[str, float]]:

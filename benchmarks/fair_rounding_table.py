@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fair_rounding import HERE, LIMIT_S
+from benchmarks.fair_rounding import HERE, LIMIT_S, TEXT
 from benchmarks.fair_rounding_cells import Cell, Declaration, chosen_recipes, read
 from benchmarks.fair_rounding_estimates import (
     BBQ,
@@ -119,7 +119,7 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 ```
 
 Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
-there is left out of every cell.
+there is left out of every cell. In-domain rows calibrate on WikiText-2's validation text: put it into `{TEXT}`.
 
 Every cell, and the rule that chooses among those of a search, was declared before it was run (`benchmarks/fair_rounding.yaml`), cells in
 several rounds, some of them after gate results of others had been seen: the notes say which. A cell reads its gate sets once.

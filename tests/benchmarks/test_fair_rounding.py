@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks import fair_rounding_measure
-from benchmarks.fair_rounding import Limits, forget_failures, lanes, report, run, run_all, shares
+from benchmarks.fair_rounding import TEXT, Limits, forget_failures, lanes, report, run, run_all, shares
 from benchmarks.fair_rounding_cells import chosen_recipes
 from benchmarks.fair_rounding_measure import Place
 from stages.common.errors import FairgateError
@@ -142,6 +143,14 @@ def test_a_cell_that_failed_holds_up_no_other_and_is_tried_again_on_request_alon
     forget_failures(cells, place.out)
     run(cells, place)
     assert path.stat().st_mtime_ns > first
+
+
+def test_the_text_of_in_domain_rows_lies_where_fetch_takes_its_set_from_and_its_absence_is_told(place: Place) -> None:
+    origins = yaml.safe_load((REPOSITORY / "stages/fetch/manifest.yaml").read_text())["sets"]["wikitext2"]["origins"]
+    assert [str(TEXT.parent)] == [origin["folder"] for origin in origins]
+    cells = declaration(final=[{"name": "in_domain", "recipe": {"method": "gptq"}, "calibration": "text"}]).cells("final", {})
+    run(cells, replace(place, text=place.raw / TEXT))
+    assert f"{place.raw / TEXT}: no text to calibrate on" in failure(place.out, "in_domain-s0")
 
 
 def test_no_new_cell_after_the_given_time(place: Place) -> None:

@@ -87,6 +87,28 @@ def test_candidates_are_compared_on_common_seeds_and_one_that_failed_is_none(tmp
     assert (choice["chosen"], choice["failed"], set(choice["rows"])) == ("rounded-b8", ["rounded-b4"], {"rounded-b8"})
 
 
+def test_a_failure_of_one_machine_beside_the_result_of_another_is_no_failure(tmp_path: Path) -> None:
+    declared = _searched(tmp_path)
+    before = choose(declared, tmp_path)
+    cell = next(cell for cell in declared.cells("search", {}) if cell.name == "rounded-b4-s1")
+    write_json(cell.folder(tmp_path) / "failure.json", {"settings": cell.settings, "reason": "out of memory"})
+    assert choose(declared, tmp_path) == before
+
+
+@pytest.mark.parametrize(("name", "data"), [("base-s0", "base"), ("rounded-b4-s1", "base"), ("rounded-b4-s1", "calibration")])
+def test_nothing_is_chosen_among_results_of_different_data(tmp_path: Path, name: str, data: str) -> None:
+    declared = _searched(tmp_path)
+    same = {"base": "a", "calibration": "b", "absent": {}}
+    for cell in declared.cells("search", {}):
+        write_result(tmp_path, cell, _metrics(52), inputs=same | {"absent": {cell.name: "not fetched"}})
+    assert choose(declared, tmp_path)["rounded"]["chosen"] == "rounded-b8"
+    other = next(cell for cell in declared.cells("search", {}) if cell.name == name)
+    write_result(tmp_path, other, _metrics(52), inputs=same | {data: "c"})
+    with pytest.raises(FairgateError, match=rf"(?s)'{name}'.* different base weights or calibration data.*--retry") as error:
+        choose(declared, tmp_path)
+    assert "'rounded-b8-s0'" in error.value.what
+
+
 def test_the_distance_has_the_worst_of_the_declared_types_and_the_other_sets(tmp_path: Path) -> None:
     declared = declaration()
     metrics = _metrics(50, stereoset_dev__ss__profession=58.0, stereoset_dev__ss__gender=90.0)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import t
 
-from benchmarks.fair_rounding import HERE
+from benchmarks.fair_rounding import HERE, TEXT
 from benchmarks.fair_rounding_cells import Cell, Declaration, chosen_recipes, read
 from benchmarks.fair_rounding_estimates import Value, off, plain, ratio, study, worst_type
 from benchmarks.fair_rounding_plot import front
@@ -173,6 +173,7 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
     assert "Beyond 480 s: gptq-s0 (520 s). pareto-l4-s0 stopped early (step 7: a gradient is not finite): " in text
     assert text.count("stopped early") == 1
     assert "evaluated in float32, all items; drawn, the same for every cell: 1,500 of boolq, 3,000 of hellaswag" in text
+    assert f"In-domain rows calibrate on WikiText-2's validation text: put it into `{TEXT}`." in text
     assert (written / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
