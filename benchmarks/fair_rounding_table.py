@@ -119,7 +119,7 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 ```
 
 Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
-there is left out of every cell. In-domain rows calibrate on WikiText-2's validation text: put it into `{TEXT}`.
+there is left out of every cell. In-domain rows calibrate on WikiText-2's validation text: put it at `{TEXT}`.
 
 Every cell, and the rule that chooses among those of a search, was declared before it was run (`benchmarks/fair_rounding.yaml`), cells in
 several rounds, some of them after gate results of others had been seen: the notes say which. A cell reads its gate sets once.

@@ -173,7 +173,7 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
     assert "Beyond 480 s: gptq-s0 (520 s). pareto-l4-s0 stopped early (step 7: a gradient is not finite): " in text
     assert text.count("stopped early") == 1
     assert "evaluated in float32, all items; drawn, the same for every cell: 1,500 of boolq, 3,000 of hellaswag" in text
-    assert f"In-domain rows calibrate on WikiText-2's validation text: put it into `{TEXT}`." in text
+    assert f"In-domain rows calibrate on WikiText-2's validation text: put it at `{TEXT}`." in text
     assert (written / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
