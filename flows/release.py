@@ -28,7 +28,9 @@ REGISTER = "register"
 def main(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.serve or arguments.cron:
         if arguments.model:
-            set_model(root, arguments.model)
+            with hold(root):
+                set_model(root, arguments.model)
+        check_params(root)
         with scheduling_server(root):
             from flows.deployments import release
 

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows import release as command_line
 from flows.dvc_runner import StageResult
-from flows.release import lost, set_model, summary
+from flows.lock import ReleaseRunning, hold
+from flows.release import lost, main, parser, set_model, summary
+from stages.common.errors import FairgateError
 from stages.common.records import Registration, Verdict, read_record
 from stages.register.registry import Registry
 from tests.flows.test_dvc_runner import is_gone, wait_for
@@ -106,6 +109,23 @@ def test_model_is_written_to_the_parameters_and_comments_stay(tmp_path: Path) ->
     }
     before = yaml.safe_load(source.read_text())
     assert {**yaml.safe_load(text), "model": before["model"]} == before
+
+
+@pytest.mark.parametrize("asked", [["--serve"], ["--cron", "* * * * *"]])
+def test_serving_leaves_a_running_release_its_model_and_checks_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    def served(root: Path) -> None:
+        pytest.fail("served")  # instead of serving for ever
+
+    monkeypatch.setattr(command_line, "scheduling_server", served)
+    path = tmp_path / "params.yaml"
+    path.write_text("model: tiny\nmatrix: 7\n")
+    with hold(tmp_path), pytest.raises(ReleaseRunning):
+        main(parser().parse_args([*asked, "--model", "other"]), tmp_path)
+    assert yaml.safe_load(path.read_text())["model"] == "tiny"
+    with pytest.raises(FairgateError, match="matrix: not a list"):
+        main(parser().parse_args(asked), tmp_path)
 
 
 def command(project: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
