@@ -13,7 +13,8 @@ def check_params(root: Path) -> None:
     """Read every section the way its stage will; one that is absent or empty is left to the stage that needs it.
 
     Raises:
-        FairgateError: an unknown recipe, method, task, metric or parameter name (with the nearest right one), or a value out of range.
+        FairgateError: an unknown recipe, method, task, metric or parameter name (with the nearest right one), a value out of range, or
+            a gate about a recipe that the matrix leaves out.
     """
     from stages.calibrate.stage import Settings
     from stages.evaluate.settings import Evaluate
@@ -39,6 +40,14 @@ def check_params(root: Path) -> None:
     gate = params.get("gate", {})
     if not isinstance(gate, dict) or gate.get("checks"):
         policy = read_policy(path)
-        for recipe in (policy.candidate, policy.reference):
+        # What the gate compares has to be measured before, and its candidate packed: `base` has no checkpoint.
+        for key, recipe, made in (("candidate", policy.candidate, matrix), ("reference", policy.reference, ["base", *matrix])):
             if recipes and recipe not in recipes:
                 raise UnknownName.of("recipe", recipe, recipes, where=f"{path}:gate")
+            if matrix and recipe not in made:
+                add = "" if recipe == "base" else f"add {recipe!r} to `matrix`, or "
+                raise FairgateError(
+                    f"{recipe!r} is not made, so it cannot be judged (matrix: {matrix})",
+                    where=f"{path}:gate.{key}",
+                    remedy=f"{add}name one of {', '.join(made)}",
+                )
