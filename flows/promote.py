@@ -32,7 +32,8 @@ def promote(root: Path, ledger: Path, *, version: str, approver: str, reason: st
     """Point the alias `champion` at `version`, the former one becomes `previous`, and write it down.
 
     The verdict's binding is recomputed from the artifacts that the run recorded, never from this checkout.
-    Raises: Refused (verdict, four eyes, tags, aliases moved past the ledger), BrokenBinding, BadRecord (ledger).
+    Raises: Refused (verdict, also a later one on the same weights; four eyes, tags, aliases moved past the ledger), BrokenBinding,
+    BadRecord (ledger).
     """
     from stages.register.registry import Registry
 
@@ -41,6 +42,7 @@ def promote(root: Path, ledger: Path, *, version: str, approver: str, reason: st
     name = name or default_name(root)
     with book.locked():
         verify(root, ledger, name=name)
+        version = str(registry.version(name, version).version)  # as the aliases spell it: MLflow takes "01" for 1
         digest, author = _recheck(registry, name, version)
         if approver.casefold() == author.casefold():
             raise Refused(
@@ -75,14 +77,21 @@ def rollback(root: Path, ledger: Path, *, actor: str, reason: str, name: str | N
 def verify(root: Path, ledger: Path, *, name: str | None = None) -> dict[str, str]:
     """The live aliases, once the ledger's chain holds and both agree.
 
-    Raises: BadRecord (the chain is broken), Refused (an alias was moved past the ledger).
+    Raises: BadRecord (the chain is broken), Refused (an alias was moved past the ledger, or its version is lost).
     """
     from stages.register.registry import Registry
 
-    name = name or default_name(root)
-    expected, live = Ledger(ledger).aliases(name), Registry(root).aliases(name)
+    name, registry = name or default_name(root), Registry(root)
+    expected, live = Ledger(ledger).aliases(name), registry.aliases(name)
     for alias in (CHAMPION, PREVIOUS):
         if expected.get(alias) != live.get(alias):
+            if alias in expected and not registry.has_version(name, expected[alias]):
+                raise Refused(
+                    f"the ledger has alias {alias!r} at version {expected[alias]}, which is not in the registry any more",
+                    where=name,
+                    remedy=f"restore the registry, or archive {ledger} under another name and remove what is left of both aliases; "
+                    "the next promotion starts a new chain",
+                )
             raise Refused(
                 f"alias {alias!r} is at version {live.get(alias)}, the ledger says {expected.get(alias)}: it was moved past the ledger",
                 where=name,
@@ -125,6 +134,14 @@ def _recheck(registry: Registry, name: str, version: str) -> tuple[str, str]:
             raise Refused(f"tag {tag!r} is {found.tags.get(tag)!r}, the recorded artifacts give {value!r}", where=where)
     if evidence.verdict.verdict is not Verdict.approve:
         raise Refused(f"the gate said {evidence.verdict.verdict}", where=where, remedy="only an approved version can be promoted")
+    newest = registry.newest_run(evidence.verdict.weight_digest)
+    if newest is not None and (said := newest.data.tags.get("gate.verdict")) != Verdict.approve:
+        raise Refused(
+            f"the newest verdict on these weights is {said} (run {newest.info.run_id})",
+            where=where,
+            remedy="promote another version; or, if that verdict is outdated, judge again (`dvc repro`, then `dvc repro -f -s register`) "
+            "and promote the version that this registers",
+        )
     author = run.data.tags.get("mlflow.user", "")
     if not author:
         raise Refused("the run names no author, so four eyes cannot be shown", where=where)

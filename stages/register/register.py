@@ -51,6 +51,8 @@ class RegisterParams(Section):
 def register(root: Path, params: Path) -> Registration:
     """Record the candidate's verdict in MLflow; an approved one becomes a version with the alias `candidate`.
 
+    The newest run about some weights holds the verdict that counts: one that replaces another verdict is recorded anew, and any
+    but `approve` takes the alias away from a version of the same weights.
     Writes `registered.json` (deterministic, a DVC output) and the receipt `registration.json` beside the verdict.
     Raises: FairgateError where MLflow does not answer (before any weight is read); BrokenBinding where the verdict does not
     belong to the files beside it.
@@ -67,16 +69,20 @@ def register(root: Path, params: Path) -> Registration:
     version = registry.find_version(name, *key)
     run = registry.find_run(experiment, *key)
     approved = evidence.verdict.verdict is Verdict.approve
-    if version is not None and version.run_id and registry.run(version.run_id):
+    newest = registry.newest_run(evidence.verdict.weight_digest)
+    overruled = newest is not None and newest.data.tags.get("gate.verdict") != evidence.verdict.verdict
+    if not overruled and version is not None and version.run_id and registry.run(version.run_id):
         run_id = version.run_id
-    elif run is not None and not approved:
+    elif not overruled and run is not None and not approved:
         run_id = run.info.run_id
     else:
         with registry.errors():
             run_id, version = _record(root, registry, experiment, name, evidence, settings, names.matrix)
-    number = str(version.version) if version else None
-    if number and registry.aliases(name).get(CANDIDATE) != number:
+    number, live = str(version.version) if version else None, registry.aliases(name).get(CANDIDATE)
+    if number and live != number:
         registry.move_alias(name, CANDIDATE, number)
+    elif not number and live and registry.version(name, live).tags.get("model.sha") == evidence.verdict.weight_digest:
+        registry.move_alias(name, CANDIDATE, None)
     return _write_receipt(root, registry, name, evidence, run_id, number)
 
 

@@ -70,6 +70,13 @@ class Registry:
         with self.errors():
             return next(iter(self.client.search_runs([experiment_id], query, max_results=1)), None)
 
+    def newest_run(self, weight_digest: str) -> Run | None:
+        """The newest finished run about these weights, under whatever verdict and in whatever experiment."""
+        query = f"tags.`model.sha` = '{weight_digest}' and attributes.status = 'FINISHED'"
+        with self.errors():
+            experiments = [found.experiment_id for found in self.client.search_experiments()]
+            return next(iter(self.client.search_runs(experiments, query, max_results=1)), None)
+
     def find_version(self, name: str, weight_digest: str, verdict_digest: str) -> ModelVersion | None:
         """The newest version of these weights under this verdict."""
         query = f"name = '{name}' and tags.`model.sha` = '{weight_digest}' and tags.`verdict.sha` = '{verdict_digest}'"
@@ -77,13 +84,21 @@ class Registry:
             return max(self.client.search_model_versions(query), key=lambda version: int(version.version), default=None)
 
     def version(self, name: str, version: str) -> ModelVersion:
+        if (found := self._version(name, version)) is None:
+            raise FairgateError(f"model {name!r} has no version {version}", where=without_credentials(self.uri))
+        return found
+
+    def has_version(self, name: str, version: str) -> bool:
+        return self._version(name, version) is not None
+
+    def _version(self, name: str, version: str) -> ModelVersion | None:
         with self.errors():
             try:
                 return self.client.get_model_version(name, version)
             except MlflowException as error:
-                if not _absent(error):
-                    raise
-        raise FairgateError(f"model {name!r} has no version {version}", where=without_credentials(self.uri))
+                if _absent(error):
+                    return None
+                raise
 
     def run(self, run_id: str) -> Run | None:
         """The run, or None where it does not exist or was deleted."""
@@ -127,14 +142,16 @@ class Registry:
     def lost(self, receipt: Registration) -> list[str]:
         """What the receipt names and the live registry does not have; empty if all is there.
 
-        An alias at another version is no loss: another candidate was registered since.
+        An alias at another version is no loss: another candidate was registered since. Nor is one that a later verdict took away.
         """
         missing = [] if self.run(receipt.run_id) else [f"run {receipt.run_id}"]
         if receipt.verdict is Verdict.approve:
             found = self.find_version(receipt.model_name, receipt.weight_digest, receipt.verdict_digest)
             if found is None or str(found.version) != receipt.model_version:
                 missing.append(f"version {receipt.model_version} of {receipt.model_name}")
-            if CANDIDATE not in self.aliases(receipt.model_name):
+            newest = self.newest_run(receipt.weight_digest)
+            overruled = newest is not None and newest.data.tags.get("gate.verdict") != receipt.verdict
+            if CANDIDATE not in self.aliases(receipt.model_name) and not overruled:
                 missing.append(f"alias {CANDIDATE}")
         return missing
 

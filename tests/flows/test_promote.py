@@ -100,6 +100,47 @@ def test_recorded_artifact_that_changed_is_refused(root: Path, file: str) -> Non
     assert aliases(root) == {}
 
 
+def test_version_is_written_down_as_the_alias_spells_it(root: Path) -> None:
+    book = root / "ledger.jsonl"
+    promote(root, book, version="01", approver="second", reason="measured")
+    assert verify(root, book) == {"champion": "1"} and Ledger(book).entries()[-1].after == "1"
+    with pytest.raises(Refused, match="already the champion"):
+        promote(root, book, version="01", approver="second", reason="again")
+    promote(root, book, version="2", approver="second", reason="better")
+
+
+def test_weights_that_another_verdict_rejected_since_are_refused(registered: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(registered, tmp_path / "project"))
+    book = root / "ledger.jsonl"
+
+    def judged(verdict: Verdict) -> None:
+        write_verdict(root, verdict)
+        register(root, PARAMS)
+        os.environ["MLFLOW_TRACKING_URI"] = ""
+
+    judged(Verdict.reject)
+    for version in ("1", "2"):
+        with pytest.raises(Refused, match="newest verdict on these weights is reject"):
+            promote(root, book, version=version, approver="second", reason="fine")
+    judged(Verdict.approve)
+    promote(root, book, version="3", approver="second", reason="judged again")
+    judged(Verdict.reject)  # the very verdict of before: what was said last counts
+    with pytest.raises(Refused, match="newest verdict on these weights is reject"):
+        promote(root, book, version="2", approver="second", reason="fine")
+
+
+def test_ledger_of_a_lost_registry_says_the_way_out(registered: Path, root: Path) -> None:
+    book = root / "ledger.jsonl"
+    promote(root, book, version="2", approver="second", reason="measured")
+    shutil.copy(registered / "mlflow.db", root / "mlflow.db")
+    Registry(root).client.delete_model_version(NAME, "2")
+    with pytest.raises(Refused, match=f"at version 2, which is not in the registry(.|\n)*archive {book}"):
+        promote(root, book, version="1", approver="second", reason="all there is")
+    book.rename(root / "former.jsonl")
+    promote(root, book, version="1", approver="second", reason="all there is")
+    assert verify(root, book) == {"champion": "1"}
+
+
 def test_forged_tag_is_refused(root: Path) -> None:
     Registry(root).tag_version(NAME, "1", {"model.sha": "0" * 64})
     with pytest.raises(Refused, match=r"tag 'model\.sha'"):

@@ -136,6 +136,34 @@ def test_anything_but_approve_is_a_run_with_reasons_and_no_version(project: Path
     assert count(project) == (1, 0)
 
 
+def test_alias_that_a_later_verdict_took_away_is_no_loss(project: Path) -> None:
+    approved = run_register(project)
+    write_verdict(project, Verdict.reject)
+    run_register(project)
+    assert Registry(project).aliases(NAME) == {} and Registry(project).lost(approved) == []
+
+
+def test_verdict_that_replaces_another_on_the_same_weights_is_recorded_and_moves_the_alias(project: Path) -> None:
+    run_register(project)
+    for verdict, counts, aliases in (
+        (Verdict.reject, (2, 1), {}),
+        (Verdict.reject, (2, 1), {}),
+        (Verdict.approve, (3, 2), {CANDIDATE: "2"}),
+        (Verdict.reject, (4, 2), {}),
+    ):
+        write_verdict(project, verdict)
+        run_register(project)
+        assert count(project) == counts and Registry(project).aliases(NAME) == aliases
+
+
+def test_rejected_weights_leave_the_alias_of_others_alone(project: Path) -> None:
+    run_register(project)
+    Registry(project).tag_version(NAME, "1", {"model.sha": "0" * 64})
+    write_verdict(project, Verdict.reject)
+    run_register(project)
+    assert Registry(project).aliases(NAME) == {CANDIDATE: "1"}
+
+
 def test_twice_on_the_same_inputs_registers_nothing_twice(project: Path) -> None:
     first = run_register(project)
     output = project / f"data/reports/{RECIPE}/registered.json"
