@@ -141,7 +141,7 @@ def quantization(recipe: str, settings: dict[str, Any]) -> records.Quantization:
         settings=settings,
         architecture="llama",
         base_digest=sha256_json("base"),
-        base_weight_digest=sha256_json("base"),
+        base_weight_digest=sha256_json("base weights"),
         weight_digest=sha256_json(recipe),
         pairs_digest=sha256_json("pairs"),
         text_digest=sha256_json("text"),

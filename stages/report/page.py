@@ -167,7 +167,7 @@ def _digests(report: Report) -> list[tuple[str, str]]:
     found = [("Policy", report.verdict.policy_digest), ("Weights judged", report.verdict.weight_digest)]
     quantization = report.recipe(report.candidate).quantization
     if quantization:
-        found.append(("Base weights", quantization.base_digest))
+        found.append(("Base weights", quantization.base_weight_digest))
     return [*found, ("Calibration pairs", report.split.pairs_digest), ("Calibration text", report.split.text_digest)]
 
 

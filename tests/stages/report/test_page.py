@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from stages.common import records
-from stages.common.digests import sha256_folder
+from stages.common.digests import sha256_folder, sha256_json
 from stages.common.errors import BadRecord, FairgateError
 from stages.common.files import read_json, write_json
 from stages.report.__main__ import write
@@ -79,6 +79,11 @@ def test_every_check_recipe_group_and_module_is_shown(run: Path) -> None:
         assert name in elements.text
     assert all(f"model.layers.{block}.self_attn.{kind}" in elements.text for block in range(6) for kind in KINDS[:4])
     assert elements.stack == []
+
+
+def test_base_weights_have_the_digest_that_evaluations_name(run: Path) -> None:
+    row = page_of(run).split("Base weights</dt>")[1].split("</dd>")[0]
+    assert sha256_json("base weights")[:12] in row
 
 
 def test_how_learning_went_is_shown_and_how_it_ended(run: Path, learned_run: Path) -> None:
