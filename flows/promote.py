@@ -134,10 +134,9 @@ def _recheck(registry: Registry, name: str, version: str) -> tuple[str, str]:
             raise Refused(f"tag {tag!r} is {found.tags.get(tag)!r}, the recorded artifacts give {value!r}", where=where)
     if evidence.verdict.verdict is not Verdict.approve:
         raise Refused(f"the gate said {evidence.verdict.verdict}", where=where, remedy="only an approved version can be promoted")
-    newest = registry.newest_run(evidence.verdict.weight_digest)
-    if newest is not None and (said := newest.data.tags.get("gate.verdict")) != Verdict.approve:
+    if (newest := registry.overruling(evidence.verdict.weight_digest, Verdict.approve)) is not None:
         raise Refused(
-            f"the newest verdict on these weights is {said} (run {newest.info.run_id})",
+            f"the newest verdict on these weights is {newest.data.tags.get('gate.verdict')} (run {newest.info.run_id})",
             where=where,
             remedy="promote another version; or, if that verdict is outdated, judge again (`dvc repro`, then `dvc repro -f -s register`) "
             "and promote the version that this registers",

@@ -69,11 +69,10 @@ def register(root: Path, params: Path) -> Registration:
     version = registry.find_version(name, *key)
     run = registry.find_run(experiment, *key)
     approved = evidence.verdict.verdict is Verdict.approve
-    newest = registry.newest_run(evidence.verdict.weight_digest)
-    overruled = newest is not None and newest.data.tags.get("gate.verdict") != evidence.verdict.verdict
-    if not overruled and version is not None and version.run_id and registry.run(version.run_id):
+    replaces = registry.overruling(evidence.verdict.weight_digest, evidence.verdict.verdict) is not None
+    if not replaces and version is not None and version.run_id and registry.run(version.run_id):
         run_id = version.run_id
-    elif not overruled and run is not None and not approved:
+    elif not replaces and run is not None and not approved:
         run_id = run.info.run_id
     else:
         with registry.errors():

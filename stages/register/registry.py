@@ -70,12 +70,13 @@ class Registry:
         with self.errors():
             return next(iter(self.client.search_runs([experiment_id], query, max_results=1)), None)
 
-    def newest_run(self, weight_digest: str) -> Run | None:
-        """The newest finished run about these weights, under whatever verdict and in whatever experiment."""
+    def overruling(self, weight_digest: str, verdict: Verdict) -> Run | None:
+        """The newest finished run about these weights, in whatever experiment, where its verdict is another one; else None."""
         query = f"tags.`model.sha` = '{weight_digest}' and attributes.status = 'FINISHED'"
         with self.errors():
             experiments = [found.experiment_id for found in self.client.search_experiments()]
-            return next(iter(self.client.search_runs(experiments, query, max_results=1)), None)
+            newest = next(iter(self.client.search_runs(experiments, query, max_results=1)), None)
+        return newest if newest is not None and newest.data.tags.get("gate.verdict") != verdict else None
 
     def find_version(self, name: str, weight_digest: str, verdict_digest: str) -> ModelVersion | None:
         """The newest version of these weights under this verdict."""
@@ -149,9 +150,7 @@ class Registry:
             found = self.find_version(receipt.model_name, receipt.weight_digest, receipt.verdict_digest)
             if found is None or str(found.version) != receipt.model_version:
                 missing.append(f"version {receipt.model_version} of {receipt.model_name}")
-            newest = self.newest_run(receipt.weight_digest)
-            overruled = newest is not None and newest.data.tags.get("gate.verdict") != receipt.verdict
-            if CANDIDATE not in self.aliases(receipt.model_name) and not overruled:
+            if CANDIDATE not in self.aliases(receipt.model_name) and not self.overruling(receipt.weight_digest, receipt.verdict):
                 missing.append(f"alias {CANDIDATE}")
         return missing
 

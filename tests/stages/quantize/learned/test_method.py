@@ -121,7 +121,6 @@ def test_recomputed_activations_give_the_same_weights(llama: Path, data: Path, t
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stages.quantize import stage
 from stages.quantize.learned import training
 from stages.quantize.settings import Run
 from tests.stages.quantize.learned.test_method import RUN, WAYS, _quantize
