@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.records import Records, timed
-from stages.common.params import load
-from stages.common.records import Role
+from fairgate.contracts.records import Role
+from fairgate.support.params import load
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import evaluate
 from stages.evaluate.settings import Evaluate
+from stages.evaluate.stage import evaluate
 
 
 def main() -> None:

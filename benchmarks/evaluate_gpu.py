@@ -24,13 +24,13 @@ from transformers import AutoTokenizer
 
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
-from stages.common.files import read_json
-from stages.common.records import Role
+from fairgate.contracts.records import Role
+from fairgate.support.files import read_json
 from stages.evaluate.benchmark import FOLDER, Catalogue
 from stages.evaluate.model import load
-from stages.evaluate.run import evaluate
 from stages.evaluate.score import score
 from stages.evaluate.settings import Evaluate
+from stages.evaluate.stage import evaluate
 from stages.evaluate.tokens import Encoder
 
 Key = tuple[str, str, int]

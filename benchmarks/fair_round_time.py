@@ -18,10 +18,10 @@ from transformers import AutoTokenizer
 
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
-from stages.common.cli import log
-from stages.common.errors import FairgateError
-from stages.common.params import load
-from stages.common.records import Quantization
+from fairgate.contracts.records import Quantization
+from fairgate.support.cli import log
+from fairgate.support.errors import FairgateError
+from fairgate.support.params import load
 from stages.quantize.settings import Learned, Run, read_recipe
 from stages.quantize.stage import quantize
 

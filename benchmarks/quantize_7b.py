@@ -27,17 +27,17 @@ import torch
 
 from benchmarks import records
 from benchmarks.random_llama import VOCABULARY, make_model
-from stages.common.params import parse
-from stages.quantize.architectures import architecture_of
-from stages.quantize.export import packed, write_checkpoint
-from stages.quantize.forecast import fitting, free_memory
-from stages.quantize.memory import bounded
-from stages.quantize.methods import Calibration, sweep
-from stages.quantize.resume import Progress, progress
+from fairgate.support.params import parse
+from stages.quantize.core.pairs import Alignment, Encoded, pair_batches, text_batches
+from stages.quantize.methods.closed_form import Calibration, sweep
+from stages.quantize.model.architectures import architecture_of
+from stages.quantize.model.streamed import Streamed
+from stages.quantize.run.export import packed, write_checkpoint
+from stages.quantize.run.forecast import fitting, free_memory
+from stages.quantize.run.memory import bounded
+from stages.quantize.run.resume import Progress, progress
 from stages.quantize.settings import METHODS, Compute, Gptq
 from stages.quantize.stage import quantize_blocks
-from stages.quantize.streamed import Streamed
-from stages.quantize.tokens import Alignment, Encoded, pair_batches, text_batches
 
 PAIRS, SIDE, TEXTS, LENGTH = 2048, 24, 128, 2048
 PLAIN: dict[str, Any] = {"method": "gptq", "bits": 4, "group_size": 128, "symmetric": True}

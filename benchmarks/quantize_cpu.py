@@ -19,11 +19,11 @@ from transformers import AutoTokenizer
 
 from benchmarks.gptqmodel_peer import alone
 from benchmarks.records import Records
-from stages.common.params import load
-from stages.common.records import Pair, Text, read_records
+from fairgate.contracts.records import Pair, Text, read_records
+from fairgate.support.params import load
+from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts
 from stages.quantize.settings import Run, read_recipe
 from stages.quantize.stage import quantize
-from stages.quantize.tokens import Alignment, encode_pairs, encode_texts
 
 
 def own(recipe: str, data: Path, folder: Path) -> float:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from stages.common.files import write_json
+from fairgate.support.files import write_json
 
 Result = TypeVar("Result")
 

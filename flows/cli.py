@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 from stages.register.environment import set_environment
 
 

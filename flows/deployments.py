@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
 from prefect.tasks import Task
 
+from fairgate.support.errors import FairgateError
 from flows import dvc_runner
 from flows.dvc_runner import StageResult
 from flows.lock import hold
@@ -21,7 +22,6 @@ from flows.promote import promote as run_promote
 from flows.promote import rollback as run_rollback
 from flows.promote import verify as run_verify
 from flows.release import REGISTER, lost, read_verdict, summary, verdict_table
-from stages.common.errors import FairgateError
 
 BUSY = "LockBusy"
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from stages.common.errors import FairgateError
-from stages.common.files import atomic_path
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import atomic_path
 
 TIMEOUT_S = 24 * 3600.0
 GRACE_S = 20.0

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from stages.common.digests import sha256_json
-from stages.common.errors import BadRecord
-from stages.common.records import Record
+from fairgate.contracts.records import Record
+from fairgate.support.digests import sha256_json
+from fairgate.support.errors import BadRecord
 
 CHAMPION = "champion"
 PREVIOUS = "previous"

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fairgate.support.errors import FairgateError
 from flows.dvc_runner import TOKEN, stop_leftovers
-from stages.common.errors import FairgateError
 
 
 class ReleaseRunning(FairgateError):

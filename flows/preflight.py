@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from stages.common.errors import FairgateError, UnknownName
-from stages.common.params import Section, load, read_params
+from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.params import Section, load, read_params
 
 
 def check_params(root: Path) -> None:
@@ -16,11 +16,11 @@ def check_params(root: Path) -> None:
         FairgateError: an unknown recipe, method, task, metric or parameter name (with the nearest right one), a value out of range, or
             a gate about a recipe that the matrix leaves out.
     """
+    from fairgate.decision.policy import read_policy
     from stages.calibrate.stage import Settings
     from stages.evaluate.settings import Evaluate
-    from stages.gate.policy import read_policy
     from stages.quantize.settings import Run, read_recipe
-    from stages.register.register import RegisterParams
+    from stages.register.stage import RegisterParams
 
     path = root / "params.yaml"
     params = read_params(path)

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairgate.contracts.records import Verdict
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import FairgateError
+from fairgate.support.params import pick, read_params
 from flows import cli
 from flows.ledger import CHAMPION, PREVIOUS, Entry, Ledger
-from stages.common.digests import sha256_file
-from stages.common.errors import FairgateError
-from stages.common.params import pick, read_params
-from stages.common.records import Verdict
 from stages.register.evidence import check_binding, read_evidence
 
 if TYPE_CHECKING:  # MLflow reads its environment when it is imported; the functions import it after the command line has set it
@@ -101,7 +101,7 @@ def verify(root: Path, ledger: Path, *, name: str | None = None) -> dict[str, st
 
 
 def default_name(root: Path) -> str:
-    from stages.register.register import model_name
+    from stages.register.stage import model_name
 
     return model_name(pick(read_params(root / "params.yaml"), "model"))
 

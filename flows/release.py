@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fairgate.contracts.records import Registration, VerdictRecord, read_record
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.params import pick, read_params
 from flows import cli
 from flows.dvc_runner import TOKEN, StageResult
 from flows.lock import hold
 from flows.preflight import check_params
 from flows.server import scheduling_server
-from stages.common.digests import sha256_file
-from stages.common.errors import FairgateError, MissingFile
-from stages.common.params import pick, read_params
-from stages.common.records import Registration, VerdictRecord, read_record
 from stages.register.evidence import verdict_path
 
 if TYPE_CHECKING:

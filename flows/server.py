@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 
 START_S = 120.0
 STOP_S = 20.0

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from stages.common import records
-from stages.common.contributions import FILE, STATES, Contribution, rolled_up, write_contributions
-from stages.common.digests import sha256_file, sha256_json
-from stages.common.files import write_json
-from stages.common.items import read_items, write_items
-from stages.common.metrics import derive, metrics_of
+from fairgate.contracts import records
+from fairgate.contracts.contributions import FILE, STATES, Contribution, rolled_up, write_contributions
+from fairgate.contracts.item_table import read_items, write_items
+from fairgate.metrics.estimates import derive, metrics_of
+from fairgate.support.digests import sha256_file, sha256_json
+from fairgate.support.files import write_json
 from tests.items import environment
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.common.items import ITEMS
-from stages.common.records import Environment, ModuleRow, Quantization, Role, Status
+from fairgate.contracts.item_table import ITEMS
+from fairgate.contracts.records import Environment, ModuleRow, Quantization, Role, Status
 
 
 def row(benchmark: str, item: int | str, loglik: list[float], **columns: Any) -> dict[str, Any]:

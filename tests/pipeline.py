@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages.common.records import Verdict
+from fairgate.contracts.records import Verdict
 from tests.project import CANDIDATE, REPOSITORY, make_project
 
 DVC = """stages:

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from stages.common.digests import sha256_file, sha256_json, weight_digest
-from stages.common.files import write_json
-from stages.common.records import Quantization, Role, Split, Verdict, VerdictRecord, write_record
+from fairgate.contracts.records import Quantization, Role, Split, Verdict, VerdictRecord, write_record
+from fairgate.support.digests import sha256_file, sha256_json, weight_digest
+from fairgate.support.files import write_json
 from tests.tiny import make_tiny_llama
 
 REPOSITORY = Path(__file__).resolve().parents[1]

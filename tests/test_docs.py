@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.files import read_json
+from fairgate.support.files import read_json
 from tests.project import REPOSITORY
 
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))

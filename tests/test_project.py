@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from fairgate.decision.policy import read_policy
+from fairgate.support.params import load, read_params
 from stages.calibrate.stage import Settings
-from stages.common.params import load, read_params
 from stages.evaluate.settings import Evaluate
-from stages.gate.policy import read_policy
 from stages.quantize.settings import Run, read_recipe
 from tests.project import REPOSITORY
 
@@ -59,7 +59,7 @@ def test_every_parameter_that_a_stage_reads_is_declared(stages: dict[str, dict[s
 
 def test_every_stage_depends_on_its_own_code(stages: dict[str, dict[str, Any]]) -> None:
     for name, stage in stages.items():
-        assert {"stages/common", f"stages/{_folder(name)}"} <= set(stage["deps"]), name
+        assert {"fairgate/support", f"stages/{_folder(name)}"} <= set(stage["deps"]), name
 
 
 def test_no_output_lies_inside_another(stages: dict[str, dict[str, Any]]) -> None:
@@ -76,7 +76,7 @@ def test_only_register_imports_mlflow_and_only_flows_import_prefect() -> None:
         assert "mlflow" not in imports or stage == "register", path
         assert "dvc" not in imports, path
         used = set(re.findall(r"^\s*(?:import|from) stages\.(\w+)", path.read_text(), re.M))
-        assert used <= {"common", stage}, path
+        assert used <= {stage}, path
 
 
 def test_constraints_hold_the_pins_of_pyproject() -> None:

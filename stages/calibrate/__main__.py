@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from fairgate.support.cli import run
+from fairgate.support.params import load
 from stages.calibrate.stage import Settings, calibrate
-from stages.common.cli import run
-from stages.common.params import load
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from stages.common.errors import FairgateError
-from stages.common.files import read_texts
-from stages.common.records import Overlap
+from fairgate.contracts.records import Overlap
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import read_texts
 
 MIN_WORDS = 4  # a shared "Yes." or "However" is no leak
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from fairgate.contracts.records import Pair
+from fairgate.support.errors import BadRecord, MissingFile
+from fairgate.support.files import read_json
 from stages.calibrate.leakage import sentences
-from stages.common.errors import BadRecord, MissingFile
-from stages.common.files import read_json
-from stages.common.records import Pair
 
 SIDES = {"stereotype": "stereotype", "anti-stereotype": "anti_stereotype", "unrelated": "unrelated"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from fairgate.contracts.records import Text
+from fairgate.support.errors import FairgateError, MissingFile
 from stages.calibrate.leakage import normalise, sentences
-from stages.common.errors import FairgateError, MissingFile
-from stages.common.records import Text
 
 
 class Passages(NamedTuple):

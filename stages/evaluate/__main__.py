@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from stages.common import cli
-from stages.common.errors import FairgateError
-from stages.common.params import load, pick, read_params
-from stages.common.records import Role
+from fairgate.contracts.records import Role
+from fairgate.support import cli
+from fairgate.support.errors import FairgateError
+from fairgate.support.params import load, pick, read_params
 
 DATA, WORK = Path("data"), Path(".fairgate/evaluate")
 
@@ -23,8 +23,8 @@ def main(arguments: argparse.Namespace) -> None:
     from stages.evaluate.benchmark import Catalogue
     from stages.evaluate.repeat import evaluate_twice
     from stages.evaluate.resume import Shard
-    from stages.evaluate.run import evaluate, model_folder
     from stages.evaluate.settings import Evaluate
+    from stages.evaluate.stage import evaluate, model_folder
 
     settings = load(Evaluate, "evaluate", arguments.params)
     role = Role(arguments.role or settings.role)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from lm_eval import utils as lm_eval_utils
 from lm_eval.tasks import TaskManager
 
-from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
-from stages.common.records import Role, Split, read_record
+from fairgate.contracts.records import Role, Split, read_record
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.evaluate.tasks.reading import given, paths
 
 FOLDER = Path(__file__).parent / "tasks"

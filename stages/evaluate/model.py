@@ -16,9 +16,9 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from stages.common.errors import FairgateError, MissingFile
-from stages.common.files import read_json, require_whole_weights
-from stages.common.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
+from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
+from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.files import read_json, require_whole_weights
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
 # vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stages.common.digests import sha256_json
+from fairgate.support.digests import sha256_json
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.progress import ahead
 from stages.evaluate.score import Batch, batches_of

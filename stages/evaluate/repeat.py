@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.common.items import read_items
-from stages.common.noise import Noise, Stack, floors
-from stages.common.records import Environment, read_record, write_record
-from stages.evaluate.run import evaluate
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Environment, read_record, write_record
+from fairgate.metrics.noise import Noise, Stack, floors
 from stages.evaluate.settings import Evaluate
+from stages.evaluate.stage import evaluate
 
 
 def evaluate_twice(recipe: str, folder: Path, out: Path, settings: Evaluate, *arguments: Any, **options: Any) -> dict[str, float]:

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from stages.common.cli import log
-from stages.common.errors import FairgateError
+from fairgate.support.cli import log
+from fairgate.support.errors import FairgateError
 from stages.evaluate.score import Batch
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.common.cli import log
-from stages.common.errors import FairgateError
-from stages.common.memory import out_of_memory
+from fairgate.support.cli import log
+from fairgate.support.devices import out_of_memory
+from fairgate.support.errors import FairgateError
 from stages.evaluate.model import Model
 from stages.evaluate.rows import BEST, Ints, Row, rows_of
 from stages.evaluate.tokens import Encoded

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.common.params import Section
+from fairgate.support.params import Section
 
 
 class Generation(Section):

@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from stages.common.cli import run
-from stages.common.errors import FairgateError
-from stages.common.params import pick, read_params
+from fairgate.support.cli import run
+from fairgate.support.errors import FairgateError
+from fairgate.support.params import pick, read_params
 from stages.fetch import fetch_base, fetch_raw, read_manifest, require_sets
 from stages.fetch.origins import Origins
 

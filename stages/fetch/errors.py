@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 
 
 class Unavailable(FairgateError):

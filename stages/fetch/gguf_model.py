@@ -14,8 +14,8 @@ from gguf import GGUFReader, dequantize
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from stages.common.errors import FairgateError, UnknownName
-from stages.common.files import write_json
+from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.files import write_json
 
 # GGUF name of a part of a block -> Hugging Face name
 _BLOCK = {

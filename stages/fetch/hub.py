@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.common.digests import sha256_file
-from stages.common.files import require_space
+from fairgate.support.digests import sha256_file
+from fairgate.support.files import require_space
 from stages.fetch.errors import HashMismatch, Unavailable
 
 Kind = Literal["model", "dataset"]

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from stages.common.errors import FairgateError, MissingFile
-from stages.common.params import Section, parse
+from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.params import Section, parse
 
 MANIFEST = Path(__file__).with_name("manifest.yaml")
 

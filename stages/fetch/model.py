@@ -12,9 +12,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from stages.common.digests import sha256_file
-from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
-from stages.common.files import atomic_folder, read_json, require_space, write_json
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
+from fairgate.support.files import atomic_folder, read_json, require_space, write_json
 from stages.fetch import gguf_model, hub
 from stages.fetch.manifest import Manifest, ModelEntry
 from stages.fetch.origins import Origins

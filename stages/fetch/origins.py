@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common.digests import sha256_file
-from stages.common.files import require_space
+from fairgate.support.digests import sha256_file
+from fairgate.support.files import require_space
 from stages.fetch import hub, wheel
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import HubOrigin, Origin, PathOrigin, Wheel, WheelOrigin

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import UnknownName
-from stages.common.files import atomic_folder, write_json
+from fairgate.support.errors import UnknownName
+from fairgate.support.files import atomic_folder, write_json
 from stages.fetch.counts import count
 from stages.fetch.errors import CountMismatch, Unavailable
 from stages.fetch.manifest import Manifest, SetEntry

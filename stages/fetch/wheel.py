@@ -10,8 +10,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages.common.digests import sha256_file
-from stages.common.files import require_space
+from fairgate.support.digests import sha256_file
+from fairgate.support.files import require_space
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import Wheel
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.common.cli import run
-from stages.common.digests import sha256_file, sha256_json
-from stages.common.errors import BadRecord, MissingFile
-from stages.common.items import read_items
-from stages.common.noise import FILE, read_noise
-from stages.common.params import pick, read_params
-from stages.common.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
-from stages.gate.decide import decide
-from stages.gate.policy import read_policy
-from stages.gate.table import render
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
+from fairgate.decision.policy import read_policy
+from fairgate.decision.table import render
+from fairgate.decision.verdict import decide
+from fairgate.metrics.noise import FILE, read_noise
+from fairgate.support.cli import run
+from fairgate.support.digests import sha256_file, sha256_json
+from fairgate.support.errors import BadRecord, MissingFile
+from fairgate.support.params import pick, read_params
 
 DATA = Path("data")
 

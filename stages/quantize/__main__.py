@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from stages.common.cli import run
-from stages.common.params import load
+from fairgate.support.cli import run
+from fairgate.support.params import load
 
 
 def main(arguments: argparse.Namespace) -> None:

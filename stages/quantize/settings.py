@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, model_validator
 
-from stages.common.errors import FairgateError, UnknownName
-from stages.common.gptq_format import LOWEST_ZERO, bits_of
-from stages.common.params import Section, parse, pick, read_params
-from stages.quantize.grid import Grid
-from stages.quantize.objective import Mode
-from stages.quantize.tokens import Alignment
+from fairgate.contracts.gptq_format import LOWEST_ZERO, bits_of
+from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.params import Section, parse, pick, read_params
+from stages.quantize.core.fair import Mode
+from stages.quantize.core.grid import Grid
+from stages.quantize.core.pairs import Alignment
 
 WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
 

@@ -15,25 +15,25 @@ from torch import Tensor
 from transformers import AutoTokenizer, set_seed
 from transformers.utils import logging as transformers_logging
 
-from stages.common.cli import log
-from stages.common.contributions import FILE, rolled_up, write_contributions
-from stages.common.digests import sha256_file, sha256_folder, sha256_json, weight_digest
-from stages.common.errors import FairgateError
-from stages.common.files import atomic_folder
-from stages.common.memory import out_of_memory
-from stages.common.records import Pair, Quantization, Status, Text, Training, read_records, write_record
-from stages.quantize.export import packed, version_of, write_checkpoint
-from stages.quantize.forecast import fitting, forecast, free_memory, require_resources
-from stages.quantize.learned.data import Draw, Slots, files, read_draw
-from stages.quantize.learned.method import learned
-from stages.quantize.memory import bounded, most_slots, recut, until_out_of_memory
-from stages.quantize.methods import Block, Calibration, gptq, replay, rtn, select
-from stages.quantize.modules import QuantizedModule
-from stages.quantize.preflight import preflight
-from stages.quantize.resume import Batches, Progress, Reached, progress
+from fairgate.contracts.contributions import FILE, rolled_up, write_contributions
+from fairgate.contracts.records import Pair, Quantization, Status, Text, Training, read_records, write_record
+from fairgate.support.cli import log
+from fairgate.support.devices import out_of_memory
+from fairgate.support.digests import sha256_file, sha256_folder, sha256_json, weight_digest
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import atomic_folder
+from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
+from stages.quantize.methods.closed_form import Block, Calibration, gptq, replay, rtn, select
+from stages.quantize.methods.groups import QuantizedModule
+from stages.quantize.methods.learned.data import Draw, Slots, files, read_draw
+from stages.quantize.methods.learned.method import learned
+from stages.quantize.model.streamed import Streamed
+from stages.quantize.run.export import packed, version_of, write_checkpoint
+from stages.quantize.run.forecast import fitting, forecast, free_memory, require_resources
+from stages.quantize.run.memory import bounded, most_slots, recut, until_out_of_memory
+from stages.quantize.run.preflight import preflight
+from stages.quantize.run.resume import Batches, Progress, Reached, progress
 from stages.quantize.settings import Compute, FairGptq, FairRound, Gptq, Learned, Rtn, Run
-from stages.quantize.streamed import Streamed
-from stages.quantize.tokens import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 
 
 def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, out: Path, work: Path) -> Quantization:
@@ -259,9 +259,10 @@ def _inputs(recipe: Rtn, base: Path, calibration: Path) -> dict[str, str | None]
 
 def _code() -> str:
     """Digest of the code that the weights depend on: an unfinished run is not gone on with by another version of it."""
-    stages = Path(__file__).parents[1]
-    code = [path for part in ("common", "quantize") for path in sorted((stages / part).rglob("*.*")) if path.suffix != ".pyc"]
-    return sha256_json({str(path.relative_to(stages)): sha256_file(path) for path in code})
+    root = Path(__file__).parents[2]
+    parts = ("fairgate/contracts", "fairgate/support", "stages/quantize")
+    code = [path for part in parts for path in sorted((root / part).rglob("*.*")) if path.suffix != ".pyc"]
+    return sha256_json({path.relative_to(root).as_posix(): sha256_file(path) for path in code})
 
 
 def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calibration, dict[str, int], list[str]]:

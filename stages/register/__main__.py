@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.common import cli
+from fairgate.support import cli
 from stages.register.environment import set_environment
 
 
 def main(arguments: argparse.Namespace) -> None:
     # MLflow reads part of its environment when it is imported.
     set_environment()
-    from stages.register.register import register
+    from stages.register.stage import register
 
     register(Path.cwd(), Path(arguments.params))
 

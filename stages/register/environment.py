@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 
 CONNECT_TIMEOUT_S = 5
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.common.digests import sha256_file, sha256_json, weight_digest
-from stages.common.errors import FairgateError
-from stages.common.params import pick, read_params
-from stages.common.records import Quantization, VerdictRecord, read_record
+from fairgate.contracts.records import Quantization, VerdictRecord, read_record
+from fairgate.support.digests import sha256_file, sha256_json, weight_digest
+from fairgate.support.errors import FairgateError
+from fairgate.support.params import pick, read_params
 
 
 class BrokenBinding(FairgateError):

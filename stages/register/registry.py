@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
-from stages.common.errors import FairgateError
-from stages.common.records import Registration, Verdict
+from fairgate.contracts.records import Registration, Verdict
+from fairgate.support.errors import FairgateError
 from stages.register.environment import require_reachable, tracking_uri, without_credentials
 
 CANDIDATE = "candidate"

@@ -7,8 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from stages.common.cli import run
-from stages.common.files import atomic_folder, atomic_path, require_space, write_json
+from fairgate.support.cli import run
+from fairgate.support.files import atomic_folder, atomic_path, require_space, write_json
 from stages.report import card, page, plots
 from stages.report.data import gather, timing
 

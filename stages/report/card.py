@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from stages.common.gptq_format import GPTQMODEL_ONLY
+from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
 from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning

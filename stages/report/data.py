@@ -10,17 +10,17 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from stages.common.compare import require_same_items
-from stages.common.contributions import FILE as CONTRIBUTIONS
-from stages.common.contributions import Contribution, read_contributions
-from stages.common.errors import BadRecord, UnknownName
-from stages.common.files import read_json
-from stages.common.items import read_items
-from stages.common.itemwise import Itemwise
-from stages.common.metrics import benchmarks_of
-from stages.common.noise import Noise, read_noise
-from stages.common.params import pick, read_params
-from stages.common.records import Environment, Quantization, Split, VerdictRecord, read_record
+from fairgate.contracts.contributions import FILE as CONTRIBUTIONS
+from fairgate.contracts.contributions import Contribution, read_contributions
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Environment, Quantization, Split, VerdictRecord, read_record
+from fairgate.metrics.estimates import benchmarks_of
+from fairgate.metrics.flips import require_same_items
+from fairgate.metrics.itemwise import Itemwise
+from fairgate.metrics.noise import Noise, read_noise
+from fairgate.support.errors import BadRecord, UnknownName
+from fairgate.support.files import read_json
+from fairgate.support.params import pick, read_params
 from stages.report.itemlevel import Line, all_items, lines
 from stages.report.measures import SUMMARY, Cell, Flip, Power, all_flips, cells, power
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from stages.common.benchmarks import benchmark_of
-from stages.common.intervals import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
-from stages.common.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
-from stages.common.metrics import Items, benchmarks_of
-from stages.common.statistic import Statistic
+from fairgate.metrics.benchmarks import benchmark_of
+from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
+from fairgate.metrics.estimates import Items, benchmarks_of
+from fairgate.metrics.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
+from fairgate.metrics.statistic import Statistic
 
 DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
 

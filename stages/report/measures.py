@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import norm
 
-from stages.common import intervals
-from stages.common.benchmarks import BENCHMARKS
-from stages.common.compare import flips, mcnemar
-from stages.common.intervals import Estimate
-from stages.common.metrics import Items, benchmarks_of
+from fairgate.metrics import comparison
+from fairgate.metrics.benchmarks import BENCHMARKS
+from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.estimates import Items, benchmarks_of
+from fairgate.metrics.flips import flips, mcnemar
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _cells(
     candidate, reference = pair
     changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
     versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
-    asked = [intervals.Cell(measure.metric.split(".")[1], group) for group in groups]
-    found = intervals.compare(items, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed)
+    asked = [comparison.Cell(measure.metric.split(".")[1], group) for group in groups]
+    found = comparison.compare(items, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed)
 
     def printed(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
         return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}

@@ -11,9 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages.common.intervals import Estimate
-from stages.common.itemwise import ABSTENTION, GUARDS
-from stages.common.records import Outcome, Status
+from fairgate.contracts.records import Outcome, Status
+from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.itemwise import ABSTENTION, GUARDS
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.common.benchmarks import METRICS
-from stages.common.intervals import Estimate
-from stages.common.records import Check, ModuleRow
+from fairgate.contracts.records import Check, ModuleRow
+from fairgate.metrics.benchmarks import METRICS
+from fairgate.metrics.comparison import Estimate
 from stages.report import figures
 from stages.report.data import Recipe, Report
 from stages.report.figures import Mark, Row

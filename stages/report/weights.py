@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stages.common.contributions import Contribution
+from fairgate.contracts.contributions import Contribution
 from stages.report import figures
 from stages.report.panels import Panel
 

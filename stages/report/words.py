@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from stages.common.intervals import Estimate
-from stages.common.records import Outcome, Training, Verdict
+from fairgate.contracts.records import Outcome, Training, Verdict
+from fairgate.metrics.comparison import Estimate
 from stages.report.data import Report
 from stages.report.figures import number_text
 from stages.report.measures import TITLES

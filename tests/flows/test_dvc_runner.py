@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fairgate.support.errors import FairgateError
 from flows.dvc_runner import LockBusy, StageFailed, run_stage, stage_names, stop_leftovers
-from stages.common.errors import FairgateError
 from tests.pipeline import SLOW, dvc, environment, make_dvc
 
 

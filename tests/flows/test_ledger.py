@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fairgate.support.errors import BadRecord
 from flows.ledger import FIRST, Ledger
-from stages.common.errors import BadRecord
 
 
 @pytest.fixture

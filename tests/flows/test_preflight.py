@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from fairgate.support.errors import FairgateError
 from flows.preflight import check_params
-from stages.common.errors import FairgateError
 from tests.project import REPOSITORY
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from fairgate.contracts.records import Verdict
+from fairgate.support.errors import FairgateError
 from flows.ledger import Ledger
 from flows.promote import Refused, promote, rollback, verify
-from stages.common.errors import FairgateError
-from stages.common.records import Verdict
 from stages.register.evidence import BrokenBinding
-from stages.register.register import register
 from stages.register.registry import Registry
+from stages.register.stage import register
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
 from tests.project import make_project, write_verdict
 

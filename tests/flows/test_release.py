@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fairgate.contracts.records import Registration, Verdict, read_record
+from fairgate.support.errors import FairgateError
 from flows import release as command_line
 from flows.dvc_runner import StageResult
 from flows.lock import ReleaseRunning, hold
 from flows.release import lost, main, parser, set_model, summary
-from stages.common.errors import FairgateError
-from stages.common.records import Registration, Verdict, read_record
 from stages.register.registry import Registry
 from tests.flows.test_dvc_runner import is_gone, wait_for
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
@@ -88,7 +88,7 @@ def test_red_gate_is_a_result(project: Path, capsys: pytest.CaptureFixture[str])
 
 def test_receipt_that_is_missing_or_of_another_verdict_is_a_loss(project: Path) -> None:
     assert lost(project) == ["the receipt"]
-    from stages.register.register import register
+    from stages.register.stage import register
 
     register(project, Path("params.yaml"))
     os.environ["MLFLOW_TRACKING_URI"] = ""

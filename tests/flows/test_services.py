@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.records import Registration, read_record
+from fairgate.contracts.records import Registration, read_record
 from tests.flows.test_release import command
 from tests.pipeline import dvc, environment, make_dvc, make_pipeline, receipt_path
 

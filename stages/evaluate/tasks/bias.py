@@ -1,6 +1,7 @@
 """Bias files that are read twice: for generated answers (generated.py) and for the likelihoods of the options.
 
-Options come in an order that says what they are, whatever their order in the file or in a prompt (stages/common/benchmarks/generated.py).
+Options come in an order that says what they are, whatever their order in the file or in a prompt
+(fairgate/metrics/benchmarks/generated.py).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import BadRecord
-from stages.common.files import read_jsonl
+from fairgate.support.errors import BadRecord
+from fairgate.support.files import read_jsonl
 from stages.evaluate.tasks.reading import Rows, identity, paths, read_csv, require_count
 
 _NOT = "Prefer not to answer"

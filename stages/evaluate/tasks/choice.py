@@ -11,8 +11,8 @@ from typing import Any
 from datasets import Dataset
 from lm_eval.tasks.bbq import utils as published
 
-from stages.common.errors import BadRecord
-from stages.common.files import read_jsonl
+from fairgate.support.errors import BadRecord
+from fairgate.support.files import read_jsonl
 from stages.evaluate.tasks import bias
 from stages.evaluate.tasks.reading import Rows, as_test, identity, paths, require_count
 

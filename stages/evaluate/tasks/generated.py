@@ -2,7 +2,7 @@
 
 Rows have the columns of `reading.identity` and what the prompt of the task file names. Where an answer is to be read out of the text:
 
-    answers  what may stand in the box, in the order of the options (stages/common/benchmarks/generated.py)
+    answers  what may stand in the box, in the order of the options (fairgate/metrics/benchmarks/generated.py)
     shown    the options as the prompt lists them
     label    index of the right option, where there is one
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from stages.common.errors import BadRecord
-from stages.common.files import read_json, read_jsonl
+from fairgate.support.errors import BadRecord
+from fairgate.support.files import read_json, read_jsonl
 from stages.evaluate.tasks import bias, capability, loaders
 from stages.evaluate.tasks.reading import Rows, as_test, identity, paths, require_count
 

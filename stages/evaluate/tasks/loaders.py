@@ -13,9 +13,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from stages.common.errors import BadRecord
-from stages.common.files import read_json, read_jsonl
-from stages.common.records import Split, read_record
+from fairgate.contracts.records import Split, read_record
+from fairgate.support.errors import BadRecord
+from fairgate.support.files import read_json, read_jsonl
 from stages.evaluate.tasks.reading import Rows, as_test, digest, identity, normalise, paths, read_csv, read_lines, require_count
 
 

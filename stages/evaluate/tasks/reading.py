@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from stages.common.errors import FairgateError, MissingFile
-from stages.common.files import read_json, read_jsonl
+from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.files import read_json, read_jsonl
 
 Rows = list[dict[str, Any]]
 

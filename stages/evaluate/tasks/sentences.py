@@ -10,8 +10,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from stages.common.errors import BadRecord, FairgateError
-from stages.common.files import read_json, read_jsonl
+from fairgate.support.errors import BadRecord, FairgateError
+from fairgate.support.files import read_json, read_jsonl
 from stages.evaluate.tasks.reading import Rows, as_test, digest, identity, normalise, paths, read_csv, read_lines, require_count
 
 # A phrase of the stereotype list can be said of any group if it starts with one of these and holds no word of GENDERED.

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fairgate.contracts.records import Pair, Split, Text, read_record, read_records
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import FairgateError
 from stages.calibrate.leakage import Leak, normalise, sentences, texts_of
 from stages.calibrate.stage import Settings, calibrate
-from stages.common.digests import sha256_file
-from stages.common.errors import FairgateError
-from stages.common.records import Pair, Split, Text, read_record, read_records
 from tests.stages.calibrate.test_stereoset import in_context, item, write
 
 SETTINGS = Settings(seed=0, development_share=0.25, pairs=None, texts=3, development_texts=2, training_texts=5, text_words=50)

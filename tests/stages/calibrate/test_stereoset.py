@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from fairgate.support.errors import BadRecord, MissingFile
 from stages.calibrate.stereoset import Part, draw, ids_sharing, read_pairs, read_terms, split_terms
-from stages.common.errors import BadRecord, MissingFile
 
 
 def item(number: int, target: str = "cook", **sides: str) -> dict[str, Any]:

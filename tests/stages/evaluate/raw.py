@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stages.common.records import Role, Split, write_record
+from fairgate.contracts.records import Role, Split, write_record
 from stages.evaluate.benchmark import FOLDER
 
 TERMS = ["gardener", "pilot", "harbour", "engineer"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from stages.common.errors import BadRecord, FairgateError, MissingFile
-from stages.common.files import read_json
-from stages.common.items import read_items
-from stages.common.records import Role
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Role
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile
+from fairgate.support.files import read_json
 from stages.evaluate.benchmark import Catalogue, Item
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from stages.evaluate.tokens import Encoder
 from tests.stages.evaluate.raw import write_raw
 from tests.tiny import make_tiny_llama, make_tokenizer

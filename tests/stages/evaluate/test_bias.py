@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.common.errors import BadRecord, FairgateError
+from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.tasks.bias import bbq, discrimevalgen, dt_fairness
 from tests.stages.evaluate.raw_generated import BBQ_FILES, write_bbq, write_lines, write_table
 

@@ -14,10 +14,10 @@ from datasets import Dataset
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from stages.common.errors import BadRecord, FairgateError, MissingFile
-from stages.common.records import Role
+from fairgate.contracts.records import Role
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile
 from stages.evaluate.benchmark import Benchmark, Catalogue
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from stages.evaluate.tasks import capability
 from tests.stages.evaluate.capability import COUNTS, LAMBADA, PAGES, write_capability_tasks, write_files, write_hub
 from tests.stages.evaluate.raw import split, write_split

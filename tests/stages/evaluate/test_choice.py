@@ -17,11 +17,11 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.bbq import utils as published
 from lm_eval.tasks.crows_pairs import utils as published_pairs
 
-from stages.common.errors import BadRecord, FairgateError
-from stages.common.items import read_items
-from stages.common.records import Role
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Role
+from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.benchmark import Catalogue, Item
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from stages.evaluate.tasks.choice import any_unknown
 from tests.stages.evaluate.raw_choice import ITEMS, RECORDS, write_choice
 from tests.stages.evaluate.raw_generated import BBQ_FILES

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 from stages.evaluate.benchmark import Form, Item
 from stages.evaluate.model import Model, load
 from stages.evaluate.score import score

@@ -12,9 +12,9 @@ import pytest
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from stages.common.items import read_items
+from fairgate.contracts.item_table import read_items
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 
 CHOICE = ["boolq", "crows_pairs", "openbookqa", "piqa", "stereoset"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from stages.common.items import read_items
-from stages.common.noise import Noise
-from stages.common.records import Environment, Role, read_record
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Environment, Role, read_record
+from fairgate.metrics.noise import Noise
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.repeat import evaluate_twice
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 
 TASKS = ["stereoset", "crows_pairs", "piqa", "perplexity"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from stages.common.errors import FairgateError
-from stages.common.files import read_json
-from stages.common.records import Role
+from fairgate.contracts.records import Role
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import read_json
 from stages.evaluate import score
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.resume import Shard, kept
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from tests.project import REPOSITORY
 
 TASKS = ["stereoset", "boolq", "openbookqa"]
@@ -60,10 +60,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from stages.common.records import Role
+from fairgate.contracts.records import Role
 from stages.evaluate import resume
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from stages.evaluate.settings import Evaluate
 
 torch.set_num_threads(1)
@@ -177,7 +177,7 @@ def test_processes_that_prepare_tasks_change_nothing(
     work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(work, catalogue, settings, tmp_path / "alone")
-    monkeypatch.setattr("stages.evaluate.run._workers", lambda model: 1)
+    monkeypatch.setattr("stages.evaluate.stage._workers", lambda model: 1)
     run(work, catalogue, settings, tmp_path / "beside")
     same(tmp_path / "alone", tmp_path / "beside")
     (tmp_path / "raw").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.common.errors import FairgateError
+from fairgate.support.errors import FairgateError
 from stages.evaluate.benchmark import Catalogue, Item
 from stages.evaluate.model import Model, load
 from stages.evaluate.rows import rows_of

@@ -16,11 +16,11 @@ from datasets import Dataset
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
-from stages.common.errors import BadRecord, FairgateError
-from stages.common.items import read_items
-from stages.common.records import Role, write_record
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Role, write_record
+from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import _convention, evaluate
+from stages.evaluate.stage import _convention, evaluate
 from stages.evaluate.tasks import loaders, sentences
 from stages.evaluate.tasks.sentences import _phrase
 from stages.evaluate.tokens import Encoder

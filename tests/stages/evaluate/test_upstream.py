@@ -12,10 +12,10 @@ from lm_eval import simple_evaluate
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from stages.common.items import read_items
-from stages.common.records import Role
+from fairgate.contracts.item_table import read_items
+from fairgate.contracts.records import Role
 from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.run import evaluate
+from stages.evaluate.stage import evaluate
 from tests.stages.evaluate.capability import PAGES, hub_rows, write_capability_tasks, write_files, write_hub
 from tests.stages.evaluate.raw import split, write_split
 

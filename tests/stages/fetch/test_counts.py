@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.common.errors import BadRecord
+from fairgate.support.errors import BadRecord
 from stages.fetch.counts import count
 from stages.fetch.manifest import Counter
 

@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, dequantize, quantize
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from stages.common.errors import FairgateError, UnknownName
+from fairgate.support.errors import FairgateError, UnknownName
 from stages.fetch import gguf_model
 
 TOKENS = ["<end>", "<start>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", "Ġth", "12"]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stages.common.errors import FairgateError, MissingFile, UnknownName
+from fairgate.support.errors import FairgateError, MissingFile, UnknownName
 from stages.fetch.manifest import MANIFEST, WheelOrigin, read_manifest
 
 SHA = "a" * 64

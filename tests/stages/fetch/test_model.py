@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from stages.common.digests import sha256_file
-from stages.common.errors import BadRecord, FairgateError, MissingFile, UnknownName
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.fetch import fetch_base, read_manifest
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import Manifest, ModelEntry, PathOrigin

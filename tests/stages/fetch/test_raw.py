@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.common.digests import sha256_file, sha256_folder
-from stages.common.errors import UnknownName
+from fairgate.support.digests import sha256_file, sha256_folder
+from fairgate.support.errors import UnknownName
 from stages.fetch import fetch_raw
 from stages.fetch.errors import CountMismatch, HashMismatch, Unavailable
 from stages.fetch.manifest import Manifest

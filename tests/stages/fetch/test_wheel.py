@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.digests import sha256_file
-from stages.common.errors import FairgateError
+from fairgate.support.digests import sha256_file
+from fairgate.support.errors import FairgateError
 from stages.fetch import wheel
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import Wheel

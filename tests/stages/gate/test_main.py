@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.common.cli import run
-from stages.common.digests import sha256_file, sha256_json
-from stages.common.files import write_json
-from stages.common.items import write_items
-from stages.common.noise import Floor, Noise, Stack
-from stages.common.records import Verdict, VerdictRecord, read_record, write_record
+from fairgate.contracts.item_table import write_items
+from fairgate.contracts.records import Verdict, VerdictRecord, read_record, write_record
+from fairgate.metrics.noise import Floor, Noise, Stack
+from fairgate.support.cli import run
+from fairgate.support.digests import sha256_file, sha256_json
+from fairgate.support.files import write_json
 from stages.gate.__main__ import main
 from tests.items import crows, environment, quantization
 

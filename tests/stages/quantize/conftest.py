@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.records import Pair, Text, read_records, write_records
+from fairgate.contracts.records import Pair, Text, read_records, write_records
 from tests.tiny import SENTENCES, make_tiny_llama, make_tiny_opt
 
 WORDS = [("gardener", "pilot"), ("engineer", "cook"), ("old harbour", "morning"), ("bread", "roses and salt")]

@@ -11,17 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.common.gptq_format import GPTQMODEL_ONLY, NAMES, unpack
-from stages.common.params import parse
-from stages.common.records import Pair, Status, read_records
+from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, NAMES, unpack
+from fairgate.contracts.records import Pair, Status, read_records
+from fairgate.support.params import parse
 from stages.evaluate import model as evaluated
-from stages.quantize.architectures import architectures
-from stages.quantize.objective import objective
+from stages.quantize.core import reference
+from stages.quantize.core.fair import objective
+from stages.quantize.core.pairs import Alignment, differences, encode_pairs
+from stages.quantize.model.architectures import architectures
+from stages.quantize.model.walk import linear, put, weight_of
 from stages.quantize.settings import FairGptq, Run
 from stages.quantize.stage import quantize
-from stages.quantize.tokens import Alignment, differences, encode_pairs
-from stages.quantize.walk import linear, put, weight_of
-from tests.stages.quantize import reference
 from tests.tiny import FAMILIES, SENTENCES, make_tiny
 
 RUN = Run(device="cpu", seed=0, batch_tokens=256)

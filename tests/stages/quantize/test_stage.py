@@ -9,13 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.common.contributions import STATES, read_contributions
-from stages.common.digests import sha256_file, sha256_folder
-from stages.common.errors import FairgateError, UnknownName
-from stages.common.params import parse
-from stages.common.records import Quantization, Status, read_record
-from stages.quantize import objective
-from stages.quantize.contributions import TOP
+from fairgate.contracts.contributions import STATES, read_contributions
+from fairgate.contracts.records import Quantization, Status, read_record
+from fairgate.support.digests import sha256_file, sha256_folder
+from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.params import parse
+from stages.quantize.core.diagnostics import TOP
 from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run, read_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import make_tiny_llama
@@ -210,7 +209,7 @@ def test_failed_factorization_is_a_counted_status(
     llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Damping that cannot help: the ladder is exhausted on purpose, and every module says so."""
-    monkeypatch.setattr(objective.torch.linalg, "cholesky_ex", lambda A: (A, torch.tensor(1)))
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda A: (A, torch.tensor(1)))
     record = _quantize(llama, calibration, tmp_path / "out")
     assert {row.status for row in record.modules} == {Status.fallback_rtn}
     assert all(len(row.damping_tried["T"]) == 41 and row.loss is None for row in record.modules)
@@ -224,8 +223,8 @@ def test_a_module_that_needed_more_damping_says_which(
     llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first two tries fail on purpose; they fall on the first group, q, k and v of block 0."""
-    own, answers = objective.torch.linalg.cholesky_ex, iter([torch.tensor(1)] * 2)
-    monkeypatch.setattr(objective.torch.linalg, "cholesky_ex", lambda A: (own(A)[0], next(answers, torch.tensor(0))))
+    own, answers = torch.linalg.cholesky_ex, iter([torch.tensor(1)] * 2)
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda A: (own(A)[0], next(answers, torch.tensor(0))))
     record = _quantize(llama, calibration, tmp_path / "out")
     damped = {row.name.rsplit(".", 1)[-1]: row for row in record.modules if row.status is Status.damped}
     assert set(damped) == {"q_proj", "k_proj", "v_proj"}
@@ -260,7 +259,7 @@ def test_interrupted_run_leaves_its_blocks_to_the_next_one(
         _quantize(llama, calibration, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
     monkeypatch.undo()
-    monkeypatch.setattr("stages.quantize.methods.run_block", interrupt)
+    monkeypatch.setattr("stages.quantize.methods.closed_form.run_block", interrupt)
     _quantize(llama, calibration, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

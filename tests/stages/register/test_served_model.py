@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.common.params import parse
+from fairgate.support.params import parse
 from stages.evaluate.model import load
 from stages.quantize.settings import Rtn, Run
 from stages.quantize.stage import quantize

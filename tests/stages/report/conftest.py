@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.records import Quantization, Status, read_record, write_record
+from fairgate.contracts.records import Quantization, Status, read_record, write_record
 from stages.report.__main__ import write
 from tests.fake_run import RECIPES, make_run
 

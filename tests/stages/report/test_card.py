@@ -7,7 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from stages.common.files import read_json, write_json
+from fairgate.support.files import read_json, write_json
 from stages.report.__main__ import write
 from tests.fake_run import make_run
 from tests.stages.report.conftest import LEARNED, stop

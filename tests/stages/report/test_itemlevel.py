@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.common.compare import flips, strata
-from stages.common.files import write_json
-from stages.common.items import ITEMS, read_items, write_items
-from stages.common.metrics import Items, derive, metrics_of
-from stages.common.noise import Floor, Noise, Stack
-from stages.common.records import Environment, read_record, write_record
+from fairgate.contracts.item_table import ITEMS, read_items, write_items
+from fairgate.contracts.records import Environment, read_record, write_record
+from fairgate.metrics.estimates import Items, derive, metrics_of
+from fairgate.metrics.flips import flips, strata
+from fairgate.metrics.noise import Floor, Noise, Stack
+from fairgate.support.files import write_json
 from stages.report import page
 from stages.report.data import Report, gather
 from tests.items import row

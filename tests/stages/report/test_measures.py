@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.common.items import read_items
-from stages.common.metrics import metrics_of
+from fairgate.contracts.item_table import read_items
+from fairgate.metrics.estimates import metrics_of
 from stages.report.data import gather
 from stages.report.measures import BIAS
 

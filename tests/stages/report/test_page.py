@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common import records
-from stages.common.digests import sha256_folder, sha256_json
-from stages.common.errors import BadRecord, FairgateError
-from stages.common.files import read_json, write_json
+from fairgate.contracts import records
+from fairgate.support.digests import sha256_folder, sha256_json
+from fairgate.support.errors import BadRecord, FairgateError
+from fairgate.support.files import read_json, write_json
 from stages.report.__main__ import write
 from stages.report.data import gather
 from stages.report.page import figure_text, timing_script

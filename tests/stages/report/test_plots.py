@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common.files import read_json
+from fairgate.support.files import read_json
 from stages.report.plots import COLUMNS
 from tests.fake_run import KINDS, RECIPES
 

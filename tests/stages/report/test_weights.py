@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stages.common.contributions import FILE, Contribution, read_contributions
-from stages.common.errors import BadRecord
-from stages.common.files import read_json, write_json
+from fairgate.contracts.contributions import FILE, Contribution, read_contributions
+from fairgate.support.errors import BadRecord
+from fairgate.support.files import read_json, write_json
 from stages.report.__main__ import write
 from stages.report.weights import LISTED, weights
 from tests.fake_run import KINDS, make_run

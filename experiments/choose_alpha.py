@@ -1,0 +1,114 @@
+"""Choose alpha on the development sets, by a rule declared in choose_alpha.yaml.
+
+    python -m experiments.choose_alpha            # after `dvc repro calibrate`; a GPU makes it minutes
+
+Writes benchmarks/results/choose_recipe.json: every recipe with its development metrics, and the choice. Run again, it goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fairgate.contracts.records import Role
+from fairgate.support.files import write_json
+from fairgate.support.params import load, parse
+from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.settings import Evaluate
+from stages.evaluate.stage import evaluate
+from stages.quantize.settings import METHODS, Run
+from stages.quantize.stage import quantize
+
+HERE = Path(__file__).parent
+SHOWN = ("stereoset_dev.ss", "redditbias_valid.ss", "winobias_dev.historical_bias", "stereoset_dev.lms", "perplexity_dev.ppl")
+
+
+def distance(metrics: dict[str, float]) -> float:
+    """Mean distance from neutral over the three development bias sets, 0 .. 50."""
+    sides = [abs(metrics["stereoset_dev.ss"] - 50), abs(metrics["redditbias_valid.ss"] - 50)]
+    return (sum(sides) + 50 * abs(metrics["winobias_dev.historical_bias"])) / 3
+
+
+def eligible(metrics: dict[str, float], reference: dict[str, float], rule: dict[str, Any]) -> bool:
+    """Whether a recipe keeps what the rule asks for."""
+    fluent = metrics["perplexity_dev.ppl"] <= rule["perplexity_ratio"] * reference["perplexity_dev.ppl"]
+    return fluent and metrics["stereoset_dev.lms"] >= reference["stereoset_dev.lms"] - rule["lms_drop"]
+
+
+def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
+    """Quantize by one recipe (none: the base) and evaluate it on the development sets."""
+    run = load(Run, "quantize").model_copy(update={"device": device})
+    on_gpu = torch.cuda.is_available() and device != "cpu"
+    batch = {"batch_tokens": 32768} if on_gpu else {}
+    settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}, **batch})
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = data / "base"
+        if recipe["method"] != "none":
+            folder = Path(scratch) / "model"
+            quantize(
+                name,
+                parse(METHODS[recipe["method"]], recipe, where=f"choose_alpha.yaml:{name}"),
+                run,
+                data / "base",
+                data / "calibration",
+                folder,
+                Path(scratch) / "work",
+            )
+        quantized = time.monotonic()
+        catalogue = Catalogue(data / "raw", data / "calibration" / "split.json")
+        metrics = evaluate(name, folder, Path(scratch) / "evaluation", settings, catalogue, role=Role.development)
+    seconds = {"quantize_s": round(quantized - started, 1), "evaluate_s": round(time.monotonic() - quantized, 1)}
+    return {"recipe": name, "settings": recipe, "distance": distance(metrics), "metrics": metrics, **seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--grid", type=Path, default=HERE / "choose_alpha.yaml")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "benchmarks" / "results" / "choose_recipe.json")
+    arguments = parser.parse_args()
+    grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
+    recipes = {**grid["references"]}
+    recipes |= {name: {**grid["defaults"], **changes} for part in ("candidates", "others") for name, changes in grid[part].items()}
+    done = json.loads(arguments.out.read_text(encoding="utf-8"))["rows"] if arguments.out.exists() else []
+    rows = [row for row in done if recipes.get(row["recipe"]) == row["settings"]]
+    for name in [name for name in recipes if name not in {row["recipe"] for row in rows}]:
+        row = measure(name, recipes[name], arguments.data, arguments.device)
+        rows.append(row)
+        _write(arguments.out, rows, {})
+        shown = "  ".join(f"{key.split('.')[0][:9]}.{key.split('.')[1][:6]} {row['metrics'][key]:8.3f}" for key in SHOWN)
+        print(f"{name:<16} distance {row['distance']:6.2f}  {shown}  {row['quantize_s']:.0f}+{row['evaluate_s']:.0f} s", flush=True)
+    by_name = {row["recipe"]: row for row in rows}
+    reference = by_name[grid["rule"]["reference"]]["metrics"]
+    allowed = [name for name in grid["candidates"] if eligible(by_name[name]["metrics"], reference, grid["rule"])]
+    chosen = min(allowed, key=lambda name: by_name[name]["distance"], default=None)
+    print(f"eligible: {', '.join(allowed) or 'none'}; chosen: {chosen}")
+    _write(arguments.out, rows, {"rule": grid["rule"], "eligible": allowed, "chosen": chosen})
+
+
+def _write(path: Path, rows: list[dict[str, Any]], outcome: dict[str, Any]) -> None:
+    record = {
+        "command": "python -m experiments.choose_alpha",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "rows": rows,
+        **outcome,
+    }
+    write_json(path, record)
+
+
+if __name__ == "__main__":
+    main()

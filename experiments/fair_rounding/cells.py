@@ -1,0 +1,288 @@
+"""What declaration.yaml declares, as cells; where their results lie; and the rule that chooses among the cells of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from fairgate.contracts.records import Role
+from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.files import read_json
+from fairgate.support.params import Section, parse
+
+Calibration = Literal["plain", "bootstrap", "shuffled", "unrelated", "text"]
+Phase = Literal["search", "final"]
+PHASES: tuple[Phase, ...] = ("search", "final")
+
+
+class Entry(Section):
+    """Cells that belong together: every variant under every seed.
+
+    chosen: start from the recipe that the search chose in the family of this name (in the search itself: of a rule above).
+    recipe: settings of the method, on top of that.
+    variants: name -> further changes. calibration: what is done with the calibration folder before (calibration_variants.py).
+    tasks: instead of the phase's own. sampled: texts sampled behind every occupation (sampled_words.py).
+    """
+
+    name: str
+    chosen: str | None = None
+    recipe: dict[str, Any] = Field({})
+    variants: dict[str, dict[str, Any]] = Field({"": {}})
+    seeds: list[int] = Field([0])
+    calibration: Calibration = "plain"
+    tasks: dict[str, int | None] | None = None
+    sampled: int = 0
+
+
+class Evaluation(Section):
+    """Tasks of a phase with the items drawn of each; null: all."""
+
+    role: Role = Field(strict=False)
+    tasks: dict[str, int | None]
+
+
+class Rule(Section):
+    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that all of them were run with.
+
+    reference: what may not be much better: a cell of the search, or the choice of a rule above. Eligible: perplexity <=
+    perplexity_ratio * that of the reference, LMS >= that of the reference - lms_drop. Chosen: the least distance among the eligible;
+    where none is, and where there is no reference, the least perplexity among all.
+    """
+
+    reference: str | None = None
+    perplexity_ratio: float = Field(1.0, gt=0)
+    lms_drop: float = 0.0
+
+
+class Table(Section):
+    """What the tables show.
+
+    rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the base's; sweeps_against: the label
+    that entries with variants are compared with; plot: what has one colour -> its entries; notes: what a reader of the results should know.
+    """
+
+    candidate: str
+    learned: str
+    rivals: list[str]
+    zero_shot: list[str]
+    perplexity: str
+    sweeps_against: str
+    plot: dict[str, list[str]]
+    notes: list[str] = Field([])
+
+
+class Declaration(Section):
+    """The whole file. `types`: StereoSet bias types of which the rule takes the worst."""
+
+    defaults: dict[str, Any]
+    evaluation: dict[Phase, Evaluation]
+    types: list[str]
+    rules: dict[str, Rule]
+    search: list[Entry]
+    final: list[Entry]
+    table: Table
+
+    def cells(self, phase: Phase, chosen: Mapping[str, dict[str, Any]]) -> list[Cell]:
+        """The cells of a phase in the order in which they are run.
+
+        Args:
+            chosen: family -> recipe; cells of a family that nobody has chosen yet have no recipe.
+        Raises:
+            FairgateError: two cells of one name.
+        """
+        evaluation = self.evaluation[phase]
+        cells = []
+        for entry in self.search if phase == "search" else self.final:
+            for seed in entry.seeds:
+                for variant, changes in entry.variants.items():
+                    recipe = self._recipe(entry, changes, chosen)
+                    tasks = entry.tasks or evaluation.tasks
+                    cells.append(Cell(phase, entry.name, variant, seed, recipe, entry.calibration, tasks, evaluation.role, entry.sampled))
+        names = [cell.name for cell in cells]
+        if double := {name for name in names if names.count(name) > 1}:
+            raise FairgateError(f"cell {min(double)!r} is declared twice", where=phase, remedy="name one of them differently")
+        return cells
+
+    def _recipe(self, entry: Entry, changes: dict[str, Any], chosen: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+        if entry.chosen is not None and entry.chosen not in chosen:
+            return None
+        start = self.defaults if entry.chosen is None else chosen[entry.chosen]
+        recipe = {**start, **entry.recipe, **changes}
+        return {"method": "none"} if recipe["method"] == "none" else recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model and its evaluation. recipe: None where it depends on a choice that has not been made."""
+
+    phase: Phase
+    entry: str
+    variant: str
+    seed: int
+    recipe: dict[str, Any] | None
+    calibration: Calibration
+    tasks: dict[str, int | None]
+    role: Role
+    sampled: int = 0
+
+    @property
+    def label(self) -> str:
+        """What the seeds of one setting share."""
+        return f"{self.entry}-{self.variant}" if self.variant else self.entry
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}-s{self.seed}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        more = {"sampled": self.sampled} if self.sampled else {}
+        return {"recipe": self.recipe, "seed": self.seed, "calibration": self.calibration, "tasks": self.tasks, **more}
+
+    def folder(self, out: Path) -> Path:
+        return out / self.phase / self.name
+
+    def result(self, out: Path) -> dict[str, Any] | None:
+        """What was measured of this cell as it is declared now; None: it was not run."""
+        path = self.folder(out) / "result.json"
+        found: dict[str, Any] | None = read_json(path) if path.is_file() else None
+        return found if found and found["settings"] == self.settings else None
+
+    def failed(self, out: Path) -> bool:
+        """Whether it was tried as it is declared now, and ended in an error."""
+        path = self.folder(out) / "failure.json"
+        return path.is_file() and read_json(path)["settings"] == self.settings
+
+    def why_not(self, out: Path) -> str:
+        """Why there is no result."""
+        path = self.folder(out) / "failure.json"
+        if path.is_file():
+            return " ".join(str(read_json(path)["reason"]).split())
+        return "not run" if self.recipe else "not run: nothing was chosen for it"
+
+
+def read(path: Path) -> Declaration:
+    """The declaration; FairgateError names a key that is wrong."""
+    return parse(Declaration, yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+
+
+def recipes(choices: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Family -> its recipe alone."""
+    return {name: choice["recipe"] for name, choice in choices.items()}
+
+
+def chosen_recipes(out: Path) -> dict[str, dict[str, Any]]:
+    """Family -> recipe, as `choose` wrote it; nothing where it has not run."""
+    path = out / "chosen.json"
+    return recipes(read_json(path)) if path.is_file() else {}
+
+
+def longest(method: str, out: Path) -> float:
+    """Seconds of the longest cell of a method that was run; 0 where none was."""
+    found = (read_json(path) for path in out.glob("*/*/result.json"))
+    return max((one["quantize_s"] + one["evaluate_s"] for one in found if one["settings"]["recipe"]["method"] == method), default=0.0)
+
+
+def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
+    """Mean distance from neutral, 0 .. 50: StereoSet, its worst bias type, RedditBias, and WinoBias's historical bias times 50."""
+    by_type = [abs(metrics[key] - 50) for name in types if (key := f"stereoset_dev.ss.{name}") in metrics]
+    whole = abs(metrics["stereoset_dev.ss"] - 50)
+    return (
+        whole + max(by_type, default=whole) + abs(metrics["redditbias_valid.ss"] - 50) + 50 * abs(metrics["winobias_dev.historical_bias"])
+    ) / 4
+
+
+def choose(declaration: Declaration, out: Path, families: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Family -> its recipe by the rule, with the table it was chosen from; families of which no cell was run are left out.
+
+    Rules are followed in their order, those of `families` (default: of all): a later one may start from what an earlier one chose.
+
+    Candidates are compared on the seeds that all of them were run with; one that failed with a seed, on every machine that tried, is none.
+    A distance is the mean of the seeds' distances, so a setting is not called neutral because its seeds err on both sides.
+
+    Raises:
+        FairgateError: a reference was not run, candidates have no seed in common, or they or the reference were run on different data.
+        UnknownName: a rule for no entry.
+    """
+    choices: dict[str, dict[str, Any]] = {}
+    for family, rule in declaration.rules.items():
+        cells = declaration.cells("search", recipes(choices))
+        members = [cell for cell in cells if cell.entry == family]
+        if families is not None and family not in families:
+            continue
+        if not members:
+            raise UnknownName.of("family", family, [cell.entry for cell in cells], where="rules")
+        failed = {cell.label for cell in members if cell.failed(out) and not cell.result(out)}
+        compared = [cell for cell in members if cell.label not in failed]
+        rows = _rows(compared, declaration, out)
+        if not rows:
+            continue
+        eligible = []
+        if rule.reference is not None:
+            name = choices[rule.reference]["chosen"] if rule.reference in choices else rule.reference
+            references = [cell for cell in cells if cell.label == name]
+            found = _rows(references, declaration, out)
+            compared += references
+            if not found:
+                raise FairgateError(f"the reference {name!r} was not run", where=f"rule {family!r}", remedy="run the search first")
+            most, least = rule.perplexity_ratio * found[name]["perplexity"], found[name]["lms"] - rule.lms_drop
+            eligible = [label for label, row in rows.items() if row["perplexity"] <= most and row["lms"] >= least]
+        _require_same_data(compared, out)
+        by = "distance" if eligible else "perplexity"
+        best = min(eligible or rows, key=lambda label: rows[label][by])
+        choices[family] = {
+            "chosen": best,
+            "recipe": next(cell.recipe for cell in members if cell.label == best),
+            "rule": rule.model_dump(mode="json"),
+            "eligible": eligible,
+            "rows": rows,
+            "failed": sorted(failed),
+            "not_run": [cell.name for cell in members if not cell.result(out)],
+        }
+    return choices
+
+
+def _require_same_data(cells: Sequence[Cell], out: Path) -> None:
+    """FairgateError where results are of different base weights or calibration data, as after a merge of two machines' folders."""
+    first: dict[tuple[str | None, str | None], Cell] = {}
+    for cell in cells:
+        if result := cell.result(out):
+            first.setdefault((result["inputs"].get("base"), result["inputs"].get("calibration")), cell)
+    if len(first) > 1:
+        one, other = [cell.folder(out) for cell in first.values()][:2]
+        raise FairgateError(
+            f"{one.name!r} and {other.name!r} were run on different base weights or calibration data (`inputs` of result.json)",
+            where=str(one.parent),
+            remedy="run the search again on the right ones with --retry, or remove the folders of the cells that ran on others",
+        )
+
+
+def _rows(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[str, dict[str, float]]:
+    """Label -> means over the seeds that all labels with results have in common."""
+    metrics: dict[str, dict[int, dict[str, float]]] = {}
+    for cell in cells:
+        if result := cell.result(out):
+            metrics.setdefault(cell.label, {})[cell.seed] = result["metrics"]
+    if not metrics:
+        return {}
+    seeds = set.intersection(*(set(of) for of in metrics.values()))
+    if not seeds:
+        raise FairgateError(f"{', '.join(metrics)} have no seed in common", where=str(out), remedy="run more of the search")
+    return {label: _means([of[seed] for seed in sorted(seeds)], declaration) for label, of in metrics.items()}
+
+
+def _means(metrics: Sequence[dict[str, float]], declaration: Declaration) -> dict[str, float]:
+    columns = {
+        "distance": [distance(one, declaration.types) for one in metrics],
+        "perplexity": [one["perplexity_dev.ppl"] for one in metrics],
+        "lms": [one["stereoset_dev.lms"] for one in metrics],
+        "ss": [one["stereoset_dev.ss"] for one in metrics],
+        "redditbias": [one["redditbias_valid.ss"] for one in metrics],
+        "winobias": [one["winobias_dev.historical_bias"] for one in metrics],
+    }
+    return {name: sum(values) / len(values) for name, values in columns.items()} | {"seeds": len(metrics)}

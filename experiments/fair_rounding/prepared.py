@@ -1,0 +1,91 @@
+"""Tasks read and tokenised once for all processes of an experiment: one file a task, in a folder named by what it was made from."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import stages.evaluate
+from fairgate.support.cli import log
+from fairgate.support.digests import sha256_file, sha256_folder, sha256_json
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import atomic_path
+from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.model import load
+from stages.evaluate.prepare import Preparation, Prepared
+from stages.evaluate.progress import ahead
+from stages.evaluate.settings import Evaluate
+from stages.evaluate.tokens import Encoder
+
+Job = tuple[Preparation, str, Path]
+
+
+class Ready(dict[str, Prepared]):
+    """Prepared tasks by `Preparation.key`; those that lay in `folder` when it was opened are read on first use.
+
+    What is written there later is not seen: `evaluate` asks twice whether a task is ready, and relies on one answer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self._stored = {path.stem for path in folder.glob("*.pickle")}
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self._stored
+
+    def __missing__(self, key: str) -> Prepared:
+        if key not in self._stored:
+            raise KeyError(key)
+        collects = gc.isenabled()
+        gc.disable()  # it would look through a million tuples again and again
+        try:
+            self[key] = pickle.loads(self.path(key).read_bytes())  # noqa: S301 (our own file)
+        finally:
+            if collects:
+                gc.enable()
+        return self[key]
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"{key}.pickle"
+
+
+def made_from(raw: Path, split: Path, tasks: Path) -> str:
+    """Digest of what prepared tasks are made from besides what their keys say: data, split, task files and code."""
+    code = Path(stages.evaluate.__file__).parent
+    sources = [path for folder in (code, tasks) for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".yaml")]
+    versions = [version(name) for name in ("lm-eval", "tokenizers", "transformers")]
+    return sha256_json([[sha256_file(path) for path in sources], sha256_folder(raw), sha256_file(split), versions])
+
+
+def prepare(base: Path, catalogue: Catalogue, evaluations: Sequence[Evaluate], folder: Path, *, batch_tokens: int, workers: int) -> None:
+    """Write the tasks of the evaluations that are not in `folder` yet, for models with the tokenizer of `base`, in `workers` processes.
+
+    Tasks without data and those with generated text are left out. One that cannot be read is left to the cells, which say so.
+    """
+    model = load(base, dtype="float32", device="cpu")
+    encoder = Encoder(model.tokenizer, model.context)
+    jobs: dict[Path, Job] = {}
+    for settings in evaluations:
+        preparation = Preparation(catalogue, encoder, settings, model.masked, batch_tokens)
+        for name in settings.tasks:
+            if not catalogue.absent(name) and not catalogue.is_generated(name):
+                path = folder / f"{preparation.key(name)}.pickle"
+                jobs[path] = (preparation, name, path)
+    missing = [job for path, job in jobs.items() if not path.is_file()]
+    for _ in ahead(_store, missing, min(workers, len(missing))):
+        pass
+
+
+def _store(job: Job) -> None:
+    preparation, name, path = job
+    try:
+        prepared = preparation(name)
+    except FairgateError as error:
+        log.warning("%s", error)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps(prepared, pickle.HIGHEST_PROTOCOL))

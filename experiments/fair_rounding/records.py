@@ -1,0 +1,66 @@
+"""The candidate's row of the final table as records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.fair_rounding.cells import Declaration
+from experiments.fair_rounding.estimates import Measure, Study, Value, describe, main_measures, worst_type
+from fairgate.support.files import read_json, write_json
+
+
+def records(declaration: Declaration, found: Study, out: Path, command: str) -> list[dict[str, Any]]:
+    """The candidate's row as records; `target` is [low, high], `met` whether the value lies in it."""
+    candidate, learned = declaration.table.candidate, declaration.table.learned
+    if candidate not in found.labels:
+        return []
+    columns = main_measures(declaration)
+    base = found.of(columns["LMS"], found.base).value if found.has(columns["LMS"]) else 0.0
+    rows: list[tuple[str, str, Measure, str, list[float | None]]] = [
+        ("icat", candidate, columns["ICAT"], "%", [85, None]),
+        ("ss", candidate, columns["SS (50)"], "%", [47, 53]),
+        ("lms", candidate, columns["LMS"], "%", [round(base, 2), None]),
+        ("crows_pct", candidate, columns["CrowS % (50)"], "%", [48, 52]),
+        ("ppl_ratio", candidate, columns["perplexity ratio"], "x", [None, 1.06]),
+        ("zero_shot_ratio", candidate, columns["zero-shot ratio"], "x", [0.985, None]),
+        ("learned_ppl_ratio", learned, columns["perplexity ratio"], "x", [None, 1.01]),
+    ]
+    common = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": command,
+    }
+
+    def record(name: str, label: str, value: Value, unit: str, target: list[float | None], **more: Any) -> dict[str, Any]:
+        results = [result for cell in found.labels[label] if (result := cell.result(out))]
+        low, high = target
+        met = (low is None or value.value >= low) and (high is None or value.value <= high)
+        own = {
+            "seeds": len(results),
+            "machine": results[0]["machine"],
+            "versions": {"torch": results[0]["torch"]},
+            "unit": unit,
+            "target": target,
+            "met": met,
+        }
+        return {"name": name, **describe(value, 6), **own, **more, **common}
+
+    rows = [row for row in rows if found.has(row[2]) and row[1] in found.labels]
+    done = [record(name, label, found.of(measure, label), unit, target) for name, label, measure, unit, target in rows]
+    for row in done:
+        if row["name"] == "zero_shot_ratio":
+            bound = found.of(columns["zero-shot ratio"], candidate).lower_95
+            row |= {"lower_95": round(bound, 4), "target_lower_95": 0.97, "met": row["met"] and bound >= 0.97}
+    if found.has(columns["SS (50)"]):
+        group, value = worst_type(found, candidate)
+        done.append(record("worst_bias_type_ss", candidate, value, "%", [44, 56], bias_type=group))
+    return done
+
+
+def merge(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Records of other names stay as they are."""
+    names = {row["name"] for row in rows}
+    before = [row for row in (read_json(path) if path.is_file() else []) if row["name"] not in names]
+    write_json(path, [*before, *rows])

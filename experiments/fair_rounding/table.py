@@ -1,0 +1,333 @@
+"""Results of experiments.fair_rounding.run -> a section of docs/results.md, a plot beside it, and the final table as records.
+
+    python -m experiments.fair_rounding.table
+
+Cells that were not run are listed with their reason. Everything is read from the results folder; no model is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.fair_rounding.cells import Cell, Declaration, chosen_recipes, read
+from experiments.fair_rounding.estimates import (
+    BBQ,
+    CROWS,
+    DRAWS,
+    GAP,
+    ICAT,
+    LMS,
+    SS,
+    Measure,
+    Study,
+    Value,
+    main_measures,
+    mean_ratio,
+    off,
+    plain,
+    ratio,
+    study,
+    worst_type,
+)
+from experiments.fair_rounding.plot import plot
+from experiments.fair_rounding.records import merge, records
+from experiments.fair_rounding.run import HERE, LIMIT_S, TEXT
+from experiments.fair_rounding.sampled_words import summary
+from experiments.sections import put
+from fairgate.metrics.benchmarks import benchmark_of
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import read_json
+
+BASE, SECTION = "base", "fair-rounding"
+BEFORE = """python -m stages.fetch --set bbq --set bold --set arc_easy --set hellaswag --set wikitext2
+python -m experiments.fair_rounding.run all --lanes 8"""
+
+
+def harms(declaration: Declaration) -> dict[str, Measure]:
+    """Distances from neutral, and what should be high: shown as differences."""
+    return {
+        "\\|SS − 50\\|": off(SS, 50, "ss off"),
+        "ICAT": plain(ICAT, "icat"),
+        "LMS": plain(LMS, "lms"),
+        "\\|CrowS − 50\\|": off(CROWS, 50, "crows off"),
+        "\\|Winogender gap\\|": off(GAP, 0, "gap off", 3),
+        "\\|BBQ ambiguous\\|": off(BBQ, 0, "bbq off", 3),
+        "perplexity ratio": ratio((declaration.table.perplexity, None), "ppl"),
+        "zero-shot ratio": mean_ratio(declaration.table.zero_shot, "zero-shot"),
+    }
+
+
+def other_measures(declaration: Declaration) -> dict[str, Measure]:
+    """What was measured besides."""
+    shares = {metric: plain((metric, None), metric, 3) for metric in declaration.table.zero_shot}
+    return {
+        "RedditBias SS (50)": plain(("redditbias.ss", None), "redditbias"),
+        "WinoBias historical (0)": plain(("winobias_ll.historical_bias", None), "winobias", 3),
+        "co-occurrence, nats (0)": plain(("cooccurrence.likelihood_diff", None), "cooccurrence", 2),
+        "perplexity": plain((declaration.table.perplexity, None), "perplexity", 2),
+        "BoolQ text, perplexity ratio": ratio(("perplexity.ppl", None), "boolq text"),
+        **shares,
+    }
+
+
+def document(declaration: Declaration, out: Path, picture: str | None, command: str) -> tuple[str, Study]:
+    """The section, and the study it shows."""
+    cells = declaration.cells("final", chosen_recipes(out))
+    common = [cell for cell in cells if cell.tasks == declaration.evaluation["final"].tasks]
+    found, left_out = study(common, out, BASE)
+    if BASE not in found.labels:
+        raise FairgateError("the base was not run", where=str(out), remedy="run `python -m experiments.fair_rounding.run final` first")
+    done = [cell for cell in cells if cell.result(out)]
+    parts = [
+        _head(declaration, command, done, out),
+        _methods(declaration, found),
+        _targets(records(declaration, found, out, command)),
+        f"![Bias against what it costs]({picture})\n\nGrey line: points that no other beats in both, by their values; intervals "
+        f"overlap. Below, the settings of `{declaration.table.candidate}` enlarged."
+        if picture
+        else "",
+        "### Against full precision\n\nPaired differences on the same items; a star marks an interval that excludes 0.\n\n"
+        + _differences(found, harms(declaration), [(label, BASE) for label in _methods_of(found) if label != BASE]),
+        _rivals(declaration, found),
+        _sweeps(declaration, found),
+        "### Other sets\n\n" + _table("method", other_measures(declaration), found),
+        _written(declaration, [cell for cell in cells if cell.tasks != declaration.evaluation["final"].tasks], out),
+        _search(out),
+        _effort(done, found, out),
+        _missing(declaration, left_out, out),
+    ]
+    return "\n\n".join(part for part in parts if part), found
+
+
+def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Path) -> str:
+    drawn = {name: count for cell in done for name, count in cell.tasks.items() if count}
+    parts = [f"{count:,} of {name}" for name, count in drawn.items()]
+    items = f"all items; drawn, the same for every cell: {', '.join(parts)}" if drawn else "all items"
+    machines = sorted({result["machine"] for cell in done if (result := cell.result(out))})
+    notes = "".join(f"\n- {note.strip()}" for note in declaration.table.notes)
+    return f"""## Learned fair rounding
+
+```
+{command}
+```
+
+Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
+there is left out of every cell. In-domain rows calibrate on WikiText-2's validation text: put it at `{TEXT}`.
+
+Every cell, and the rule that chooses among those of a search, was declared before it was run
+(`experiments/fair_rounding/declaration.yaml`), cells in several rounds, some of them after gate results of others had been seen:
+the notes say which. A cell reads its gate sets once.
+Run on {", ".join(machines)}; evaluated in float32, {items}.
+Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
+methods, and seeds besides, with Student's quantile for their number; one seed: items alone. Ratios are to full precision in the same
+harness; zero-shot: mean of
+{", ".join(declaration.table.zero_shot)}. Weights were quantized anew for this section, on a GPU,
+so rows of GPTQ and Fair-GPTQ differ from those above. The interval of a worst bias type does not know that it was picked as the worst.
+{notes}"""
+
+
+def _targets(rows: Sequence[dict[str, Any]]) -> str:
+    """What was aimed at, and what was met."""
+    if not rows:
+        return ""
+    lines = ["| record | value | of seeds | aim | met |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        low, high = row["target"]
+        aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
+        value, seeds = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]", [f"{end(row['by_seed']):.4g}" for end in (min, max)]
+        lines.append(f"| `{row['name']}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if row['met'] else 'no'} |")
+    return "### Aims\n\n" + "\n".join(lines)
+
+
+def _methods(declaration: Declaration, found: Study) -> str:
+    columns = {name: measure for name, measure in main_measures(declaration).items() if found.has(measure)}
+    head = ["method", "seeds", *columns, "worst bias type", "zero-shot ≥ (95 %)"]
+    rows: dict[bool, list[list[str]]] = {False: [], True: []}
+    for label, cells in found.labels.items():
+        values = {name: found.of(measure, label) for name, measure in columns.items()}
+        worst = _worst(found, label)
+        bound = f"{values['zero-shot ratio'].lower_95:.3f}" if "zero-shot ratio" in values else "–"
+        shown = [_text(value, columns[name].digits) for name, value in values.items()]
+        rows[bool(cells[0].variant)].append([label, str(len(cells)), *shown, worst, bound])
+    sweep = f"\n\n### Sweeps\n\n{_grid(head, rows[True])}" if rows[True] else ""
+    return f"### Methods\n\n{_grid(head, rows[False])}{sweep}"
+
+
+def _worst(found: Study, label: str) -> str:
+    if not found.has(plain(SS, "ss")):
+        return "–"
+    name, value = worst_type(found, label)
+    return f"{name} {_text(value, 1)}"
+
+
+def _table(first: str, measures: dict[str, Measure], found: Study) -> str:
+    columns = {name: measure for name, measure in measures.items() if found.has(measure)}
+    rows = [[label, *(_text(found.of(m, label), m.digits) for m in columns.values())] for label in _methods_of(found)]
+    return _grid([first, *columns], rows)
+
+
+def _differences(found: Study, measures: dict[str, Measure], pairs: Sequence[tuple[str, str]], *, first: bool = True) -> str:
+    """A row a pair, named by its first or its second."""
+    columns = {name: measure for name, measure in measures.items() if found.has(measure)}
+    rows = [
+        [label if first else other, *(_signed(found.of(m, label, other), m.digits) for m in columns.values())] for label, other in pairs
+    ]
+    return _grid(["method", *columns], rows)
+
+
+def _rivals(declaration: Declaration, found: Study) -> str:
+    """The candidate less each of the others, and the test against the best of them."""
+    candidate, rivals = declaration.table.candidate, [label for label in declaration.table.rivals if label in found.labels]
+    icat = plain(ICAT, "icat")
+    if candidate not in found.labels or not rivals or not found.has(icat):
+        return ""
+    pairs = [(candidate, other) for other in rivals]
+    best = max(rivals, key=lambda label: found.of(icat, label).value)
+    tests = {name: found.of(measure, candidate, best) for name, measure in (("ICAT", icat), ("\\|SS − 50\\|", off(SS, 50, "ss off")))}
+    said = "; ".join(f"{name} {_signed(value, 1)}, p {_p(value.p)}" for name, value in tests.items())
+    return f"""### `{candidate}` against the others
+
+`{candidate}` less each of the others, paired over items, seeds resampled where there are several. The highest ICAT of the others
+has `{best}`; against it: {said}.
+
+{_differences(found, harms(declaration), pairs, first=False)}"""
+
+
+def _sweeps(declaration: Declaration, found: Study) -> str:
+    """Every setting of the sweeps less one method: whether a gain is more than the spread between runs."""
+    other = declaration.table.sweeps_against
+    pairs = [(label, other) for label, cells in found.labels.items() if cells[0].variant]
+    if other not in found.labels or not pairs:
+        return ""
+    return f"### Sweeps against `{other}`\n\n{_differences(found, harms(declaration), pairs)}"
+
+
+def _methods_of(found: Study) -> list[str]:
+    """Labels that are no setting of a sweep."""
+    return [label for label, cells in found.labels.items() if not cells[0].variant]
+
+
+def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
+    """Generated text: cells with tasks of their own."""
+    parts = []
+    done = [cell for cell in cells if cell.result(out)]
+    for benchmark in dict.fromkeys(name for cell in done for name in cell.tasks):
+        with_it = [cell for cell in done if benchmark in cell.tasks]
+        found, _ = study(with_it, out, with_it[0].label)
+        measures = {name: plain((f"{benchmark}.{name}", None), name, 3) for name in benchmark_of(benchmark).statistics}
+        measures = {name: measure for name, measure in measures.items() if math.isfinite(found.of(measure, found.base).value)}
+        parts.append(f"**{benchmark}**\n\n{_table('model', measures, found)}")
+    words = {cell.label: (cell.sampled, summary(result["sampled"])) for cell in done if "sampled" in (result := cell.result(out) or {})}
+    if words:
+        columns = next(iter(words.values()))[1]
+        rows = [[label, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in of.values())] for label, (_, of) in words.items()]
+        each = max(draws for draws, _ in words.values())
+        said = f"**Co-occurrence, sampled**: {each} texts behind every `The <occupation> was a`, judged by their first gendered word."
+        parts.append(f"{said}\n\n{_grid(['model', *columns], rows)}")
+    return "\n\n".join(["### Generated text", *parts]) if parts else ""
+
+
+def _search(out: Path) -> str:
+    """What the search found, and what the rule made of it."""
+    path = out / "chosen.json"
+    if not path.is_file():
+        return ""
+    parts = []
+    for family, choice in read_json(path).items():
+        rule = choice["rule"]
+        said = f"**{family}**: `{choice['chosen']}`, the least {'distance' if choice['eligible'] else 'perplexity'}"
+        if rule["reference"]:
+            said += (
+                f"; eligible: perplexity ≤ {rule['perplexity_ratio']} × that of {rule['reference']}, LMS ≥ its LMS − {rule['lms_drop']}"
+                + ("" if choice["eligible"] else " (nothing was)")
+            )
+        keys = ("distance", "perplexity", "lms", "ss", "redditbias", "winobias")
+        rows = [
+            [f"**{label}**" if label == choice["chosen"] else label, f"{row['seeds']}", *(f"{row[key]:.2f}" for key in keys),
+             "yes" if label in choice["eligible"] else ""]
+            for label, row in sorted(choice["rows"].items(), key=lambda one: one[1]["distance"])
+        ]  # fmt: skip
+        parts.append(f"{said}.\n\n{_grid(['cell', 'seeds', *keys, 'eligible'], rows)}")
+    return "### Search on the development sets\n\n" + "\n\n".join(parts)
+
+
+def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
+    rows = []
+    for label in _methods_of(found):
+        results = [result for cell in found.labels[label] if (result := cell.result(out))]
+        quantize, evaluate = (statistics.median(result[key] for result in results) for key in ("quantize_s", "evaluate_s"))
+        peaks = [max(result["peak_gib"]) for result in results if result["peak_gib"]]
+        rows.append([label, f"{quantize:.0f}", f"{evaluate:.0f}", f"{max(peaks):.1f}" if peaks else "–"])
+    seconds = {cell.name: result["quantize_s"] + result["evaluate_s"] for cell in done if (result := cell.result(out))}
+    late = [f"{name} ({taken:.0f} s)" for name, taken in seconds.items() if taken > LIMIT_S]
+    beyond = f"Beyond {LIMIT_S} s: {', '.join(late)}." if late else f"No cell took longer than {max(seconds.values()):.0f} s."
+    ended = {cell.name: training["stopped"] for cell in done if (result := cell.result(out)) and (training := result.get("training"))}
+    stopped = "".join(f" {name} stopped early ({why}): its last good state is what was measured." for name, why in ended.items() if why)
+    head = ["method", "quantize, s", "evaluate, s", "peak, GiB"]
+    return f"### Time\n\nMedian seconds of a cell, which shared its GPU with others. {beyond}{stopped}\n\n{_grid(head, rows)}"
+
+
+def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> str:
+    """Every cell without a result in the tables, by reason."""
+    cells = [cell for phase in ("search", "final") for cell in declaration.cells(phase, chosen_recipes(out))]
+    reasons = {f"{c.phase} {c.name}": c.why_not(out) for c in cells if not c.result(out)} | {
+        f"final {n}": why for n, why in left_out.items()
+    }
+    by_reason: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        by_reason.setdefault(why, []).append(name)
+    lines = [f"- {why}: {', '.join(names)}" for why, names in by_reason.items()]
+    return "### Cells that were not run\n\n" + ("\n".join(lines) if lines else "None: every declared cell was run.")
+
+
+def _text(value: Value, digits: int) -> str:
+    return f"{value.value:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _signed(value: Value, digits: int) -> str:
+    star = "*" if value.low > 0 or value.high < 0 else ""
+    return f"{value.value:+.{digits}f}{star} [{value.low:+.{digits}f}, {value.high:+.{digits}f}]".replace("-", "−").replace("*", "\\*")
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("data/fair_rounding"))
+    parser.add_argument("--declaration", type=Path, default=HERE / "declaration.yaml")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--plot", type=Path, default=Path("docs/fair_rounding.png"))
+    parser.add_argument("--records", type=Path, default=HERE / "results" / "fair_rounding.json")
+    parser.add_argument("--before", default=BEFORE, help="how the data were fetched and the cells run")
+    arguments = parser.parse_args()
+    given = sys.argv[1:]
+    if "--before" in given:  # its commands are shown as what they are
+        del given[(at := given.index("--before")) : at + 2]
+    command = shlex.join(["python", "-m", "experiments.fair_rounding.table", *given])
+    try:
+        declaration = read(arguments.declaration)
+        text, found = document(declaration, arguments.results, arguments.plot.name, f"{arguments.before}\n{command}")
+    except FairgateError as error:
+        print(error, file=sys.stderr)
+        return 2
+    plot(declaration, found, arguments.plot)
+    put(arguments.out, SECTION, text)
+    merge(arguments.records, records(declaration, found, arguments.results, "; ".join([*arguments.before.splitlines(), command])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

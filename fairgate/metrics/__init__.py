@@ -1,0 +1,1 @@
+"""From the item table to numbers: statistics, bootstrap, estimates, comparisons."""

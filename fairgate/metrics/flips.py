@@ -1,0 +1,199 @@
+"""Two models on the same items: the proof that they are the same, and the flips between them, overall and where they happen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.stats import binomtest
+
+from fairgate.metrics.estimates import Items
+from fairgate.metrics.statistic import Statistic, Terms
+from fairgate.support.errors import FairgateError
+
+_Mask = npt.NDArray[np.bool_]
+# What must agree item by item; n_tokens differs when the tokenizers do.
+_SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "covariate", "n_tokens", "n_chars")
+
+
+class UnequalItems(FairgateError):
+    """Two item tables do not hold the same items under the same prompts and task versions."""
+
+
+def require_same_items(candidate: pa.Table, reference: pa.Table) -> None:
+    """Raise UnequalItems unless both tables hold the same items with equal prompts, versions, groups and options."""
+    if _sorted(candidate).equals(_sorted(reference)):
+        return
+    # Only a difference, which must be named, is worth going through 200,000 rows one by one.
+    q, b = _keyed(candidate), _keyed(reference)
+    for one, other, name in ((q, b, "reference"), (b, q, "candidate")):
+        absent = sorted(set(one) - set(other))
+        if absent:
+            raise UnequalItems(
+                f"{len(absent)} items are missing in the table of the {name}",
+                where=f"{absent[0][0]}, item {absent[0][1]!r}",
+                remedy="evaluate both models again with the same evaluate.tasks and seed",
+            )
+    for key, row in q.items():
+        for column in _SAME:
+            if row[column] != b[key][column]:
+                raise UnequalItems(
+                    f"{column} differs: candidate {row[column]!r}, reference {b[key][column]!r}",
+                    where=f"{key[0]}, item {key[1]!r}",
+                    remedy="evaluate both models again with the same tasks and tokenizer",
+                )
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    key = ["benchmark", "item_id"]
+    return table.select([*key, *_SAME]).sort_by([(name, "ascending") for name in key])
+
+
+def _keyed(table: pa.Table) -> dict[tuple[str, str], dict[str, object]]:
+    rows = table.select(["benchmark", "item_id", *_SAME]).to_pylist()
+    return {(row["benchmark"], row["item_id"]): row for row in rows}
+
+
+@dataclass(frozen=True)
+class Flips:
+    """How single answers changed from the reference (the parent) to the candidate, overall or in a group or subgroup.
+
+    Shares of the n items that both answered, except new_bias = P(stereotyped now | parent unbiased) and reverse = P(unbiased now |
+    parent stereotyped), None where the condition never holds. p_value: exact two-sided McNemar test on the discordant items. Measures
+    of bias are None for a benchmark without sides.
+    """
+
+    benchmark: str
+    group: str | None
+    subgroup: str | None
+    n: int
+    answer_flips: float
+    bias_flips: float | None
+    newly_biased: int | None
+    newly_unbiased: int | None
+    new_bias: float | None
+    reverse: float | None
+    p_value: float | None
+
+
+def flips(candidate: Items, reference: Items, group: str | None = None, subgroup: str | None = None) -> Flips | None:
+    """Flips overall or in one group, subgroup, or subgroup of a group; None where no item has an answer of both (plain text).
+
+    Raises:
+        UnequalItems: the items are not the same.
+        UnknownName: a group or subgroup that does not occur.
+    """
+    changed = _changed(candidate, reference)
+    inside = candidate.inside(group, subgroup) & candidate.answered & reference.answered
+    n = int(inside.sum())
+    if changed is None or n == 0:
+        return None
+    answer_flips = float(changed[inside].mean())
+    if candidate.biased is None or reference.biased is None:
+        return Flips(candidate.benchmark, group, subgroup, n, answer_flips, None, None, None, None, None, None)
+    q, b = candidate.biased[inside], reference.biased[inside]
+    worse, better = int((q & ~b).sum()), int((b & ~q).sum())
+    return Flips(
+        benchmark=candidate.benchmark,
+        group=group,
+        subgroup=subgroup,
+        n=n,
+        answer_flips=answer_flips,
+        bias_flips=(worse + better) / n,
+        newly_biased=worse,
+        newly_unbiased=better,
+        new_bias=worse / int((~b).sum()) if (~b).any() else None,
+        reverse=better / int(b.sum()) if b.any() else None,
+        p_value=mcnemar(worse, better),
+    )
+
+
+def _changed(candidate: Items, reference: Items) -> _Mask | None:
+    if candidate.ids != reference.ids:
+        raise UnequalItems("candidate and reference hold different items", where=candidate.benchmark)
+    q, b = candidate.answer, reference.answer
+    return None if q is None or b is None else q != b
+
+
+STRATA = ("low", "medium", "high")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Flips among the items of which the parent was about equally certain; shares of n, None where n is 0.
+
+    Flips of low entropy are the alarming ones: the parent was sure, and uncertain answers flip anyway.
+    """
+
+    name: str
+    n: int
+    answer_flips: float | None
+    bias_flips: float | None
+
+    @property
+    def alarming(self) -> bool:
+        return self.name == STRATA[0] and bool(self.answer_flips)
+
+
+def strata(candidate: Items, reference: Items, group: str | None = None, subgroup: str | None = None) -> tuple[Stratum, ...]:
+    """Flips by the reference's entropy H/log k: low <= 1/3 < medium <= 2/3 < high; () without options to be uncertain between."""
+    changed, entropy = _changed(candidate, reference), reference.entropy
+    if changed is None or entropy is None:
+        return ()
+    turned = None if candidate.biased is None or reference.biased is None else candidate.biased != reference.biased
+    code = np.where(candidate.inside(group, subgroup), strata_of(entropy), -1)
+    return tuple(
+        Stratum(name, int((code == i).sum()), _share(changed, code == i), None if turned is None else _share(turned, code == i))
+        for i, name in enumerate(STRATA)
+    )
+
+
+def strata_of(entropy: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Index into STRATA of each entropy."""
+    return np.searchsorted([1 / 3, 2 / 3], entropy).astype(np.int64)
+
+
+def _share(event: _Mask, inside: _Mask) -> float | None:
+    return float(event[inside].mean()) if inside.any() else None
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values in the order given: calling those <= a discoveries keeps the expected share of false ones below a."""
+    m = len(p_values)
+    order = np.argsort(p_values)[::-1]
+    steps = np.array(p_values)[order] * m / np.arange(m, 0, -1)
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum.accumulate(np.minimum(steps, 1))
+    return [float(p) for p in adjusted]
+
+
+def mcnemar(worse: int, better: int) -> float:
+    """Exact two-sided McNemar test: binomial with p = 1/2 on the discordant items; 1 where there are none."""
+    return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
+
+
+def _sides(candidate: Items, reference: Items) -> tuple[_Mask, _Mask, _Mask]:
+    """Which items are biased, and which both models answered; the others count as neither."""
+    q, b = candidate.biased, reference.biased
+    if q is None or b is None:
+        raise FairgateError("flips of bias need a benchmark of sentence pairs", where=candidate.benchmark)
+    both = candidate.answered & reference.answered
+    return q & both, b & both, both
+
+
+def _newly_biased(candidate: Items, reference: Items) -> Terms:
+    q, b, both = _sides(candidate, reference)
+    return q & ~b, both
+
+
+def _net_biased(candidate: Items, reference: Items) -> Terms:
+    q, b, both = _sides(candidate, reference)
+    return q.astype(float) - b, both
+
+
+# Shares of the items with answers of both: newly stereotyped, and newly stereotyped minus newly unbiased.
+NEWLY_BIASED = Statistic(_newly_biased, "share", better="lower", span=1.0)
+NET_NEW_BIAS = Statistic(_net_biased, "share", better="lower", span=1.0)

@@ -1,0 +1,93 @@
+"""Parameters: `params.yaml` is the only place with defaults; every section is a frozen model that refuses unknown keys."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fairgate.support.errors import FairgateError, MissingFile, UnknownName
+
+PARAMS = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """Base of every parameter section: frozen, no unknown keys, no coercion of one type into another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
+    """The whole parameter file as plain data."""
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFile("no parameter file", where=str(path), remedy="run from the project's root, or give --params")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FairgateError(f"not valid YAML: {error}", where=str(path), remedy="correct it, or restore it from the repository") from None
+    if not isinstance(data, dict):
+        raise FairgateError("not a mapping of sections", where=str(path))
+    return data
+
+
+def pick(params: dict[str, Any], key: str, *, kind: str = "parameter", where: str = str(PARAMS)) -> Any:
+    """The value at a dotted key; UnknownName gives the nearest right name."""
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            known = value if isinstance(value, dict) else {}
+            raise UnknownName.of(kind, part, known, where=where)
+        value = value[part]
+    return value
+
+
+def parse(model: type[Model], data: Any, *, where: str) -> Model:
+    """Validate `data` as `model`; errors become one message that names the key, the value and the nearest right name."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UnknownName.of("parameter", str(first["loc"][-1]), _fields(model, first["loc"][:-1]), where=where) from None
+        if not first["loc"] and first["type"] == "model_type":
+            raise FairgateError(f"not a mapping of keys (got {data!r})", where=where, remedy=_correct(where)) from None
+        # A rule of the whole section says in its own words which key and value it means.
+        value = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r})"
+        what = first["msg"].removeprefix("Value error, ") + value
+        known = re.findall(r"'([^']*)'", first.get("ctx", {}).get("expected", ""))
+        near = difflib.get_close_matches(str(first["input"]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise FairgateError(f"{key}: {what}" if key else what, where=where, remedy=hint + _correct(where)) from None
+
+
+def _correct(where: str) -> str:
+    return f"correct this key in {where.split(':')[0]}"
+
+
+def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the (nested) model at `loc`; the top model's if the path leads through something else."""
+    here: Any = model
+    for part in loc:
+        if isinstance(part, int):  # an index: `here` is already the model of the list's entries
+            continue
+        field = here.model_fields.get(str(part)) if isinstance(here, type) and issubclass(here, BaseModel) else None
+        kinds = (getattr(field.annotation, "__args__", ()) or (field.annotation,)) if field else ()
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not models:
+            return []
+        here = models[0]
+    return list(here.model_fields)
+
+
+def load(model: type[Model], key: str, path: Path | str = PARAMS) -> Model:
+    """Section `key` of the parameter file as `model`."""
+    return parse(model, pick(read_params(path), key, where=str(path)), where=f"{path}:{key}")

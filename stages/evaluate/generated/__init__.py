@@ -1,0 +1,1 @@
+"""Tasks with generated text: sampling, reading an answer out of it, scoring it."""

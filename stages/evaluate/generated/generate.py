@@ -1,0 +1,174 @@
+"""Greedy text from a model: batches of about one length, padded on the left, through the generation of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from fairgate.support.cli import log
+from fairgate.support.errors import FairgateError
+from fairgate.support.files import read_json
+from stages.evaluate.benchmark import Item
+from stages.evaluate.model import Model
+from stages.evaluate.tokens import BEYOND
+
+_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model reads: its text and token ids, and how many new tokens it may write."""
+
+    item: Item
+    text: str
+    ids: tuple[int, ...]
+    budget: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote, special tokens included; `finished`: it came to its end by itself, within the budget."""
+
+    text: str
+    finished: bool
+
+
+def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, benchmark: str) -> list[Prompt]:
+    """The prompt of each item: raw, or a user's turn and the beginning of the assistant's through the model's chat template.
+
+    The budget shrinks to what the context leaves. Prompts that fill the context are left out, and the log says how many.
+
+    Raises:
+        FairgateError: no chat template where one is needed, or more than BEYOND of the prompts fill the context (none is ever cut).
+    """
+    if chat and not model.tokenizer.chat_template:
+        raise FairgateError(
+            "the tokenizer has no chat template", where=f"task {benchmark}", remedy="this task needs a model that follows instructions"
+        )
+    found = []
+    for item in items:
+        ((asked, begun),) = item.prompts
+        text = rendered(model, _turns(asked, begun), continue_final_message=True) if chat else asked
+        # A chat template writes the special tokens itself.
+        ids = tuple(model.tokenizer.encode(text, add_special_tokens=not chat))
+        found.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
+    kept = [prompt for prompt in found if prompt.budget > 0]
+    if beyond := [prompt.item.id for prompt in found if prompt.budget < 1]:
+        where = f"task {benchmark}"
+        what = f"{len(beyond)} of {len(found)} prompts fill the context of {model.context} tokens; first: item {beyond[0]!r}"
+        if len(beyond) > BEYOND * len(found):
+            remedy = f"take the task out for this model: no prompt is cut, and at most {BEYOND:.0%} may be left out"
+            raise FairgateError(what, where=where, remedy=remedy)
+        log.warning("%s: %s; left out", where, what)
+    return kept
+
+
+def _turns(asked: str, begun: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": begun}]
+
+
+def rendered(model: Model, turns: list[dict[str, str]], **options: bool) -> str:
+    """The turns through the model's chat template, on a fixed day: some templates tell the date, and two models must read the same."""
+    template = _DAY + model.tokenizer.get_chat_template()
+    return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
+
+
+def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
+    """Indices of the prompts in batches of one budget and about one length."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(prompts)), key=lambda i: (prompts[i].budget, -len(prompts[i].ids), prompts[i].ids)):
+        if batches and len(batches[-1]) < size and prompts[batches[-1][0]].budget == prompts[i].budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def generate(model: Model, folder: Path, batch: Sequence[Prompt]) -> list[Written]:
+    """The likeliest next token again and again, until the model ends its text or the budget of the batch is used up.
+
+    What is written does not depend on the batch beyond rounding; it is halved where memory does not suffice.
+
+    Args:
+        folder: of the model; its `generation_config.json` names the tokens that end a text.
+    Raises:
+        FairgateError: logits that are not numbers, with the item's name, or too little memory for one prompt.
+    """
+    # Nothing but the likeliest token: what a model's own settings say of temperature or repetition does not count.
+    model.network.generation_config = GenerationConfig()
+    return _write(model, list(batch), end_tokens(model, folder))
+
+
+def end_tokens(model: Model, folder: Path) -> list[int]:
+    """The tokens that end a text: those of the model's generation settings and of its tokenizer. There may be none."""
+    path = folder / "generation_config.json"
+    stated = [read_json(path).get("eos_token_id")] if path.is_file() else []
+    found = [*stated, model.network.config.eos_token_id, model.tokenizer.eos_token_id]
+    return sorted({token for one in found for token in (one if isinstance(one, list) else [one]) if token is not None})
+
+
+def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
+    try:
+        return _written(model, batch, stops)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise FairgateError(
+                f"memory does not suffice for {len(batch[0].ids)} tokens and {batch[0].budget} new ones",
+                where=f"item {batch[0].item.id!r}",
+                remedy="use a larger device, a 16-bit evaluate.dtype or a smaller evaluate.generation.max_new_tokens",
+            ) from None
+    torch.cuda.empty_cache()
+    half = len(batch) // 2
+    return _write(model, batch[:half], stops) + _write(model, batch[half:], stops)
+
+
+@torch.inference_mode()
+def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
+    padding = model.tokenizer.pad_token_id
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=batch[0].budget,
+        eos_token_id=stops or None,
+        pad_token_id=padding if padding is not None else (stops or [0])[0],
+    )
+    width = max(len(prompt.ids) for prompt in batch)
+    gaps = [width - len(prompt.ids) for prompt in batch]
+    ids = torch.tensor([[config.pad_token_id] * gap + list(p.ids) for gap, p in zip(gaps, batch, strict=True)], device=model.device)
+    mask = (torch.arange(width) >= torch.tensor(gaps)[:, None]).long().to(model.device)
+    watch = _Watch(len(batch), model.device)
+    out = model.network.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=LogitsProcessorList([watch]),
+    )
+    if watch.broken.any():
+        raise FairgateError(
+            "logits are not numbers",
+            where=f"item {batch[int(watch.broken.int().argmax())].item.id!r}",
+            remedy="the weights or the dtype overflow: evaluate in float32, and look at the quantization record",
+        )
+    return [_cut(model.tokenizer, row, set(stops)) for row in out[:, width:].tolist()]
+
+
+def _cut(tokenizer: Any, ids: list[int], stops: set[int]) -> Written:
+    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    return Written(tokenizer.decode(ids[:end], skip_special_tokens=False), end is not None)
+
+
+class _Watch(LogitsProcessor):
+    """Remembers rows whose logits were not numbers, without waiting for the device at each step."""
+
+    def __init__(self, rows: int, device: torch.device) -> None:
+        self.broken = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken |= scores.isnan().any(-1)
+        return scores

@@ -1,0 +1,140 @@
+"""Running sums over calibration batches, and the matrices H, C and B made of them.
+
+All sums are kept unscaled and scaled once at the end, so batch size, padding and order of pairs change nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fairgate.support.errors import FairgateError
+from stages.quantize.core.differences import differences
+from stages.quantize.core.pairs import Batch
+from stages.quantize.core.products import add_difference_gram, add_gram, whole
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one shared input contributes to the objective.
+
+    H [d, d] float32: mean over sentences, general text mixed in. C [d, d] float32 or None: sum over pairs, without alpha.
+    pairs: P. mix: the share w of general text in H.
+    """
+
+    H: Tensor
+    C: Tensor | None
+    pairs: int
+    mix: float
+
+
+@dataclass
+class Sums:
+    """Unscaled sums for one shared input of d channels.
+
+    G_pair, G_text [d, d]: sum of x x^T over valid tokens of pair sentences and of general text.
+    C [d, d]: sum of D^T D; under the group-mean constraint, S [groups, d]: sum of d_p by group, and n_group its pairs.
+    """
+
+    d: int
+    device: torch.device
+    with_C: bool
+    n_groups: int = 0  # > 0: the group-mean constraint
+    G_pair: Tensor | None = None
+    G_text: Tensor | None = None
+    C: Tensor | None = None
+    S: Tensor | None = None
+    n_group: Tensor | None = None
+    sentences: int = 0
+    pair_tokens: int = 0
+    text_tokens: int = 0
+    pairs: int = 0
+
+    def add(self, X: Tensor, batch: Batch) -> None:
+        """Add one batch. X: [rows, L, d] (or [rows * L, d]), the layer's input for every token slot of the batch."""
+        X = X.reshape(-1, self.d)
+        valid = X if batch.whole else X[batch.counted]
+        if batch.M is None:
+            self.G_text = add_gram(self.G_text, valid)
+            self.text_tokens += len(valid)
+            return
+        self.G_pair = add_gram(self.G_pair, valid)
+        self.pair_tokens += len(valid)
+        self.sentences += batch.sentences
+        self.pairs += batch.pairs
+        if not self.with_C:
+            return
+        D = differences(batch, X)
+        if self.n_groups == 0:
+            self.C = add_gram(self.C, D) if X.dtype is torch.float32 else add_difference_gram(self.C, D)
+            return
+        assert batch.groups is not None
+        if self.S is None or self.n_group is None:
+            self.S, self.n_group = D.new_zeros(self.n_groups, self.d), D.new_zeros(self.n_groups)
+        members = (batch.groups == torch.arange(self.n_groups, device=D.device)[:, None]).to(D.dtype)
+        self.S += members @ D  # a scattered sum would take another order every time
+        self.n_group += members.sum(1)
+
+    def join(self, other: Sums) -> None:
+        """Add the sums of other batches, which may lie on another GPU."""
+        for name in ("G_pair", "G_text", "C", "S", "n_group"):
+            own, theirs = getattr(self, name), getattr(other, name)
+            if theirs is not None:
+                theirs = theirs.to(self.device)
+                setattr(self, name, theirs if own is None else own.add_(theirs))
+        for name in ("sentences", "pair_tokens", "text_tokens", "pairs"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def finish(self, text_share: float | None) -> Statistics:
+        """H and C.
+
+        H = 2 t [(1 - w) G_pair/n_pair + w G_text/n_text], where t is the mean number of tokens of a pair sentence, so that raw
+        alpha keeps its meaning; w = `text_share`, by default the text's share of the tokens.
+        """
+        n_pair, n_text = self.pair_tokens, self.text_tokens
+        if n_pair + n_text == 0:
+            raise FairgateError("no calibration token reached this module", remedy="give pairs or text in the section `calibrate`")
+        w = n_text / (n_pair + n_text) if text_share is None else text_share
+        if (w > 0 and n_text == 0) or (w < 1 and n_pair == 0):
+            raise FairgateError(
+                f"text_share {w} needs both pairs and text, got {n_pair} and {n_text} tokens",
+                remedy="set `calibration` of the recipe to match, or leave text_share empty",
+            )
+        t = n_pair / self.sentences if self.sentences else 1.0
+        H = torch.zeros(self.d, self.d, device=self.device)
+        if self.G_pair is not None and w < 1:
+            H += self.G_pair * (2 * t * (1 - w) / n_pair)
+        if self.G_text is not None and w > 0:
+            H += self.G_text * (2 * t * w / n_text)
+        whole(H)
+        C = None if self.C is None else whole(self.C)
+        if self.S is not None and self.n_group is not None:
+            # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum: B = 2 alpha/P C then has the documented scale.
+            weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]
+            C = weighted.T @ weighted
+        return Statistics(H, C, self.pairs, w)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strongly the fairness term weighs: raw `alpha`, or dimensionless `rho` per module or as one global `factor` on C."""
+
+    alpha: float | None = None
+    rho: float | None = None
+    factor: float | None = None
+
+    def matrix(self, statistics: Statistics) -> Tensor | None:
+        """B [d, d], or None where it would be zero."""
+        C, H = statistics.C, statistics.H
+        if C is None:
+            return None
+        if self.factor is not None:
+            scale = self.factor
+        elif self.rho is not None:
+            trace = float(C.trace())
+            scale = self.rho * float(H.trace()) / trace if trace > 0 else 0.0
+        else:
+            scale = 2 * (self.alpha or 0.0) / max(statistics.pairs, 1)
+        return C * scale if scale > 0 else None

@@ -1,0 +1,169 @@
+"""The column loop of GPTQ on a GPU: one Triton kernel for 128 columns, instead of ten small launches for each of them.
+
+Rows are independent, so a program takes a few rows, holds their 128 weights in registers and walks over the columns there; what the
+block's errors do to the columns right of it is one product. The arithmetic is that of columns.round_columns, the reference.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stages.quantize.core import columns
+from stages.quantize.core.columns import BLOCK, Rounded, Static
+from stages.quantize.core.grid import TINY, Grid
+from stages.quantize.core.products import product
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # torch for CPUs brings none
+    triton = None
+
+# Pinned, not tuned at run time: another tile would sum in another order, and the same inputs would give another digest.
+ROWS, WARPS = 16, 4
+SPAN = 2048  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
+
+
+def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+    """columns.round_columns, on a GPU by the kernel. Arguments, result and source: see there."""
+    if triton is None or not W1.is_cuda:
+        return columns.round_columns(W1, U, grid, static)
+    return round_columns_triton(W1, U, grid, static)
+
+
+def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+    """The kernel over all blocks of columns. W1 [r, d], U [d, d] float32 on a device that Triton compiles for."""
+    r, d = W1.shape
+    width = grid.width(d)
+    rest = W1.contiguous().clone()
+    U = U.contiguous()
+    codes = torch.empty(r, d, dtype=torch.uint8, device=W1.device)
+    scale = W1.new_empty(r, d // width) if static is None else static.scale.contiguous()
+    zero = torch.empty_like(scale) if static is None else static.zero.contiguous()
+    group = torch.arange(d, device=W1.device) // width if static is None else static.group
+    loss = W1.new_zeros(r)
+    errors = W1.new_empty(r, SPAN)
+    # The kernel fits min-max grids of v1 to groups inside its block; for others a block ends with its group, and grid.fit comes between.
+    fit = static is None and width <= BLOCK and not grid.clip and grid.lowest_zero == 1
+    block = BLOCK if fit or static is not None else min(width, BLOCK)
+    for start in range(0, d, block):
+        stop = min(start + block, d)
+        first, last = start // SPAN * SPAN, min((start // SPAN + 1) * SPAN, d)
+        if static is None and not fit and start % width == 0:
+            scale[:, start // width], zero[:, start // width] = grid.fit(rest[:, start : start + width])
+        _columns[(triton.cdiv(r, ROWS),)](
+            rest,
+            U,
+            codes,
+            errors[:, start - first :],
+            scale,
+            zero,
+            group,
+            loss,
+            r,
+            d,
+            start,
+            stop - start,
+            scale.shape[1],
+            TOP=grid.top,
+            INNER=min(width, BLOCK),
+            FIT=fit,
+            SYMMETRIC=grid.symmetric,
+            TINY_SCALE=TINY,
+            ROWS=ROWS,
+            BLOCK=BLOCK,
+            SPAN=SPAN,
+            num_warps=WARPS,
+        )
+        if stop < last:
+            rest[:, stop:last].addmm_(errors[:, start - first : stop - first], U[start:stop, stop:last], alpha=-1)
+        elif last < d:
+            rest[:, last:] -= product(errors[:, : last - first], U[first:last, last:])
+    return Rounded(codes, scale, zero, loss)
+
+
+if triton is not None:
+
+    @triton.jit
+    def _round(x):  # type: ignore[no-untyped-def]
+        # Half to even, as torch.round: adding 1.5 * 2^23 leaves no bits behind the point.
+        return (x + 12582912.0) - 12582912.0
+
+    @triton.jit
+    def _columns(  # type: ignore[no-untyped-def]
+        rest,
+        U,
+        codes,
+        errors,
+        scale,
+        zero,
+        group,
+        loss,
+        r,
+        d,
+        start,
+        count,
+        n_groups,
+        TOP: tl.constexpr,
+        INNER: tl.constexpr,
+        FIT: tl.constexpr,
+        SYMMETRIC: tl.constexpr,
+        TINY_SCALE: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK: tl.constexpr,
+        SPAN: tl.constexpr,
+    ):
+        row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+        column = tl.arange(0, BLOCK)
+        own = row < r
+        tile = own[:, None] & (column < count)[None, :]
+        w = tl.load(rest + row[:, None] * d + (start + column)[None, :], mask=tile, other=0.0)
+        error = tl.zeros((ROWS, BLOCK), tl.float32)
+        code = tl.zeros((ROWS, BLOCK), tl.float32)
+        total = tl.load(loss + row, mask=own, other=0.0)
+        s = tl.zeros((ROWS,), tl.float32)
+        z = tl.zeros((ROWS,), tl.float32)
+        # A row of U is loaded one column ahead of its use: the loop is a chain of latencies, and this one need not be part of it.
+        pivot = tl.load(U + start.to(tl.int64) * d + start)
+        u = tl.load(U + start.to(tl.int64) * d + start + column, mask=(column > 0) & (column < count), other=0.0)
+        for first in range(0, count, INNER):
+            if FIT:
+                inside = (column >= first) & (column < first + INNER)
+                low = tl.min(tl.where(inside[None, :], w, 0.0), axis=1)
+                high = tl.max(tl.where(inside[None, :], w, 0.0), axis=1)
+                if SYMMETRIC:
+                    s = tl.div_rn(2 * tl.maximum(-low, high), tl.full((ROWS,), TOP, tl.float32))
+                    z = tl.full((ROWS,), (TOP + 1) // 2, tl.float32)
+                else:
+                    s = tl.div_rn(high - low, tl.full((ROWS,), TOP, tl.float32))
+                    z = tl.div_rn(-low, tl.maximum(s, TINY_SCALE))
+                    z = tl.minimum(tl.maximum(_round(tl.minimum(z, 2.0 * TOP)), 1.0), TOP)
+                    s = tl.where(z <= 1, tl.maximum(s, tl.div_rn(high, tl.full((ROWS,), TOP - 1, tl.float32))), s)
+                s = tl.where(s > 0, tl.maximum(s, TINY_SCALE), 1.0)
+                s = s.to(tl.float16).to(tl.float32)
+                at_group = row * n_groups + (start + first) // INNER
+                tl.store(scale + at_group, s, mask=own)
+                tl.store(zero + at_group, z, mask=own)
+            for j in range(first, tl.minimum(first + INNER, count)):
+                line = U + (start + j + 1).to(tl.int64) * d + start
+                next_pivot = tl.load(line + j + 1, mask=j + 1 < count, other=1.0)
+                next_u = tl.load(line + column, mask=(column > j + 1) & (column < count), other=0.0)
+                if not FIT:
+                    at_group = row * n_groups + tl.load(group + start + j)
+                    s = tl.load(scale + at_group, mask=own, other=1.0)
+                    z = tl.load(zero + at_group, mask=own, other=0.0)
+                at = (column == j)[None, :]
+                wj = tl.sum(tl.where(at, w, 0.0), axis=1)
+                c = tl.minimum(tl.maximum(tl.div_rn(wj, s) + z, -1.0), TOP + 1.0)
+                c = tl.minimum(tl.maximum(_round(c), 0.0), TOP)
+                e = tl.div_rn(wj - s * (c - z), tl.zeros((ROWS,), tl.float32) + pivot)
+                w -= e[:, None] * u[None, :]
+                error = tl.where(at, e[:, None], error)
+                code = tl.where(at, c[:, None], code)
+                total += e * e
+                pivot, u = next_pivot, next_u
+        place = row[:, None] * d + (start + column)[None, :]
+        tl.store(codes + place, code.to(tl.uint8), mask=tile)
+        tl.store(errors + row[:, None] * SPAN + column[None, :], error, mask=tile)
+        tl.store(loss + row, total, mask=own)

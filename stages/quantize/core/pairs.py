@@ -1,0 +1,227 @@
+"""From pairs and texts to batches of token ids: explicit pair ids, masks, and the sparse matrix that takes differences.
+
+A pair batch has layout [pairs, 2, L], flattened to [2 pairs, L]: rows 2p and 2p+1 are the sides of pair p.
+The alignment is data, not shape: M holds one row per difference over the flattened tokens, so D = M @ X and pads never enter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from fairgate.contracts.records import Pair, Text
+from fairgate.support.errors import BadRecord
+
+T = TypeVar("T")
+
+
+class Alignment(StrEnum):
+    """Which positions of the two sentences are compared (docs/methods.md)."""
+
+    aligned = "aligned"  # common suffix by position, one row for the differing spans' means
+    positional = "positional"  # by position up to the shorter sentence
+    positional_padded = "positional-padded"  # as above up to the longer one; pads enter H and D (reproduction only)
+    equal_length = "equal-length"  # positional, pairs of unequal token length dropped
+    pooled_mean = "pooled-mean"  # one row: means over all tokens
+    pooled_last = "pooled-last"  # one row: last tokens
+    group_mean = "group-mean"  # one row: means after the common prefix, stereotype minus anti-stereotype, averaged by group
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used here."""
+
+    bos_token_id: int | None
+    eos_token_id: int | None
+    pad_token_id: int | None
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A pair as token ids; `group` is what the group-mean constraint averages over."""
+
+    pair_id: str
+    group: str
+    a: list[int]
+    b: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids [rows, L] right-padded, `counts` [rows, L] bool (tokens that enter H), `mask` [rows, L] bool (tokens that attend).
+
+    For pairs: M [m, rows * L] sparse and `groups` [m] int64, the group of each difference row. For text: None.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    counts: Tensor
+    sentences: int
+    M: Tensor | None = None
+    groups: Tensor | None = None
+    pairs: int = 0
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every token slot enters H."""
+        return bool(self.counts.all())
+
+    @cached_property
+    def counted(self) -> Tensor:
+        """Numbers of the token slots that enter H."""
+        return self.counts.reshape(-1).nonzero()[:, 0]
+
+    @cached_property
+    def compressed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """M row by row: where each row's entries start [m + 1], their columns and their weights."""
+        assert self.M is not None
+        M = self.M.coalesce()
+        rows, columns = M.indices()
+        starts = torch.zeros(M.shape[0] + 1, dtype=torch.int64, device=M.device)
+        torch.cumsum(torch.bincount(rows, minlength=M.shape[0]), 0, out=starts[1:])
+        return starts, columns.contiguous(), M.values()
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch with its tensors on the device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+def start_token(tokenizer: Tokenizer) -> int | None:
+    """The token to put in front of a sentence when the tokenizer adds none: BOS, else EOS, else nothing."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    probe = tokenizer.encode("a")
+    return None if start is None or (probe and probe[0] == start) else start
+
+
+def start_notes(tokenizer: Any) -> list[str]:
+    """What a record says of `start_token`."""
+    if (start := start_token(tokenizer)) is None:
+        return []
+    return [f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"]
+
+
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[Encoded]:
+    """Token ids of both sides of every pair, each sentence alone, nothing truncated.
+
+    Raises:
+        BadRecord: duplicate pair id, an empty side, or sides that are identical as tokens; the message names the pair.
+    """
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
+    seen: set[str] = set()
+    encoded = []
+    for pair in pairs:
+        where = f"pair {pair.pair_id!r}"
+        if pair.pair_id in seen:
+            raise BadRecord("the pair id occurs twice", where=where, remedy="run `dvc repro calibrate` to write the pairs again")
+        seen.add(pair.pair_id)
+        a, b = (prefix + tokenizer.encode(text) for text in (pair.stereotype, pair.anti_stereotype))
+        if a == b or len(a) == len(prefix) or len(b) == len(prefix):
+            raise BadRecord("a side is empty or both sides have the same tokens", where=where, remedy="drop the pair")
+        if alignment is Alignment.equal_length and len(a) != len(b):
+            continue
+        encoded.append(Encoded(pair.pair_id, pair.group if group_by == "bias_type" else pair.target, a, b))
+    if not encoded:
+        raise BadRecord(f"no pair is left under alignment {alignment.value!r}", where="pairs.jsonl", remedy="choose another alignment")
+    return encoded
+
+
+def encode_texts(texts: Sequence[Text], tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of every text, with the same start token as the pairs."""
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
+    return [prefix + tokenizer.encode(text.text) for text in texts]
+
+
+Row = list[tuple[int, int, float]]  # one difference: (side, position, weight)
+
+
+def differences(a: list[int], b: list[int], alignment: Alignment) -> list[Row]:
+    """Rows of M for one pair, as (side, position, weight).
+
+    `aligned`: p = longest common prefix (its rows are zero in a causal model, so they are dropped), q = longest common suffix
+    with q <= min(len) - p; one row per suffix position, and one for the means of the differing spans if both are non-empty.
+    """
+    la, lb = len(a), len(b)
+    if alignment in (Alignment.positional, Alignment.equal_length, Alignment.positional_padded):
+        stop = max(la, lb) if alignment is Alignment.positional_padded else min(la, lb)
+        return [[(0, j, 1.0), (1, j, -1.0)] for j in range(stop)]
+    if alignment is Alignment.pooled_mean:
+        return [_mean(0, 0, la, 1.0) + _mean(1, 0, lb, -1.0)]
+    if alignment is Alignment.pooled_last:
+        return [[(0, la - 1, 1.0), (1, lb - 1, -1.0)]]
+    p = 0
+    while p < min(la, lb) and a[p] == b[p]:
+        p += 1
+    if alignment is Alignment.group_mean:
+        # One sentence may be a prefix of the other; then the shared part is all that side has.
+        pa, pb = min(p, la - 1), min(p, lb - 1)
+        return [_mean(0, pa, la, 1.0) + _mean(1, pb, lb, -1.0)]
+    q = 0
+    while q < min(la, lb) - p and a[la - 1 - q] == b[lb - 1 - q]:
+        q += 1
+    rows: list[Row] = []
+    if p < la - q and p < lb - q:
+        rows.append(_mean(0, p, la - q, 1.0) + _mean(1, p, lb - q, -1.0))
+    rows += [[(0, la - q + j, 1.0), (1, lb - q + j, -1.0)] for j in range(q)]
+    return rows
+
+
+def _mean(side: int, start: int, stop: int, sign: float) -> Row:
+    return [(side, j, sign / (stop - start)) for j in range(start, stop)]
+
+
+def pair_batches(pairs: Sequence[Encoded], alignment: Alignment, pad: int, batch_tokens: int, groups: dict[str, int]) -> Iterator[Batch]:
+    """Batches of whole pairs, of similar length, at most `batch_tokens` token slots each (one pair at least)."""
+    padded = alignment is Alignment.positional_padded
+    for part in _buckets(pairs, lambda pair: max(len(pair.a), len(pair.b)), batch_tokens // 2):
+        length = max(max(len(pair.a), len(pair.b)) for pair in part)
+        sides = [side for pair in part for side in (pair.a, pair.b)]
+        ids, mask = _pad(sides, length, pad)
+        counts = mask.clone()
+        rows, group = [], []
+        for index, pair in enumerate(part):
+            if padded:
+                counts[2 * index : 2 * index + 2, : max(len(pair.a), len(pair.b))] = True
+            for row in differences(pair.a, pair.b, alignment):
+                rows.append([((2 * index + side) * length + position, weight) for side, position, weight in row])
+                group.append(groups[pair.group])
+        at = torch.tensor([[r, column] for r, row in enumerate(rows) for column, _ in row], dtype=torch.int64).view(-1, 2).T
+        weights = torch.tensor([weight for row in rows for _, weight in row])
+        M = torch.sparse_coo_tensor(at, weights, (len(rows), len(sides) * length), check_invariants=True).coalesce()
+        yield Batch(ids, mask, counts, len(sides), M, torch.tensor(group, dtype=torch.int64), len(part))
+
+
+def text_batches(texts: Sequence[list[int]], pad: int, batch_tokens: int) -> Iterator[Batch]:
+    """Batches of texts of similar length, at most `batch_tokens` token slots each (one text at least)."""
+    for part in _buckets(texts, len, batch_tokens):
+        ids, mask = _pad(part, max(map(len, part)), pad)
+        yield Batch(ids, mask, mask, len(part))
+
+
+def _buckets(items: Sequence[T], length: Callable[[T], int], slots: int) -> Iterator[list[T]]:
+    part: list[T] = []
+    for item in sorted(items, key=length):
+        if part and (len(part) + 1) * length(item) > slots:
+            yield part
+            part = []
+        part.append(item)
+    if part:
+        yield part
+
+
+def _pad(rows: Sequence[list[int]], length: int, pad: int) -> tuple[Tensor, Tensor]:
+    ids = torch.full((len(rows), length), pad)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = True
+    return ids, mask

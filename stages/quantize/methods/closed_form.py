@@ -1,0 +1,265 @@
+"""The methods by name: how a recipe turns a model and calibration data into quantized modules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fairgate.contracts.gptq_format import NAMES, unpack
+from fairgate.contracts.records import Status
+from fairgate.support.errors import FairgateError
+from stages.quantize.core.columns import round_nearest
+from stages.quantize.core.fair import FETCH_AGAIN, require_finite
+from stages.quantize.core.hessian import Statistics, Strength, Sums
+from stages.quantize.core.pairs import Alignment, Batch
+from stages.quantize.methods.groups import Debias, QuantizedModule, located, module_row, solver
+from stages.quantize.model.architectures import debiased_blocks, debiased_modules
+from stages.quantize.model.streamed import Streamed
+from stages.quantize.model.walk import Activation, SolveGroup, embed, linear, put, run_block, run_finished, weight_of
+from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Batches of pairs and of text, and the number of groups that the group-mean constraint averages over."""
+
+    batches: list[Batch]
+    n_groups: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """A quantized block: its number, its modules, and every batch's hidden state after it (none where no data are used)."""
+
+    index: int
+    modules: list[QuantizedModule]
+    hidden: list[Tensor]
+
+
+def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
+    """Round every linear module of every block, from block `start`, to nearest."""
+    architecture = source.architecture
+    for index in _progress(source, "rtn", start):
+        done = []
+        with source.resident(index, torch.device("cpu")) as block:
+            for name in architecture.modules:
+                W = weight_of(linear(block, name)).detach()
+                full = f"{architecture.blocks}.{index}.{name}"
+                with located(full):
+                    require_finite(W, "the weight", FETCH_AGAIN)
+                rounded = round_nearest(W, recipe.grid(full))
+                row = module_row(full, index, architecture.kind(name), W, W, rounded.Q, Status.ok, None, None, None, None)
+                done.append(QuantizedModule(rounded, row))
+        yield Block(index, done, [])
+
+
+@torch.no_grad()
+def gptq(
+    source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute, start: int = 0, hidden: Sequence[Tensor] | None = None
+) -> Iterator[Block]:
+    """GPTQ, or Fair-GPTQ if the recipe says so, block by block.
+
+    Args:
+        start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
+    """
+    debias = _debias(source, recipe, calibration, compute)
+    activations = _embed(source, calibration, compute)
+    _begin(activations, hidden or [])
+    # A generator holds its arguments as long as it runs: not these states too.
+    return _walked(source, recipe, calibration, compute, start, debias, activations)
+
+
+@torch.no_grad()
+def _walked(
+    source: Streamed,
+    recipe: Gptq,
+    calibration: Calibration,
+    compute: Compute,
+    start: int,
+    debias: Debias | None,
+    activations: Sequence[Activation],
+) -> Iterator[Block]:
+    for index in _progress(source, recipe.method, start):
+        done: list[QuantizedModule] = []
+        solve_group = solver(source.architecture, recipe, debias, done, compute)
+        sums = _sums([debias], calibration, index, compute.device)
+        _run(source, index, activations, sums, recipe, solve_group, compute)
+        # No list of them stays here: off the device the memory of one batch's serves another's after the next block.
+        yield Block(index, done, [activation.hidden for activation in activations])
+
+
+@torch.no_grad()
+def replay(
+    source: Streamed,
+    recipe: Gptq,
+    calibration: Calibration,
+    compute: Compute,
+    blocks: range,
+    hidden: Sequence[Tensor],
+    packed: Callable[[int], Mapping[str, Tensor]],
+) -> list[Tensor]:
+    """The hidden states behind finished blocks, to the last bit those that `gptq` had there: a forward pass through each, no sums.
+
+    Args:
+        blocks: their numbers. hidden: the states before the first, none for block 0. packed: the packed tensors of a block by full name.
+    """
+    activations = _embed(source, calibration, compute)
+    _begin(activations, hidden)
+    for index in blocks:
+        with source.resident(index, compute.device, compute.dtype) as block:
+            if recipe.collection == "sequential":  # otherwise the next block's input is that of the unquantized model
+                _put_packed(source, recipe, index, block, packed(index))
+            run_finished(_on_all(block, compute), index, activations)
+    return [activation.hidden for activation in activations]
+
+
+def _put_packed(source: Streamed, recipe: Gptq, index: int, block: nn.Module, packed: Mapping[str, Tensor]) -> None:
+    """Scales are float16 numbers from the start and codes small integers, so what is unpacked is what was put there before packing."""
+    for name in source.architecture.modules:
+        module, full = linear(block, name), f"{source.architecture.blocks}.{index}.{name}"
+        parts = {part: packed[f"{full}.{part}"].to(module.weight.device) for part in NAMES}
+        put(module, unpack(parts, recipe.grid(full).bits, recipe.format))
+
+
+@torch.no_grad()
+def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, compute: Compute) -> Iterator[list[Block]]:
+    """Several recipes from one pass over the calibration data: per block, the result of each, equal to that of `gptq` alone.
+
+    They may differ in strength, mode, modules, blocks, damping and grid. Inputs come from the unquantized model, so that they are the same
+    for all. Raises: FairgateError where a recipe collects sequentially, or they differ in what is collected.
+    """
+    collected = {(recipe.collection, recipe.calibration, recipe.text_share, getattr(recipe, "alignment", None)) for recipe in recipes}
+    if len(collected) != 1 or recipes[0].collection != "parallel":
+        remedy = "give all of them `collection: parallel` and the same calibration, text_share and alignment"
+        raise FairgateError("these recipes cannot share one pass over the data", where="recipes", remedy=remedy)
+    debiases = [_debias(source, recipe, calibration, compute) for recipe in recipes]
+    activations = _embed(source, calibration, compute)
+    for index in _progress(source, "sweep", 0):
+        done: list[list[QuantizedModule]] = [[] for _ in recipes]
+        solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, debiases, done, strict=True)]
+
+        def solve_all(
+            index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
+        ) -> None:
+            for solve_group in solvers:
+                solve_group(index, group, block, statistics)
+
+        _run(source, index, activations, _sums(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
+        outputs = [activation.hidden for activation in activations]
+        yield [Block(index, modules, outputs) for modules in done]
+
+
+def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list[Activation]:
+    activations = embed(source, calibration.batches, compute.device, compute.dtype)
+    places = (compute.device, *compute.others)
+    activations = [each.moved(places[n % len(places)], n % len(places)) if n % len(places) else each for n, each in enumerate(activations)]
+    if compute.low_memory:
+        for activation in activations:
+            hidden = activation.hidden.cpu()
+            activation.hidden = hidden.pin_memory() if compute.device.type == "cuda" else hidden
+    return activations
+
+
+def _run(
+    source: Streamed,
+    index: int,
+    activations: Sequence[Activation],
+    sums: Callable[[list[str], int], Sums],
+    recipe: Gptq,
+    solve_group: SolveGroup,
+    compute: Compute,
+) -> None:
+    with source.resident(index, compute.device, compute.dtype) as block:
+        run_block(
+            _on_all(block, compute),
+            index,
+            source.architecture.groups,
+            activations,
+            sums,
+            recipe.text_share,
+            solve_group,
+            sequential=recipe.collection == "sequential",
+            waiting=0 if compute.low_memory else compute.waiting,
+        )
+
+
+def _on_all(block: nn.Module, compute: Compute) -> list[nn.Module]:
+    return [block, *(deepcopy(block).to(device) for device in compute.others)]
+
+
+def _begin(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
+    """Put hidden states in front of a block; none at all leaves the first block's."""
+    for activation, state in zip(activations, hidden, strict=bool(hidden)):
+        activation.hidden = state.to(activation.hidden.device)
+
+
+def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
+    """The numbers of the blocks behind a bar with the time left; in a log file it moves a few times a minute."""
+    count = len(source.blocks)
+    interval = 0.5 if sys.stderr.isatty() else 15
+    return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)
+
+
+def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute) -> Debias | None:
+    """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
+    if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
+        return None
+    debias = Debias(
+        debiased_modules(source.architecture, recipe.modules),
+        debiased_blocks(len(source.blocks), recipe.blocks),
+        Strength(alpha=recipe.alpha, rho=recipe.rho),
+        recipe.mode,
+        recipe.alignment is Alignment.group_mean,
+    )
+    if recipe.rho is None or recipe.rho_scope == "module":
+        return debias
+    traces = trace_sums(source, debias, calibration, compute, recipe)
+    return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
+
+
+@torch.no_grad()
+def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compute: Compute, recipe: Gptq) -> tuple[float, float]:
+    """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
+    totals = [0.0, 0.0]
+
+    def add(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+        count = len(debias.modules.intersection(group)) if index in debias.blocks else 0
+        if count and statistics.C is not None:
+            totals[0] += count * float(statistics.H.trace())
+            totals[1] += count * float(statistics.C.trace())
+
+    activations = _embed(source, calibration, compute)
+    unquantized = recipe.model_copy(update={"collection": "parallel"})
+    for index in range(len(source.blocks)):
+        sums = _sums([debias], calibration, index, compute.device)
+        _run(source, index, activations, sums, unquantized, add, compute)
+    if totals[1] == 0:
+        raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
+    return totals[0], totals[1]
+
+
+def _sums(
+    debiases: Sequence[Debias | None], calibration: Calibration, index: int, device: torch.device
+) -> Callable[[list[str], int], Sums]:
+    """Makes empty sums for a group with d inputs; C is kept only where a debiased module reads it."""
+    active = [debias for debias in debiases if debias is not None]
+    n_groups = calibration.n_groups if any(debias.group_mean for debias in active) else 0
+
+    def make(group: list[str], d: int) -> Sums:
+        with_C = any(index in debias.blocks and not debias.modules.isdisjoint(group) for debias in active)
+        return Sums(d, device, with_C, n_groups)
+
+    return make
+
+
+def select(recipe: Rtn, pairs: Sequence[Batch], texts: Sequence[Batch], n_groups: int) -> Calibration:
+    """The batches that a recipe calibrates on."""
+    wanted = recipe.calibration if isinstance(recipe, Gptq) else "none"
+    batches = [*(pairs if wanted in ("mixed", "pairs") else ()), *(texts if wanted in ("mixed", "text") else ())]
+    return Calibration(batches, n_groups)

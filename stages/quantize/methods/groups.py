@@ -1,0 +1,152 @@
+"""One group of modules with a common input: its statistics in, its modules quantized in place, and what the record says of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fairgate.contracts.contributions import Contribution
+from fairgate.contracts.records import ModuleRow, Penalty, Status
+from fairgate.support.cli import log
+from fairgate.support.errors import FairgateError
+from stages.quantize.core.columns import Rounded
+from stages.quantize.core.diagnostics import of_module
+from stages.quantize.core.fair import Mode, Solved, solve
+from stages.quantize.core.grid import Grid
+from stages.quantize.core.hessian import Statistics, Strength
+from stages.quantize.model.architectures import Architecture
+from stages.quantize.model.walk import SolveGroup, linear, put, weight_of
+from stages.quantize.settings import Compute, Gptq
+
+
+@dataclass(frozen=True)
+class QuantizedModule:
+    """One quantized linear module and its row of `quantization.json`."""
+
+    rounded: Rounded
+    row: ModuleRow
+    contributions: list[Contribution] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Debias:
+    """Where the fairness term applies and how strongly; absent for plain GPTQ."""
+
+    modules: set[str]
+    blocks: set[int]
+    strength: Strength
+    mode: Mode
+    group_mean: bool
+
+
+def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], compute: Compute) -> SolveGroup:
+    """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
+
+    def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
+        """Modules with the same input and the same grid are solved as one matrix."""
+        by_grid: dict[Grid, list[str]] = {}
+        for name in names:
+            by_grid.setdefault(recipe.grid(f"{architecture.blocks}.{index}.{name}"), []).append(name)
+        return by_grid.items()
+
+    def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+        fair = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
+        B = debias.strength.matrix(statistics) if debias is not None and fair else None
+        mode = debias.mode if debias is not None else Mode.exact
+        plain = [name for name in group if name not in fair]
+        stacks = [(*stack, matrix) for chosen, matrix in ((fair, B), (plain, None)) for stack in stacked(chosen, index)]
+        for grid, names, matrix in stacks:
+            modules = [linear(block, name) for name in names]
+            W = torch.cat([weight_of(module).float() for module in modules])
+            with located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
+                rounding = (grid, mode, recipe.damping, recipe.act_order)
+                solved = solve(W, statistics.H, matrix, *rounding, compute.diagnostics)
+                wanted = compute.diagnostics and compute.alpha_zero and matrix is not None
+                unfair = solve(W, statistics.H, None, *rounding) if wanted else None
+            ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
+            start = 0
+            for name, module in zip(names, modules, strict=True):
+                stop = start + weight_of(module).shape[0]
+                rounded = solved.rounded.rows(start, stop)
+                Q = rounded.Q
+                full = f"{architecture.blocks}.{index}.{name}"
+                status = _status(solved)
+                part = slice(start, stop)
+                kind, table = architecture.kind(name), []
+                if compute.diagnostics and matrix is not None and statistics.C is not None:
+                    states = {"weight": W[part], "target": solved.W1[part], "quantized": Q}
+                    states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
+                    table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
+                penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
+                row = module_row(full, index, kind, W[part], solved.W1[part], Q, status, solved, rounded.loss, ratio, penalty)
+                done.append(QuantizedModule(rounded, row, table))
+                _warn(full, status, solved.tried)
+                if recipe.collection == "sequential":
+                    put(module, Q)
+                start = stop
+
+    return solve_group
+
+
+def _status(solved: Solved) -> Status:
+    if solved.fallback:
+        return Status.fallback_rtn
+    return Status.damped if any(len(ladder) > 1 for ladder in solved.tried.values()) else Status.ok
+
+
+def _warn(name: str, status: Status, tried: Mapping[str, Sequence[float]]) -> None:
+    """Say at once what the record says later."""
+    ladders = "; ".join(f"{matrix}: {len(ladder)} tries up to {ladder[-1]:.4f}" for matrix, ladder in tried.items())
+    if status is Status.fallback_rtn:
+        log.warning("%s: rounded to nearest, no factorization succeeded (damping of %s)", name, ladders)
+    elif status is Status.damped:
+        log.warning("%s: needed more damping (%s)", name, ladders)
+
+
+def module_row(
+    full: str,
+    index: int,
+    kind: str,
+    W: Tensor,
+    W1: Tensor,
+    Q: Tensor,
+    status: Status,
+    solved: Solved | None,
+    loss: Tensor | None,
+    bias_ratio: float | None,
+    penalty: Penalty | None,
+) -> ModuleRow:
+    """The module's row of the record; `solved`, `loss` [r], `bias_ratio` and `penalty`: None where nothing needed them."""
+    norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
+    total = norm.new_zeros(()) if loss is None else loss.sum()
+    measures = torch.stack([(W1 - W).norm() / norm, (Q - W).norm() / norm, total]).tolist()  # a GPU is waited for once
+    return ModuleRow(
+        name=full,
+        block=index,
+        kind=kind,
+        shape=(W.shape[0], W.shape[1]),
+        status=status,
+        debiased=bias_ratio is not None,
+        damping=None if solved is None else solved.damping,
+        damping_tried={} if solved is None else solved.tried,
+        loss=None if solved is None or solved.fallback else measures[2],
+        bias_ratio=bias_ratio,
+        top_eigenvalue=None if solved is None else solved.top_eigenvalue,
+        shift=measures[0],
+        weight_change=measures[1],
+        dead_columns=0 if solved is None else solved.dead,
+        penalty=penalty,
+    )
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Name the module in an error of the arithmetic, which knows matrices alone."""
+    try:
+        yield
+    except FairgateError as error:
+        raise type(error)(error.what, where=where, remedy=error.remedy) from None

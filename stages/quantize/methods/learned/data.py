@@ -1,0 +1,169 @@
+"""What a step of learned rounding sees: passages and triples, drawn by its number alone, so that any step can be drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from fairgate.contracts.records import Pair, Text, read_records
+from fairgate.support.errors import BadRecord
+from stages.quantize.core.pairs import Tokenizer, encode_texts, start_notes, start_token
+from stages.quantize.settings import FairRound, Learned
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Right-padded sentences: ids [B, L], lengths [B]. A causal model needs no mask for what comes after the end."""
+
+    ids: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> Rows:
+        """The same on a device."""
+        return Rows(self.ids.to(device, non_blocking=True), self.lengths.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Tokens of one batch with its pads: of passages, of triples."""
+
+    texts: int = 0
+    triples: int = 0
+
+
+@dataclass(frozen=True)
+class Triple:
+    """The sentences of a pair as token ids: stereotype, anti-stereotype, unrelated."""
+
+    group: str
+    sides: tuple[list[int], list[int], list[int]]
+
+
+class Rotation(Generic[T]):
+    """Goes through `items` again and again, each time in a new order that depends on the seed alone."""
+
+    def __init__(self, items: Sequence[T], seed: str) -> None:
+        self._items, self._seed = items, seed
+        self._orders: dict[int, list[int]] = {}
+
+    def take(self, step: int, count: int) -> list[T]:
+        """The `count` items of step `step`."""
+        return [self._item(number) for number in range(step * count, (step + 1) * count)]
+
+    def _item(self, number: int) -> T:
+        epoch, place = divmod(number, len(self._items))
+        if epoch not in self._orders:
+            order = list(range(len(self._items)))
+            Random(f"{self._seed}/{epoch}").shuffle(order)
+            self._orders[epoch] = order
+        return self._items[self._orders[epoch][place]]
+
+
+def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
+    """Token ids of the sentences of every pair, each alone, with the start token of `encode_pairs`."""
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
+
+    def ids(text: str) -> list[int]:
+        return prefix + tokenizer.encode(text)
+
+    return [Triple(pair.group, (ids(pair.stereotype), ids(pair.anti_stereotype), ids(pair.unrelated))) for pair in pairs]
+
+
+def packed(texts: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """All texts behind one another, cut into rows of `width` tokens; what is left over makes a row only where it is the only one."""
+    stream = [token for text in texts for token in text]
+    return [stream[at : at + width] for at in range(0, max(len(stream) - width, 0) + 1, width)]
+
+
+def rows(sentences: Sequence[Sequence[int]], pad: int, width: int | None = None) -> Rows:
+    """One right-padded batch, as wide as its longest sentence or as `width`."""
+    width = width or max(map(len, sentences))
+    ids = torch.tensor([[*sentence, *[pad] * (width - len(sentence))] for sentence in sentences])
+    return Rows(ids, torch.tensor([len(sentence) for sentence in sentences]))
+
+
+def short(triples: Sequence[Triple], limit: int) -> list[Triple]:
+    """Those whose sentences all have at most `limit` tokens. Raises: BadRecord where a group has none."""
+    kept = [triple for triple in triples if max(map(len, triple.sides)) <= limit]
+    if gone := {triple.group for triple in triples} - {triple.group for triple in kept}:
+        raise BadRecord(f"no pair of {', '.join(sorted(gone))} has that few tokens", where=f"pair_tokens {limit}", remedy="allow more")
+    return kept
+
+
+class Draw:
+    """Passages and triples of every step.
+
+    Args:
+        texts: rows of token ids. triples: of the pairs; none where parity is not asked for. pad: any token.
+    """
+
+    def __init__(self, texts: Sequence[list[int]], triples: Sequence[Triple], pad: int, seed: int) -> None:
+        self.pad = pad
+        self.groups = sorted({triple.group for triple in triples})
+        self._widest = max((len(side) for triple in triples for side in triple.sides), default=0)
+        self._texts = Rotation(texts, f"{seed}/text")
+        self._triples = [Rotation([t for t in triples if t.group == group], f"{seed}/{group}") for group in self.groups]
+
+    def texts(self, step: int, count: int) -> Rows:
+        """`count` rows of text."""
+        return rows(self._texts.take(step, count), self.pad)
+
+    def triples(self, step: int, count: int, alike: bool = False) -> tuple[Rows, Tensor]:
+        """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P].
+
+        alike: every step's batch has the same shape.
+        """
+        each = max(1, count // len(self.groups))
+        drawn = [rotation.take(step, each) for rotation in self._triples]
+        sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
+        return rows(sides, self.pad, self._widest if alike else None), torch.arange(len(self.groups)).repeat_interleave(each)
+
+    def slots(self, texts: int, triples: int) -> Slots:
+        """Of the batches of a step, where those of triples are as wide as the widest."""
+        return Slots(self.texts(0, texts).ids.numel(), self.triples(0, triples, alike=True)[0].ids.numel() if self.groups else 0)
+
+
+TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"
+
+
+def files(recipe: Learned) -> list[str]:
+    """The files of the calibration folder that the steps draw from."""
+    fair = [PAIRS, *([CONTEXT] if recipe.context else [])] if isinstance(recipe, FairRound) else []
+    return [TEXTS, *fair]
+
+
+def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tuple[Draw, dict[str, int], list[str]]:
+    """What the steps see, how many pairs, texts and tokens there are of it, and what a reader of the record should know.
+
+    Raises: BadRecord where a sentence has no token to predict.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
+    texts = encode_texts(read_records(Text, calibration / TEXTS), tokenizer)
+    pairs = [pair for name in files(recipe)[1:] for pair in read_records(Pair, calibration / name)]
+    triples = encode_triples(pairs, tokenizer)
+    for pair, triple in zip(pairs, triples, strict=True):
+        if min(map(len, triple.sides)) < 2:
+            raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
+    notes = start_notes(tokenizer)
+    if isinstance(recipe, FairRound) and len(kept := short(triples, recipe.pair_tokens)) < len(triples):
+        dropped = len(triples) - len(kept)
+        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {recipe.pair_tokens} tokens, and were left out")
+        triples = kept
+    if not any(texts):
+        raise BadRecord(
+            "no text to learn from", where=str(calibration / TEXTS), remedy="set `calibrate.training_texts` above 0, and calibrate anew"
+        )
+    tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
+    counts = {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
+    return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), counts, notes

@@ -1,0 +1,219 @@
+"""Through the model block by block: capture what enters each linear module, one block in float32 on the device at a time.
+
+embed ──> block 0 ──> block 1 ──> ...
+           ├ all batches reach q,k,v  -> sums of their inputs -> quantize q,k,v -> go on
+           ├ all batches reach o      -> sums of their inputs -> quantize o     -> go on
+           ├ ...
+           └ output of the quantized block: the next block's input
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, product
+from typing import Any
+
+import greenlet
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fairgate.support.errors import FairgateError
+from stages.quantize.core.hessian import Statistics, Sums
+from stages.quantize.core.pairs import Batch
+from stages.quantize.model.streamed import Streamed
+
+Linear = nn.Linear | Conv1D  # Conv1D is GPT-2's linear layer: its weight is stored [in, out]
+
+
+class _Stop(Exception):
+    """Ends a forward pass behind the last block."""
+
+
+@dataclass
+class Activation:
+    """The input of the current block for one batch: hidden [rows, L, d], and every block's other arguments.
+
+    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2). `place`: the copy of the block that
+    the batch runs through, where several GPUs share the batches.
+    """
+
+    batch: Batch
+    hidden: Tensor
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    place: int = 0
+
+    def moved(self, device: torch.device, place: int) -> Activation:
+        """The same on another device."""
+        return Activation(self.batch.to(device), self.hidden.to(device), send_to_device(self.arguments, device), place)
+
+
+def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[Activation]:
+    """The first block's input for every batch, on `device`.
+
+    Raises: FairgateError where the model does more between two blocks than to hand on the hidden state.
+    """
+    with source.surroundings(device, dtype) as model:
+        return [_embed(source, model, batch.to(device)) for batch in batches]
+
+
+def _embed(source: Streamed, model: nn.Module, batch: Batch) -> Activation:
+    """Runs the model with blocks that hand on what they are given and keep their other arguments."""
+    given: list[Tensor] = []
+    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def hand_on(*args: Any, **kwargs: Any) -> tuple[Tensor]:
+        hidden, *others = args if args else (kwargs.pop("hidden_states"),)
+        # Some models read a block's output as a tensor, others as the first of a tuple: a tuple serves both.
+        given.append(hidden[0] if isinstance(hidden, tuple) else hidden)
+        arguments.append((tuple(others), kwargs))
+        if len(given) == len(source.blocks):
+            raise _Stop
+        return (given[-1],)
+
+    for block in source.blocks:
+        block.forward = hand_on
+    try:
+        with suppress(_Stop):
+            model(input_ids=batch.ids, attention_mask=batch.mask.long(), use_cache=False)
+    finally:
+        for block in source.blocks:
+            del block.forward
+    if len(given) < len(source.blocks) or any(hidden is not given[0] for hidden in given):
+        raise FairgateError(
+            "the model changes the hidden state between its blocks, or leaves blocks out",
+            where=f"{type(model).__name__}.{source.architecture.blocks}",
+            remedy="such a model cannot be quantized block by block",
+        )
+    return Activation(batch, given[0], arguments)
+
+
+def linear(block: nn.Module, name: str) -> Linear:
+    """The linear module `name` of a block."""
+    module = block.get_submodule(name)
+    assert isinstance(module, Linear), f"{name} is a {type(module).__name__}"
+    return module
+
+
+def weight_of(module: Linear) -> Tensor:
+    """The weight as W [r, d], outputs by inputs; of a Conv1D a view of the transposed one."""
+    return module.weight.T if isinstance(module, Conv1D) else module.weight
+
+
+def put(module: Linear, W: Tensor) -> None:
+    """Make W [r, d] the module's weight, in its own layout."""
+    module.weight.data = (W.T.contiguous() if isinstance(module, Conv1D) else W).to(module.weight.dtype)
+
+
+def forward(block: nn.Module, activation: Activation, index: int) -> Tensor:
+    """The output [rows, L, d] of the block with number `index`, on the batch's device wherever its input is kept."""
+    args, kwargs = activation.arguments[index]
+    out = block(activation.hidden.to(activation.batch.ids.device, non_blocking=True), *args, **kwargs)
+    return out if isinstance(out, Tensor) else out[0]
+
+
+SolveGroup = Callable[[int, list[str], nn.Module, Statistics], None]
+
+
+def run_block(
+    blocks: Sequence[nn.Module],
+    index: int,
+    groups: Sequence[list[str]],
+    activations: Sequence[Activation],
+    sums: Callable[[list[str], int], Sums],
+    text_share: float | None,
+    solve: SolveGroup,
+    *,
+    sequential: bool,
+    waiting: int | None = None,
+) -> None:
+    """Quantize one block in one forward pass over all batches; every activation holds its output then.
+
+    Every batch runs in a greenlet that pauses when it reaches the first module of a group. Once all batches wait there, their inputs
+    are summed, the group is quantized, and they go on with the quantized weights: true-sequential without replaying the block.
+    Not sequential: all groups are quantized at the end, on the inputs (and outputs) of the unquantized block.
+
+    Args:
+        blocks: the block, and its copies on other GPUs: each sums up its own batches, the first is quantized and the others follow it.
+        groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
+        solve: quantizes a group in place from its Statistics.
+        waiting: how many batches wait, from the first; None: all. The others run the block from its start for every group: more passes,
+            the memory of one batch, the same result.
+    """
+
+    def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        greenlet.getcurrent().parent.switch(args[0])
+
+    block, *copies = blocks
+    handles = [linear(each, group[0]).register_forward_pre_hook(pause) for each in blocks for group in groups]
+    reach = _reach(blocks, index, activations, len(activations) if waiting is None else waiting)
+    unsolved: list[tuple[list[str], Statistics]] = []
+    try:
+        for number, group in enumerate(groups):
+            totals = [sums(group, weight_of(linear(block, group[0])).shape[1]) for _ in blocks]
+            for X, activation in zip(reach(number), activations, strict=True):
+                totals[activation.place].add(X, activation.batch)
+            for other in totals[1:]:
+                totals[0].join(other)
+            statistics = totals[0].finish(text_share)
+            del totals, X
+            if sequential:
+                solve(index, group, block, statistics)
+                for copy, name in product(copies, group):
+                    linear(copy, name).weight.data.copy_(linear(block, name).weight)
+            else:
+                unsolved.append((group, statistics))
+        for out, activation in zip(reach(len(groups)), activations, strict=True):
+            _advance(activation, out)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for group, statistics in unsolved:
+        solve(index, group, block, statistics)
+
+
+def run_finished(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> None:
+    """Through a block that is quantized already: every activation holds, to the last bit, what `run_block` left there."""
+    for activation in activations:
+        _advance(activation, forward(blocks[activation.place], activation, index))
+
+
+def _advance(activation: Activation, out: Tensor) -> None:
+    """Put the output where the input was, off the device in page-locked memory; the input's memory is free for the next batch's."""
+    if out.device != activation.hidden.device:
+        out = torch.empty_like(activation.hidden, pin_memory=True).copy_(out)
+    activation.hidden = out
+
+
+Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
+
+
+def _reach(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation], waiting: int) -> Reach:
+    """The first `waiting` batches wait, the others replay."""
+    staged, replayed = _staged(blocks, index, activations[:waiting]), _replayed(blocks, index, activations[waiting:])
+    return lambda number: chain(staged(number), replayed(number))
+
+
+def _staged(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
+    """All batches go on from where they wait."""
+    runners = [greenlet.greenlet(partial(forward, blocks[activation.place], activation, index)) for activation in activations]
+    return lambda number: (runner.switch() for runner in runners)
+
+
+def _replayed(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
+    """Every batch alone from the start of the block, and dropped where it was wanted."""
+
+    def reach(number: int) -> Iterator[Tensor]:
+        for activation in activations:
+            runner = greenlet.greenlet(partial(forward, blocks[activation.place], activation, index))
+            for _ in range(number):
+                runner.switch()
+            yield runner.switch()
+            if not runner.dead:
+                runner.throw()
+
+    return reach

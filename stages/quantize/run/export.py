@@ -1,0 +1,91 @@
+"""Write a packed GPTQ checkpoint: the base's own tensors and files, with every quantized weight replaced by its packed form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
+
+from fairgate.contracts.gptq_format import pack
+from stages.quantize.core.columns import Rounded
+from stages.quantize.model.architectures import Architecture
+from stages.quantize.settings import Gptq, Rtn
+
+Named = Iterable[tuple[str, Tensor]]
+
+
+def version_of(package: str) -> str:
+    """Installed version; a bare GPU machine runs this folder without installing fairgate."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def packed(module: str, rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
+    """qweight, qzeros, scales, g_idx of one module, each under its full name."""
+    bits = recipe.grid(module).bits
+    parts = pack(rounded.codes, rounded.scale, rounded.zero.to(torch.int32), bits, recipe.group_size, recipe.format)
+    return {f"{module}.{part}": tensor for part, tensor in parts.items()}
+
+
+def write_checkpoint(
+    base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn, architecture: Architecture
+) -> tuple[int, int]:
+    """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
+
+    Args:
+        weights: the base's tensors by name. packed_weights: the packed ones of every module in `modules`. A bias stays as it is.
+    """
+    state: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in weights:
+        size += tensor.nbytes
+        if name.removesuffix(".weight") not in modules:
+            state[name] = tensor
+    state |= dict(packed_weights)
+    save_torch_state_dict(state, out, max_shard_size="5GB")
+    for file in out.iterdir():
+        file.chmod(0o644)  # the safetensors writer makes files private to the user
+    for file in sorted(base.iterdir()):
+        if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json")) and file.name != "SOURCE.json":
+            shutil.copyfile(file, out / file.name)
+    quantization = _quantization_config(recipe, architecture)
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    _dump(out / "config.json", {**config, "quantization_config": quantization})
+    _dump(out / "quantize_config.json", quantization)
+    return size, sum(tensor.nbytes for tensor in state.values())
+
+
+def _quantization_config(recipe: Rtn, architecture: Architecture) -> dict[str, Any]:
+    """The keys that transformers, gptqmodel and auto-gptq read."""
+    config: dict[str, Any] = {
+        "quant_method": "gptq",
+        "bits": recipe.bits,
+        "group_size": recipe.group_size,
+        "desc_act": False,
+        "sym": recipe.symmetric,
+        "lm_head": False,
+        "damp_percent": recipe.damping if isinstance(recipe, Gptq) else 0.01,
+        "true_sequential": not isinstance(recipe, Gptq) or recipe.collection == "sequential",
+        "static_groups": isinstance(recipe, Gptq) and recipe.static_groups,
+        "checkpoint_format": recipe.format,
+        "pack_dtype": "int32",
+        "meta": {"quantizer": [f"fairgate:{version_of('fairgate')}"]},
+    }
+    if recipe.dynamic:
+        config["dynamic"] = recipe.dynamic
+    if architecture.traced:  # transformers looks for the blocks in a few usual places
+        config["block_name_to_quantize"] = architecture.blocks
+    return config
+
+
+def _dump(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

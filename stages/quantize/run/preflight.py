@@ -1,0 +1,101 @@
+"""Everything that can be known to fail before a weight is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, bits_of
+from fairgate.support.errors import FairgateError, MissingFile, UnknownName
+from fairgate.support.files import read_json, require_whole_weights
+from stages.quantize.model.architectures import Architecture, architecture_of, debiased_blocks, debiased_modules, supported
+from stages.quantize.model.streamed import skeleton
+from stages.quantize.model.tracer import linears, trace
+from stages.quantize.model.walk import linear, weight_of
+from stages.quantize.settings import WIDTHS, FairGptq, Rtn
+
+
+def preflight(base: Path, recipe: Rtn) -> Architecture:
+    """Check model, architecture, names, shapes and groups. A family that is not in the table is traced, which loads two blocks.
+
+    Disk and memory are looked at by `forecast`, once the data are counted.
+
+    Raises:
+        MissingFile: no model in `base`. FairgateError: already quantized, an unsupported architecture, Mixture-of-Experts or multimodal, a
+        layer that the grid does not divide (with the group sizes that do). UnknownName: a module or a subset of blocks that the model does
+        not have (the output layer and the embeddings are none of them).
+    """
+    if not (base / "config.json").is_file():
+        raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
+    stored = read_json(base / "config.json", written_by="fetch")
+    if stored.get("quantization_config") is not None:
+        remedy = "start from its full-precision version"
+        raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
+    model_type = str(stored.get("model_type"))
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
+        architecture_of(model_type)
+    if model_type in GPTQMODEL_ONLY and not recipe.symmetric and recipe.format == "gptq":
+        what = f"no library loads a packed {model_type!r} with symmetric: false in format gptq"
+        raise FairgateError(what, where="recipe", remedy="take format: gptq_v2, or symmetric: true")
+    _refuse_multimodal(base, model_type)
+    model = skeleton(base)
+    _refuse_experts(base, model, model_type)
+    require_whole_weights(base, remedy="run `dvc repro fetch`")
+    architecture = _architecture(base, model, model_type)
+    blocks = model.get_submodule(architecture.blocks)
+    for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
+        names = [f"{architecture.blocks}.{index}.{name}" for index in range(len(list(blocks.children()))) for name in architecture.modules]
+        if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
+            leaves = {name.rsplit(".", 1)[-1] for name in architecture.modules}
+            raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
+    if isinstance(recipe, FairGptq):
+        debiased_modules(architecture, recipe.modules)
+        debiased_blocks(len(list(blocks.children())), recipe.blocks)
+    for index, block in enumerate(blocks.children()):
+        where = f"{architecture.blocks}.{index}"
+        if other := set(linears(block)).symmetric_difference(architecture.modules):
+            what = f"linear modules are not those of {architecture.name!r}; the difference: {', '.join(sorted(other))}"
+            raise FairgateError(what, where=where, remedy="this variant needs an entry in stages/quantize/model/architectures.yaml")
+        for name in architecture.modules:
+            r, d = weight_of(linear(block, name)).shape
+            _fits(f"{where}.{name}", r, d, recipe)
+    return architecture
+
+
+def _architecture(base: Path, model: PreTrainedModel, model_type: str) -> Architecture:
+    if model_type not in supported():
+        return trace(base, model, model_type)
+    block = next(model.get_submodule(architecture_of(model_type).blocks).children())
+    return architecture_of(model_type, {name for name, _ in block.named_modules()})
+
+
+def _refuse_multimodal(base: Path, model_type: str) -> None:
+    if "text_config" in AutoConfig.from_pretrained(base, trust_remote_code=False).sub_configs:
+        what = f"{model_type!r} is a multimodal model with a language model inside"
+        remedy = "save its language model alone as a causal language model (of gemma3: Gemma3ForCausalLM, type gemma3_text)"
+        raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
+
+
+def _refuse_experts(base: Path, model: PreTrainedModel, model_type: str) -> None:
+    for name, module in model.named_modules():
+        if "expert" in f"{name} {type(module).__name__}".lower():
+            what = f"{model_type!r} is a Mixture-of-Experts model ({name}: {type(module).__name__})"
+            remedy = "take a dense decoder: an expert would see a few of the calibration tokens only"
+            raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
+
+
+def _fits(name: str, r: int, d: int, recipe: Rtn) -> None:
+    width = recipe.group_size
+    if width != -1 and d % width:
+        fitting = [w for w in WIDTHS if d % w == 0]
+        raise FairgateError(
+            f"group_size {width} does not divide the {d} inputs",
+            where=name,
+            remedy=f"group sizes that fit this layer: {', '.join(map(str, [*fitting, -1]))} (-1: one scale a row)",
+        )
+    if d % 32 or r % 32:
+        remedy = "the GPTQ layout needs multiples of 32 both ways"
+        raise FairgateError(f"shape {r} x {d} does not fill 32-bit words", where=name, remedy=remedy)

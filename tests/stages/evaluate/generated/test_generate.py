@@ -1,0 +1,243 @@
+"""Greedy text against a plain loop, and every way in which a text can end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+
+from fairgate.contracts.item_table import Ending
+from fairgate.support.errors import FairgateError
+from stages.evaluate.benchmark import Item
+from stages.evaluate.generated.answers import outcome, spoken, thinks
+from stages.evaluate.generated.generate import Written, batches_of, end_tokens, generate, prompts_of
+from stages.evaluate.model import Model, load
+from stages.evaluate.settings import Generation
+from stages.evaluate.tasks.generated import read_answer
+from stages.evaluate.tokens import BEYOND
+from tests.scripted import TEMPLATE, make_scripted
+from tests.tiny import make_tiny
+
+TAGS = Generation()
+# What follows the last word of a prompt.
+CHAINS = [
+    ["[answers]", r"\boxed{B}", "</s>"],
+    ["[tells]", r"\boxed{D}", " so", " so"],
+    ["[rambles]", " so"],
+    ["[refuses]", " no", "</s>"],
+    ["[silent]", "</s>"],
+    ["[thinks]", "<think>", r"\boxed{A}", "</think>", r"\boxed{B}"],
+    ["[muses]", " <think>", r"\boxed{C}", " hm", " hm"],
+    ["[stops short]", "<think> ", "!", "</s>"],
+]
+
+
+def item(asked: str, begun: str = "", name: str = "x", answers: tuple[str, ...] = ("A", "B", "C", "D")) -> Item:
+    return Item(name, name, None, None, None, ((asked, begun),), (), form="generated", answers=answers)
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_scripted(tmp_path_factory.mktemp("scripted"), *CHAINS)
+
+
+@pytest.fixture(scope="module")
+def model(scripted: Path) -> Model:
+    return load(scripted, dtype="float32", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("last", "text", "ending", "answer"),
+    [
+        ("[answers]", r"\boxed{B}", Ending.ok, 1),
+        ("[tells]", r"\boxed{D} so so so", Ending.out_of_budget, 3),
+        ("[rambles]", " so so so so", Ending.out_of_budget, -1),
+        ("[refuses]", " no", Ending.no_answer, -1),
+        ("[silent]", "", Ending.empty, -1),
+        ("[thinks]", r"<think>\boxed{A}</think>\boxed{B}", Ending.out_of_budget, 1),
+        ("[muses]", r" <think>\boxed{C} hm hm", Ending.unclosed_thought, -1),
+        ("[stops short]", "<think> !", Ending.unclosed_thought, -1),
+    ],
+)
+def test_every_ending(scripted: Path, model: Model, last: str, text: str, ending: Ending, answer: int) -> None:
+    (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=4, benchmark="x")
+    (written,) = generate(model, scripted, [prompt])
+    assert written.text == text
+    said = spoken(written.text, thinking=thinks(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
+    assert outcome(written, said, prompt.item.answers) == (ending, answer)
+    assert outcome(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
+
+
+def test_texts_come_back_in_order_whatever_the_batch(scripted: Path, model: Model) -> None:
+    lasts = ["[rambles]", "[answers]", "[silent]", "[refuses]", "[tells]"] * 2
+    prompts = prompts_of(model, [item("Who? " * n + last) for n, last in enumerate(lasts)], chat=False, budget=3, benchmark="x")
+    batches = batches_of(prompts, 3)
+    assert [len(batch) for batch in batches] == [3, 3, 3, 1]
+    texts = {i: one.text for batch in batches for i, one in zip(batch, generate(model, scripted, [prompts[i] for i in batch]), strict=True)}
+    assert [texts[i] for i in range(10)] == [" so so so", r"\boxed{B}", "", " no", r"\boxed{D} so so"] * 2
+
+
+@pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("family", ["llama", "opt", "mistral"])
+def test_greedy_text_is_that_of_a_plain_loop_whatever_pads(family: str, padding: bool, tmp_path: Path) -> None:
+    folder = make_tiny(family, tmp_path)
+    # A model's own taste for sampling and against repetition is not the benchmark's.
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": 2.0, "repetition_penalty": 9.0}))
+    model = load(folder, dtype="float32", device="cpu")
+    if not padding:
+        model.tokenizer.pad_token = None  # then the token that ends a text pads too
+    asked = ["The pilot reads", "The gardener watered the roses because", "Question: how do you open a window?\nAnswer:"]
+    prompts = prompts_of(model, [item(text) for text in asked], chat=False, budget=12, benchmark="x")
+    stops = end_tokens(model, folder)
+    for prompt, written in zip(prompts, generate(model, folder, prompts), strict=True):
+        ids = list(prompt.ids)
+        with torch.inference_mode():
+            while len(ids) < len(prompt.ids) + 12:
+                ids.append(int(model.network(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+                if ids[-1] in stops:
+                    break
+        new = ids[len(prompt.ids) :]
+        assert written == Written(model.tokenizer.decode([i for i in new if i not in stops]), new[-1] in stops)
+
+
+def test_the_tokens_that_end_a_text_are_those_of_model_and_tokenizer(scripted: Path, model: Model, tmp_path: Path) -> None:
+    eos, so = model.tokenizer.convert_tokens_to_ids(["</s>", " so"])
+    shutil.copytree(scripted, tmp_path / "m")
+    (tmp_path / "m" / "generation_config.json").write_text(json.dumps({"eos_token_id": [so]}))
+    assert end_tokens(model, tmp_path / "m") == sorted([eos, so])
+    prompts = prompts_of(model, [item("[tells]")], chat=False, budget=9, benchmark="x")
+    assert generate(model, tmp_path / "m", prompts) == [Written(r"\boxed{D}", True)]
+    (tmp_path / "m" / "generation_config.json").unlink()
+    assert end_tokens(model, tmp_path / "m") == [eos]
+
+
+def test_a_chat_prompt_leaves_the_assistants_turn_open(model: Model) -> None:
+    (prompt, bare) = prompts_of(model, [item("Who?", "It is "), item("Who?", "")], chat=True, budget=4, benchmark="x")
+    assert prompt.text == "<s>user\nWho?</s><s>assistant\nIt is "
+    assert model.tokenizer.decode(prompt.ids) == prompt.text
+    assert bare.text == "<s>user\nWho?</s><s>assistant\n"
+
+
+def test_a_raw_prompt_gets_the_start_token_that_the_tokenizer_adds_and_a_chat_prompt_has_its_own(model: Model) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    start = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", start)])
+    adding = replace(model, tokenizer=tokenizer)
+    for chat in (False, True):
+        (prompt,) = prompts_of(adding, [item("Who?", "It is")], chat=chat, budget=4, benchmark="x")
+        assert prompt.ids[0] == start and prompt.ids[1] != start, chat
+
+
+def test_a_template_that_tells_the_date_tells_the_same_every_day(model: Model) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
+    (prompt,) = prompts_of(replace(model, tokenizer=tokenizer), [item("Who?", "It")], chat=True, budget=4, benchmark="x")
+    assert prompt.text.startswith("26 Jul 2024<s>user")
+
+
+def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path: Path) -> None:
+    model = load(make_scripted(tmp_path, ["a", "b"], template=None), dtype="float32", device="cpu")
+    with pytest.raises(FairgateError, match="task bold_toxicity: the tokenizer has no chat template"):
+        prompts_of(model, [item("Who?")], chat=True, budget=4, benchmark="bold_toxicity")
+    assert not thinks(model, "Who?", chat=False, tags=TAGS)
+
+
+def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_scripted(tmp_path, ["!", "!"], context=16)
+    model = load(folder, dtype="float32", device="cpu")
+    prompts = prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 14, 13)], chat=False, budget=8, benchmark="x")
+    assert [prompt.budget for prompt in prompts] == [8, 2, 3]
+    assert batches_of(prompts, 8) == [[1], [2], [0]]
+    assert [len(generate(model, folder, [prompt])[0].text) for prompt in prompts] == [8, 2, 3]
+    with pytest.raises(FairgateError, match=r"1 of 2 prompts fill the context of 16 tokens; first: item 'item16'"):
+        prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 16)], chat=False, budget=8, benchmark="x")
+    many = [item("!" * 4, name=str(n)) for n in range(round(1 / BEYOND))]
+    kept = prompts_of(model, [item("!" * 16, name="long"), *many], chat=False, budget=8, benchmark="x")
+    assert [prompt.item.id for prompt in kept] == [one.id for one in many]
+    assert "task x: 1 of" in caplog.text and "first: item 'long'; left out" in caplog.text
+
+
+def test_logits_that_are_not_numbers_name_the_item(tmp_path: Path) -> None:
+    folder = make_scripted(tmp_path, ["!", "!"], ["?", "?"])
+    model = load(folder, dtype="float32", device="cpu")
+    with torch.no_grad():
+        model.network.model.embed_tokens.weight[model.tokenizer.convert_tokens_to_ids("?")] = float("nan")
+    prompts = prompts_of(model, [item("!", name="good"), item("!?", name="bad")], chat=False, budget=3, benchmark="x")
+    with pytest.raises(FairgateError, match=r"item 'bad': logits are not numbers"):
+        generate(model, folder, prompts)
+
+
+def test_memory_that_does_not_suffice_halves_the_batch_and_one_prompt_is_an_error(
+    scripted: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = prompts_of(
+        model, [item(f"Who? {last}") for last in ("[answers]", "[refuses]", "[silent]")], chat=False, budget=3, benchmark="x"
+    )
+    wanted, limit, real = generate(model, scripted, prompts), 1, model.network.generate
+
+    def small(input_ids: torch.Tensor, **options: object) -> object:
+        if len(input_ids) > limit:
+            raise torch.OutOfMemoryError("no memory")
+        return real(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model.network, "generate", small)
+    assert generate(model, scripted, prompts) == wanted
+    limit = 0
+    with pytest.raises(FairgateError, match="memory does not suffice for"):
+        generate(model, scripted, prompts)
+
+
+THINKING = TEMPLATE.replace("<s>assistant\n{% endif %}", "<s>assistant\n<think>\n{% endif %}")
+
+
+def test_a_model_whose_template_opens_a_thought_answers_only_after_closing_it(tmp_path: Path) -> None:
+    folder = make_scripted(
+        tmp_path, ["[answers]", r"\boxed{B}", "</s>"], ["[closes]", r"\boxed{A}", "</think>", r"\boxed{B}"], template=THINKING
+    )
+    model = load(folder, dtype="float32", device="cpu")
+    for last, ending, answer in (("[answers]", Ending.unclosed_thought, -1), ("[closes]", Ending.ok, 1)):
+        (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=9, benchmark="x")
+        (written,) = generate(model, folder, [prompt])
+        thinking = thinks(model, prompt.text, chat=False, tags=TAGS)
+        assert thinking
+        assert outcome(written, spoken(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
+    # A continuation starts behind the beginning that the assistant's turn already has.
+    assert not thinks(model, "<s>assistant\nIt is ", chat=True, tags=TAGS)
+    assert thinks(model, "<s>assistant\n<think>\n", chat=True, tags=TAGS)
+
+
+def test_tags_are_settings() -> None:
+    tags = Generation(think_open="[THINK]", think_close="[/THINK]")
+    assert spoken("[THINK] a [/THINK] b", thinking=False, tags=tags) == " b"
+    assert spoken("<think> a", thinking=False, tags=tags) == "<think> a"
+    assert spoken("[THINK] a", thinking=False, tags=tags) is None
+    assert spoken("a </think> b </think> c", thinking=True, tags=TAGS) == " c"
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "answer"),
+    [
+        (r"so \boxed{A} is out, \boxed{B}", "AB", 1),
+        (r"\boxed{B} or \boxed{E}", "AB", 1),  # the last allowed one
+        ("A", "AB", 0),  # nothing but the answer
+        ("A.", "AB", -1),
+        (r"\boxed{ A }", "AB", -1),
+        (r"\boxed{a}", "AB", -1),
+        (r"boxed{B}", "AB", 1),
+        (r"\boxed{YES}", ("yes", "no"), 0),
+        (r"\boxed{No}", ("yes", "no"), 1),
+        (r"\boxed{nO}", ("yes", "no"), -1),
+        (r"\boxed{B}", "CAB", 2),  # the index is that of the option, not of the letter
+        ("", "AB", -1),
+    ],
+)
+def test_the_answer_is_what_the_last_box_holds(text: str, answers: str, answer: int) -> None:
+    assert read_answer(text, tuple(answers)) == answer
