@@ -19,8 +19,8 @@ from transformers import AutoTokenizer
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
 from fairgate.contracts.records import Quantization
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from fairgate.support.params import load
 from stages.quantize.settings import Learned, Run, read_recipe
 from stages.quantize.stage import quantize

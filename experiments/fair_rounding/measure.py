@@ -26,10 +26,10 @@ from experiments.fair_rounding.prepared import Ready, made_from, prepare
 from experiments.fair_rounding.sampled_words import sampled
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Text, read_records
-from fairgate.support.cli import log
 from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.files import atomic_path, write_json
+from fairgate.support.log import log
 from fairgate.support.params import parse
 from stages.evaluate.benchmark import FOLDER, Catalogue
 from stages.evaluate.settings import Evaluate

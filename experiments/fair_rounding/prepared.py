@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import stages.evaluate
-from fairgate.support.cli import log
 from fairgate.support.digests import sha256_file, sha256_folder, sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_path
+from fairgate.support.log import log
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.prepare import Preparation, Prepared

@@ -36,9 +36,9 @@ import torch
 
 from experiments.fair_rounding.cells import PHASES, Cell, Declaration, Phase, choose, chosen_recipes, longest, read, recipes
 from experiments.fair_rounding.measure import Place, attempt
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json, write_json
+from fairgate.support.log import log
 from fairgate.support.params import load
 from stages.quantize.settings import Run
 

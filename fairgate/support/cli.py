@@ -19,10 +19,9 @@ from safetensors import SafetensorError
 
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import write_json
+from fairgate.support.log import log
 
 TIMING = Path("data/timing")
-
-log = logging.getLogger("fairgate")
 
 
 def run(name: str, main: Callable[[argparse.Namespace], object], parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:

@@ -9,9 +9,9 @@ import yaml
 from pydantic import Field
 
 from fairgate.contracts.records import Overlap, Pair, Role, Split, write_record, write_records
-from fairgate.support.cli import log
 from fairgate.support.digests import sha256_file
 from fairgate.support.files import atomic_folder
+from fairgate.support.log import log
 from fairgate.support.params import Section
 from stages.calibrate.leakage import Leak, sentences, shared_sentences, shared_terms, texts_of
 from stages.calibrate.stereoset import draw, ids_sharing, read_pairs, read_terms, split_terms

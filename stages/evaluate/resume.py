@@ -19,8 +19,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from stages.evaluate.score import Batch
 
 

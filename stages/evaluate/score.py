@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairgate.support.cli import log
 from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from stages.evaluate.model import Model
 from stages.evaluate.rows import BEST, Ints, Row, rows_of
 from stages.evaluate.tokens import Encoded

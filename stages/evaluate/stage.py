@@ -18,10 +18,10 @@ import torch
 from fairgate.contracts.item_table import ITEMS, write_items
 from fairgate.contracts.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
 from fairgate.metrics.estimates import derive, metrics_of
-from fairgate.support.cli import log
 from fairgate.support.digests import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import atomic_folder, write_json
+from fairgate.support.log import log
 from stages.evaluate.benchmark import Benchmark, Catalogue
 from stages.evaluate.generated import texts
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load

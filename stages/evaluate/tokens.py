@@ -8,9 +8,9 @@ from typing import Any
 
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from fairgate.support.cli import log
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from stages.evaluate.benchmark import Benchmark, Item
 
 # Items longer than the context are left out and counted, up to this share of a task.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 import tempfile
@@ -15,11 +14,10 @@ from safetensors import SafetensorError, safe_open
 from fairgate.support.digests import sha256_file
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from fairgate.support.files import atomic_folder, read_json, require_space, write_json
+from fairgate.support.log import log
 from stages.fetch import gguf_model, hub
 from stages.fetch.manifest import Manifest, ModelEntry
 from stages.fetch.origins import Origins
-
-log = logging.getLogger("fairgate")
 
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _TEXTS = re.compile(r"(?!pytorch_model).*\.json|tokenizer\.model|merges\.txt|vocab\.txt|chat_template\.jinja")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 from fairgate.support.digests import sha256_file
 from fairgate.support.files import require_space
+from fairgate.support.log import log
 from stages.fetch import hub, wheel
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import HubOrigin, Origin, PathOrigin, Wheel, WheelOrigin
-
-log = logging.getLogger("fairgate")
 
 
 class Origins:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fairgate.support.errors import UnknownName
 from fairgate.support.files import atomic_folder, write_json
+from fairgate.support.log import log
 from stages.fetch.counts import count
 from stages.fetch.errors import CountMismatch, Unavailable
 from stages.fetch.manifest import Manifest, SetEntry
 from stages.fetch.origins import Origins
-
-log = logging.getLogger("fairgate")
 
 _HEAD = """# Licences and attributions
 

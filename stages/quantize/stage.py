@@ -17,11 +17,11 @@ from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.contributions import FILE, rolled_up, write_contributions
 from fairgate.contracts.records import Pair, Quantization, Status, Text, Training, read_records, write_record
-from fairgate.support.cli import log
 from fairgate.support.devices import out_of_memory
 from fairgate.support.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
+from fairgate.support.log import log
 from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, replay, rtn, select
 from stages.quantize.methods.groups import QuantizedModule

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from fairgate.contracts.records import Registration, Split, Verdict, read_record
 from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.errors import BadRecord, MissingFile
 from fairgate.support.files import read_json, write_json
+from fairgate.support.log import log
 from fairgate.support.params import Section, load, parse, pick, read_params
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
@@ -32,8 +32,6 @@ SPLIT = "data/calibration/split.json"
 SOURCES = "data/raw/SOURCES.json"
 SERVED = ("accelerate", "gptqmodel", "mlflow", "optimum", "safetensors", "torch", "transformers")
 EXAMPLE = ["The gardener watered the roses because"]
-
-log = logging.getLogger("fairgate")
 
 
 class Names(Section):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
+from fairgate.support.log import log
 from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model
 from stages.evaluate.tokens import BEYOND

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fairgate.contracts.contributions import Contribution
 from fairgate.contracts.records import ModuleRow, Penalty, Status
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from stages.quantize.core.columns import Rounded
 from stages.quantize.core.diagnostics import of_module
 from stages.quantize.core.fair import Mode, Solved, solve

@@ -31,9 +31,9 @@ from torch import Tensor
 
 from fairgate.contracts.contributions import Contribution
 from fairgate.contracts.records import ModuleRow
-from fairgate.support.cli import log
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json, write_json
+from fairgate.support.log import log
 from fairgate.support.params import Section
 from stages.quantize.run.saving import Unwanted, fetch, ready, save
 

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
 from fairgate.contracts.records import Status
-from fairgate.support.cli import log
+from fairgate.support.log import log
 from stages.quantize.methods.closed_form import Block
 from stages.quantize.methods.groups import QuantizedModule, module_row
 from stages.quantize.methods.learned.data import Draw

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 
-from fairgate.support.cli import log
+from fairgate.support.log import log
 from stages.quantize.core.fair import OVERFLOW, NotFinite
 from stages.quantize.methods.learned.data import Draw, Rows
 from stages.quantize.methods.learned.losses import Sides, anchor, distance, divergence, log_likelihood, parity, remembered, shares
