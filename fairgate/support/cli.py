@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import platform
@@ -15,9 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from fairgate.support.errors import FairgateError
+from fairgate.support.command import run_command
 from fairgate.support.files import write_json
 from fairgate.support.log import log
 
@@ -25,38 +22,28 @@ TIMING = Path("data/timing")
 
 
 def run(name: str, main: Callable[[argparse.Namespace], object], parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
-    """Run one stage: 0 done, 2 an error the user can act on (printed), 130 interrupted.
+    """Run one stage and return its exit code (fairgate/support/exit_codes.py).
 
-    Seconds, peak memory, host and date go to `data/timing/<name>.json`, outside every digest and dependency.
-    `name` may hold argument fields: "quantize-{recipe}".
+    Seconds, peak memory, host and date go to `data/timing/<name>.json`, outside every digest and
+    dependency. `name` may hold argument fields: "quantize-{recipe}".
     """
     parser.add_argument("--params", default="params.yaml", help="parameter file")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of an unexpected error")
     arguments = parser.parse_args(argv)
     _quiet()
     # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
     signal.signal(signal.SIGTERM, _interrupt)
     _offline()
-    started = time.monotonic()
-    try:
-        main(arguments)
-    except FairgateError as error:
-        print(f"fairgate: error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            print(f"fairgate: error: not permitted ({error})\nRemedy: make it readable and the data folder writable", file=sys.stderr)
-            return 2
-        # The safetensors writer has no number for it, only words.
-        if number not in (errno.ENOSPC, errno.EDQUOT) and os.strerror(errno.ENOSPC) not in str(error):
-            raise
-        print(f"fairgate: error: no disk space ({error}); nothing half-written was kept\nRemedy: free some, run again", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fairgate: interrupted; nothing half-written was kept, finished stages are reused", file=sys.stderr)
-        return 130
-    _record(name.format(**vars(arguments)), time.monotonic() - started)
-    return 0
+    label = name.format(**vars(arguments))
+
+    def stage() -> object:
+        started = time.monotonic()
+        outcome = main(arguments)
+        _record(label, time.monotonic() - started)
+        return outcome
+
+    interrupted = "nothing half-written was kept, finished stages are reused"
+    return run_command(label, stage, interrupted=interrupted, verbose=arguments.verbose)
 
 
 def _quiet() -> None:

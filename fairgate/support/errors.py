@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
+
+from fairgate.support.exit_codes import ExitCode
 
 
 class FairgateError(Exception):
-    """An error that a user can act on. The command line prints it without a traceback and exits with 2.
+    """An error that a user can act on. The command line prints it without a traceback.
+
+    The command exits with the class's `exit_code`.
 
     Args:
         what: what is wrong, with the offending value.
         where: file, key, record or module it was found in.
         remedy: what to do about it.
     """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.wrong_use
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, where, remedy
