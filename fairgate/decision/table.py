@@ -1,17 +1,33 @@
-"""The verdict as a table to read in a terminal."""
+"""The verdict as a table: columns for a terminal, Markdown for the registry and the release."""
 
 from __future__ import annotations
 
 from fairgate.contracts.records import Check, VerdictRecord
+from fairgate.support.tables import markdown_table
 
-_HEAD = ("check", "group", "candidate", "reference", "harm", "low", "high", "margin", "outcome", "n", "n needed", "detectable")
+_COLUMNS = (
+    "check",
+    "group",
+    "candidate",
+    "reference",
+    "harm",
+    "low",
+    "high",
+    "margin",
+    "outcome",
+    "n",
+    "n needed",
+    "detectable",
+)
+_TEXT_COLUMNS = 2  # the first two are words, aligned to the left
 
 
-def render(record: VerdictRecord) -> str:
-    """One line per check and group, then the verdict and its reasons."""
-    rows = [_HEAD, *(_cells(check) for check in record.checks)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-    lines = [_line(row, widths) for row in (rows[0], tuple("-" * width for width in widths), *rows[1:])]
+def terminal(record: VerdictRecord) -> str:
+    """One row per check and group in aligned columns, then the verdict and its reasons."""
+    rows = [_COLUMNS, *(_terminal_row(check) for check in record.checks)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    rule = tuple("-" * width for width in widths)
+    lines = [_aligned(row, widths) for row in (rows[0], rule, *rows[1:])]
     notes = [
         f"harm > 0: worse than {record.reference}; bounds one-sided at {record.confidence:.0%}, {record.draws:,} paired draws",
         "n: independent units; detectable: smallest margin a harmless candidate meets with 80 % power",
@@ -21,12 +37,40 @@ def render(record: VerdictRecord) -> str:
     return "\n".join([*lines, *notes, *(f"  - {reason}" for reason in record.reasons)])
 
 
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join([*map(str.ljust, row[:2], widths[:2]), *map(str.rjust, row[2:], widths[2:])])
+def markdown(record: VerdictRecord, *, explained: bool = False) -> str:
+    """The reasons as a list, then one row per check and group.
+
+    Args:
+        record: The verdict.
+        explained: Whether a last column gives the policy's reason for each check. The registry
+            limits the length of a description, so it goes without.
+    """
+    lines = [f"- {reason}" for reason in record.reasons]
+    if record.checks:
+        head = ["check", "group", "outcome", "harm", "bounds", "margin", "n"]
+        rows = [_markdown_row(check) for check in record.checks]
+        if explained:
+            head.append("why")
+            rows = [[*row, check.reason] for row, check in zip(rows, record.checks, strict=True)]
+        lines += ["", markdown_table(head, rows)]
+    return "\n".join(lines)
 
 
-def _cells(check: Check) -> tuple[str, ...]:
-    numbers = (check.candidate, check.reference, check.harm, check.low, check.high, check.margin)
+def _markdown_row(check: Check) -> list[object]:
+    harm, low, high, margin = (_number(value, missing="-") for value in (check.harm, check.low, check.high, check.margin))
+    group = check.group or "all"
+    return [check.name, group, check.outcome, harm, f"[{low}, {high}]", margin, check.n]
+
+
+def _terminal_row(check: Check) -> tuple[str, ...]:
+    numbers = (
+        check.candidate,
+        check.reference,
+        check.harm,
+        check.low,
+        check.high,
+        check.margin,
+    )
     return (
         check.name,
         check.group or "",
@@ -38,5 +82,11 @@ def _cells(check: Check) -> tuple[str, ...]:
     )
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    words = map(str.ljust, row[:_TEXT_COLUMNS], widths[:_TEXT_COLUMNS])
+    numbers = map(str.rjust, row[_TEXT_COLUMNS:], widths[_TEXT_COLUMNS:])
+    return "  ".join([*words, *numbers])
+
+
+def _number(value: float | None, missing: str = "") -> str:
+    return missing if value is None else f"{value:.4g}"

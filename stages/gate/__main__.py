@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
 from fairgate.decision.policy import read_policy
-from fairgate.decision.table import render
+from fairgate.decision.table import terminal
 from fairgate.decision.verdict import decide
 from fairgate.metrics.noise import FILE, read_noise
 from fairgate.support.cli import run
@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
         seed=policy.seed,
     )
     write_record(target, record)
-    print(render(record))
+    print(terminal(record))
 
 
 def _items(folder: Path, model: str) -> pa.Table:
