@@ -3,7 +3,7 @@
 Symbols, the same in every module of this folder; rows of X are tokens:
 
     W   [r, d]   float32   weight of the stacked modules that share an input: r outputs, d inputs
-    W1  [r, d]   float32   shifted target W', still full precision
+    target [r, d] float32  W' of docs/methods.md: W after the shift, full precision
     Q   [r, d]   float32   quantized weight;  codes [r, d] uint8;  scale, zero [r, groups]
     X   [n, d]   float32   calibration input, one row per valid token
     D   [m, d]   float32   aligned differences of the two sentences of a pair
@@ -14,5 +14,5 @@ Symbols, the same in every module of this folder; rows of X are tokens:
     T   [d, d]   float32   H + B, damped once
     U   [d, d]   float32   upper triangular, U^T U = T^-1
 
-Layout: settings -> tokens -> collect (H, C) -> objective (T, W1, U) -> columns (codes) -> export.
+Layout: settings -> tokens -> collect (H, C) -> objective (T, target, U) -> columns (codes) -> export.
 """

@@ -33,7 +33,7 @@ class Static:
 class Rounded:
     """A matrix on its grid.
 
-    codes [r, d] uint8; scale, zero [r, groups] float32; loss [r]: tr (Q - W1) A (Q - W1)^T by row,
+    codes [r, d] uint8; scale, zero [r, groups] float32; loss [r]: tr (Q - target) A (Q - target)^T by row,
     A the matrix behind U (T_d, or H_d in the authors' modes); 0 for nearest rounding.
     """
 
@@ -60,27 +60,27 @@ def round_nearest(W: Tensor, grid: Grid) -> Rounded:
     return Rounded(codes.view(r, d).to(torch.uint8), scale, zero, W.new_zeros(r))
 
 
-def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
-    """GPTQ: round W1 column by column, spreading each error over the columns not yet rounded.
+def round_columns(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+    """GPTQ: round the target column by column, spreading each error over the columns not yet rounded.
 
     Args:
-        W1: [r, d] float32, the target (already shifted). Not modified.
+        target: [r, d] float32, the target (already shifted). Not modified.
         U: [d, d] float32, upper triangular with U^T U = A^-1.
         grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights,
             unless `static` gives it; then the columns may come in any order.
     Returns:
-        Rounded, with codes in the order of W1's columns and scales by group; `loss` sums to tr (Q - W1) A (Q - W1)^T exactly.
+        Rounded, with codes in the order of the target's columns and scales by group; `loss` sums to tr (Q - target) A (Q - target)^T exactly.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1.
     """
-    r, d = W1.shape
+    r, d = target.shape
     width = grid.width(d)
-    rest = W1.T.contiguous().clone()  # [d, r]: a column of W is contiguous here
-    codes = torch.empty(d, r, dtype=torch.uint8, device=W1.device)
-    scale = W1.new_empty(d // width, r) if static is None else static.scale.T.contiguous()
+    rest = target.T.contiguous().clone()  # [d, r]: a column of W is contiguous here
+    codes = torch.empty(d, r, dtype=torch.uint8, device=target.device)
+    scale = target.new_empty(d // width, r) if static is None else static.scale.T.contiguous()
     zero = torch.empty_like(scale) if static is None else static.zero.T.contiguous()
     groups = [j // width for j in range(d)] if static is None else static.group.tolist()
-    loss = W1.new_zeros(r)
+    loss = target.new_zeros(r)
     for start in range(0, d, BLOCK):
         stop = min(start + BLOCK, d)
         block = rest[start:stop]

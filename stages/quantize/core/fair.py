@@ -1,9 +1,9 @@
 """The objective and its closed form.
 
-    min over Q on the grid:   tr (W - Q) H (W - Q)^T  +  tr Q B Q^T      =  const + tr (Q - W1) T (Q - W1)^T
-    T  = H + B,     W1 = W - W B T^-1
+    min over Q on the grid:   tr (W - Q) H (W - Q)^T  +  tr Q B Q^T      =  const + tr (Q - target) T (Q - target)^T
+    T  = H + B,     target = W - W B T^-1
 
-so the exact problem is plain GPTQ with target W1 and Hessian T (docs/methods.md has the derivation).
+so the exact problem is plain GPTQ with this target and Hessian T (docs/methods.md has the derivation).
 
     mode         shift             Hessian in the loop
     exact        - W B inv(T_d)    T_d
@@ -59,7 +59,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Solved:
-    """Result for one stacked matrix: the rounded weight, the target W1, and what was needed to get there.
+    """Result for one stacked matrix: the rounded weight, the target, and what was needed to get there.
 
     `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None if there is no B or nobody asked; `dead`: channels
     never active;
@@ -67,7 +67,7 @@ class Solved:
     """
 
     rounded: Rounded
-    W1: Tensor
+    target: Tensor
     damping: float | None
     fallback: bool
     top_eigenvalue: float | None
@@ -175,15 +175,17 @@ def solve(
         # The shift commutes with an order of the columns, so one factorization serves it and the loop.
         if B is None:
             loop = factorize(_ordered(H, order), damping, tried.setdefault("H", []))
-            W1, top = W, None
+            target, top = W, None
         else:
             columns = W if order is None else W[:, order]
-            W1, loop, top = _shifted(columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried, diagnostics)
-            W1 = W1 if order is None else W1[:, order.argsort()]
-            require_finite(W1, "the shifted weight", "lower alpha, or raise damping")
+            target, loop, top = _shifted(
+                columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried, diagnostics
+            )
+            target = target if order is None else target[:, order.argsort()]
+            require_finite(target, "the shifted weight", "lower alpha, or raise damping")
     except NotPositiveDefinite:
         return Solved(round_nearest(W, grid), W, None, True, None, n_dead, tried)
-    return Solved(_rounded(W1, loop.U, grid, order), W1, loop.damping, False, top, n_dead, tried)
+    return Solved(_rounded(target, loop.U, grid, order), target, loop.damping, False, top, n_dead, tried)
 
 
 def _ordered(A: Tensor, order: Tensor | None) -> Tensor:
@@ -191,14 +193,14 @@ def _ordered(A: Tensor, order: Tensor | None) -> Tensor:
     return A if order is None else A[order][:, order]
 
 
-def _rounded(W1: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rounded:
-    """The column loop in `order`, to which U belongs; W1 and what is returned are in the layer's own order."""
+def _rounded(target: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rounded:
+    """The column loop in `order`, to which U belongs; the target and what is returned are in the layer's own order."""
     if not grid.static:
-        return round_columns(W1, U, grid)
-    d = W1.shape[1]
+        return round_columns(target, U, grid)
+    d = target.shape[1]
     if order is None:
-        order = torch.arange(d, device=W1.device)
-    rounded = round_columns(W1[:, order], U, grid, Static(*grid.fit_groups(W1), order // grid.width(d)))
+        order = torch.arange(d, device=target.device)
+    rounded = round_columns(target[:, order], U, grid, Static(*grid.fit_groups(target), order // grid.width(d)))
     return replace(rounded, codes=rounded.codes[:, order.argsort()])
 
 
@@ -208,11 +210,11 @@ def _shifted(
     """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H), if `diagnostics` asks for it."""
     if mode in (Mode.exact, Mode.error_only):
         sum_factor = factorize(T, damping, tried.setdefault("T", []))
-        W1 = W if mode is Mode.error_only else shift(W, B, sum_factor.U)
+        target = W if mode is Mode.error_only else shift(W, B, sum_factor.U)
         if not diagnostics:
-            return W1, sum_factor, None
+            return target, sum_factor, None
         nu = min(top_eigenvalue(B, sum_factor.U), 1 - 1e-6)  # of (B, H + B): nu = mu / (1 + mu)
-        return W1, sum_factor, nu / (1 - nu)
+        return target, sum_factor, nu / (1 - nu)
     own_factor = factorize(H, damping, tried.setdefault("H", []))
     U = own_factor.U if mode is Mode.authors else factorize(T, damping, tried.setdefault("T", [])).U
     return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U) if diagnostics else None

@@ -25,25 +25,25 @@ ROWS, WARPS = 16, 4
 SPAN = 2048  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
 
 
-def round_columns(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+def round_columns(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
     """columns.round_columns, on a GPU by the kernel. Arguments, result and source: see there."""
-    if triton is None or not W1.is_cuda:
-        return columns.round_columns(W1, U, grid, static)
-    return round_columns_triton(W1, U, grid, static)
+    if triton is None or not target.is_cuda:
+        return columns.round_columns(target, U, grid, static)
+    return round_columns_triton(target, U, grid, static)
 
 
-def round_columns_triton(W1: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
-    """The kernel over all blocks of columns. W1 [r, d], U [d, d] float32 on a device that Triton compiles for."""
-    r, d = W1.shape
+def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+    """The kernel over all blocks of columns. target [r, d], U [d, d] float32 on a device that Triton compiles for."""
+    r, d = target.shape
     width = grid.width(d)
-    rest = W1.contiguous().clone()
+    rest = target.contiguous().clone()
     U = U.contiguous()
-    codes = torch.empty(r, d, dtype=torch.uint8, device=W1.device)
-    scale = W1.new_empty(r, d // width) if static is None else static.scale.contiguous()
+    codes = torch.empty(r, d, dtype=torch.uint8, device=target.device)
+    scale = target.new_empty(r, d // width) if static is None else static.scale.contiguous()
     zero = torch.empty_like(scale) if static is None else static.zero.contiguous()
-    group = torch.arange(d, device=W1.device) // width if static is None else static.group
-    loss = W1.new_zeros(r)
-    errors = W1.new_empty(r, SPAN)
+    group = torch.arange(d, device=target.device) // width if static is None else static.group
+    loss = target.new_zeros(r)
+    errors = target.new_empty(r, SPAN)
     # The kernel fits min-max grids of v1 to groups inside its block; for others a block ends with its group, and grid.fit comes between.
     fit = static is None and width <= BLOCK and not grid.clip and grid.lowest_zero == 1
     block = BLOCK if fit or static is not None else min(width, BLOCK)

@@ -78,11 +78,11 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
                 part = slice(start, stop)
                 kind, table = architecture.kind(name), []
                 if compute.diagnostics and matrix is not None and statistics.C is not None:
-                    states = {"weight": W[part], "target": solved.W1[part], "quantized": Q}
+                    states = {"weight": W[part], "target": solved.target[part], "quantized": Q}
                     states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
                     table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
                 penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
-                row = module_row(full, index, kind, W[part], solved.W1[part], Q, status, solved, rounded.loss, ratio, penalty)
+                row = module_row(full, index, kind, W[part], solved.target[part], Q, status, solved, rounded.loss, ratio, penalty)
                 done.append(QuantizedModule(rounded, row, table))
                 _warn(full, status, solved.tried)
                 if recipe.collection == "sequential":
@@ -112,7 +112,7 @@ def module_row(
     index: int,
     kind: str,
     W: Tensor,
-    W1: Tensor,
+    target: Tensor,
     Q: Tensor,
     status: Status,
     solved: Solved | None,
@@ -123,7 +123,7 @@ def module_row(
     """The module's row of the record; `solved`, `loss` [r], `bias_ratio` and `penalty`: None where nothing needed them."""
     norm = W.norm().clamp(min=torch.finfo(W.dtype).tiny)
     total = norm.new_zeros(()) if loss is None else loss.sum()
-    measures = torch.stack([(W1 - W).norm() / norm, (Q - W).norm() / norm, total]).tolist()  # a GPU is waited for once
+    measures = torch.stack([(target - W).norm() / norm, (Q - W).norm() / norm, total]).tolist()  # a GPU is waited for once
     return ModuleRow(
         name=full,
         block=index,

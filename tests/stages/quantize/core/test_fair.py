@@ -96,11 +96,11 @@ def test_blocks_wider_than_the_lazy_update_match_the_reference() -> None:
 
 def test_fixed_scales_are_used_as_they_are_by_the_group_of_each_column() -> None:
     W, H, _ = _problem()
-    W1, U = W.float(), factorize(H.float(), 0.01).U
-    current = round_columns(W1, U, GRID)
-    again = round_columns(W1, U, GRID, Static(current.scale, current.zero, torch.arange(32) // 16))
+    target, U = W.float(), factorize(H.float(), 0.01).U
+    current = round_columns(target, U, GRID)
+    again = round_columns(target, U, GRID, Static(current.scale, current.zero, torch.arange(32) // 16))
     assert torch.equal(again.codes, current.codes)
-    swapped = round_columns(W1, U, GRID, Static(current.scale, current.zero, 1 - torch.arange(32) // 16))
+    swapped = round_columns(target, U, GRID, Static(current.scale, current.zero, 1 - torch.arange(32) // 16))
     assert not torch.equal(swapped.codes, current.codes)
 
 
@@ -113,15 +113,15 @@ def test_act_order_is_the_problem_permuted_and_put_back(mode: Mode, fair: bool) 
     H[7] *= 3
     grid = Grid(4, 16, False, static=True)
     solved = solve(*_single(W, H), B.float() if fair else None, grid, mode, 0.01, act_order=True)
-    W1, A = reference.target(W, H, B if fair else 0 * B, mode.value, 0.01)
-    assert torch.allclose(solved.W1.double(), W1, atol=1e-3)
+    target, A = reference.target(W, H, B if fair else 0 * B, mode.value, 0.01)
+    assert torch.allclose(solved.target.double(), target, atol=1e-3)
     order = A.diagonal().argsort(descending=True)
     assert int(order[0]) == 7
-    scale, zero = grid.fit_groups(W1.float())
+    scale, zero = grid.fit_groups(target.float())
     assert torch.allclose(solved.rounded.scale, scale, rtol=2e-3)
-    Q = reference.gptq(W1[:, order], A[order][:, order], grid, (scale.double(), zero.double(), order // 16))[:, order.argsort()]
+    Q = reference.gptq(target[:, order], A[order][:, order], grid, (scale.double(), zero.double(), order // 16))[:, order.argsort()]
     assert (solved.rounded.Q.double() - Q).abs().gt(1e-3).double().mean() < 0.03  # on a rounding boundary either way
-    E = solved.rounded.Q.double() - W1
+    E = solved.rounded.Q.double() - target
     assert float(solved.rounded.loss.sum()) == pytest.approx(float((E @ A * E).sum()), rel=1e-3)
 
 
@@ -171,10 +171,10 @@ def test_gptq_is_not_worse_than_nearest_on_the_inputs() -> None:
 def test_modes_reproduce_their_formulas(mode: Mode, alpha: float) -> None:
     W, H, B = _problem(alpha)
     solved = solve(*_single(W, H, B), GRID, mode, 0.01)
-    W1, A = reference.target(W, H, B, mode.value, 0.01)
-    scale = W1.abs().max()
-    assert torch.allclose(solved.W1.double(), W1, atol=float(1e-4 * scale))
-    E = solved.rounded.Q.double() - W1
+    target, A = reference.target(W, H, B, mode.value, 0.01)
+    scale = target.abs().max()
+    assert torch.allclose(solved.target.double(), target, atol=float(1e-4 * scale))
+    E = solved.rounded.Q.double() - target
     assert float(solved.rounded.loss.sum()) == pytest.approx(float((E @ A * E).sum()), rel=1e-3)
 
 
@@ -182,7 +182,7 @@ def test_exact_mode_has_the_lowest_objective_before_rounding() -> None:
     W, H, B = _problem(alpha=1.0)
     Hd = H + 0.01 * (H + B).diagonal().mean() * torch.eye(32, dtype=torch.float64)
     targets = {mode: reference.target(W, H, B, mode, 0.01)[0] for mode in ("exact", "authors", "authors-sum", "error-only")}
-    J = {mode: float(objective(W, W1, Hd, B)) for mode, W1 in targets.items()}
+    J = {mode: float(objective(W, target, Hd, B)) for mode, target in targets.items()}
     assert J["exact"] == min(J.values())
     assert J["exact"] < J["error-only"]
     own = shift(*_single(W, B), factorize((H + B).float(), 0.01).U).double()
@@ -190,14 +190,14 @@ def test_exact_mode_has_the_lowest_objective_before_rounding() -> None:
 
 
 def test_exact_objective_with_rounding_is_least_squares_around_the_target() -> None:
-    """On a tiny grid every candidate is tried: the best under J is the best under (Q - W1) T (Q - W1)^T."""
+    """On a tiny grid every candidate is tried: the best under J is the best under (Q - target) T (Q - target)^T."""
     W, H, C, _ = reference.problem(r=1, d=3, n=12, pairs=4)
     B = 0.5 * C
     T = H + B
-    W1 = W - W @ B @ T.inverse()
+    target = W - W @ B @ T.inverse()
     points = [torch.tensor([q], dtype=torch.float64) * 0.5 for q in itertools.product(range(-3, 4), repeat=3)]
     best_J = min(points, key=lambda Q: float(objective(W, Q, H, B)))
-    best_T = min(points, key=lambda Q: float(((Q - W1) @ T * (Q - W1)).sum()))
+    best_T = min(points, key=lambda Q: float(((Q - target) @ T * (Q - target)).sum()))
     assert torch.equal(best_J, best_T)
 
 
