@@ -69,7 +69,8 @@ def round_columns(target: Tensor, U: Tensor, grid: Grid, static: Static | None =
         grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights,
             unless `static` gives it; then the columns may come in any order.
     Returns:
-        Rounded, with codes in the order of the target's columns and scales by group; `loss` sums to tr (Q - target) A (Q - target)^T exactly.
+        Rounded, with codes in the order of the target's columns and scales by group; `loss` sums to
+        tr (Q - target) A (Q - target)^T exactly.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fairgate.contracts.contributions import Contribution
-from stages.quantize.core.products import coarse_product
+from stages.quantize.core.products import coarse_matmul
 
 TOP = 8  # channels of a module that are listed
 
@@ -23,7 +23,7 @@ def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
 
     f_j = q_j . (Q C)_j is signed, g_i = Q_i C Q_i^T is not negative; both sum to tr (Q C Q^T).
     """
-    weights = Q * coarse_product(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
+    weights = Q * coarse_matmul(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
     return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
 

@@ -1,15 +1,15 @@
 """The objective and its closed form.
 
-    min over Q on the grid:   tr (W - Q) H (W - Q)^T  +  tr Q B Q^T      =  const + tr (Q - target) T (Q - target)^T
-    T  = H + B,     target = W - W B T^-1
+    min over Q on the grid:   tr (W - Q) H (W - Q)^T  +  tr Q B Q^T      =  const + tr (Q - target) A (Q - target)^T
+    A  = H + B,     target = W - W B A^-1
 
-so the exact problem is plain GPTQ with this target and Hessian T (docs/methods.md has the derivation).
+so the exact problem is plain GPTQ with this target and Hessian A (docs/methods.md has the derivation).
 
     mode         shift             Hessian in the loop
-    exact        - W B inv(T_d)    T_d
+    exact        - W B inv(A_d)    A_d
     authors      - W B inv(H_d)    H_d     a linearisation; overshoots for alpha > 0.25
-    authors-sum  - W B inv(T_d)    H_d
-    error-only   none              T_d     reweights the rounding error only
+    authors-sum  - W B inv(A_d)    H_d
+    error-only   none              A_d     reweights the rounding error only
 
 _d: damped once, by `damping` times the matrix's own mean diagonal.
 """
@@ -26,7 +26,7 @@ from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import Rounded, Static, round_nearest
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.kernels import round_columns
-from stages.quantize.core.products import inverse_upper, product
+from stages.quantize.core.products import inverse_upper, matmul
 
 DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
 DAMPING_STEPS = 40
@@ -63,7 +63,7 @@ class Solved:
 
     `damping` as used (None after a fallback); `top_eigenvalue` mu of (B, damped H), None if there is no B or nobody asked; `dead`: channels
     never active;
-    `tried`: every damping tried, in order, for each matrix that was factorized (H, T).
+    `tried`: every damping tried, in order, for each matrix that was factorized: H, and A under the key `T` that the record has for it.
     """
 
     rounded: Rounded
@@ -113,7 +113,7 @@ def require_finite(A: Tensor, what: str, remedy: str) -> None:
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
     """W - W B A^-1 with A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
-    return W - product(product(product(W, B, weight=True), U.T, "lower"), U, "upper")
+    return W - matmul(matmul(matmul(W, B, left_is_weight=True), U.T, right="lower"), U, right="upper")
 
 
 def objective(W: Tensor, Q: Tensor, H: Tensor, B: Tensor) -> Tensor:
@@ -131,9 +131,9 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 16) -> f
     for step in range(steps):
         if step % 8 == 7:
             # Nearly orthogonal is enough too, and a factor of 8 x 8 costs a GPU far less than a QR of the long matrix.
-            W = V.T @ V
-            W.diagonal().add_((1e-5 * W.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
-            V = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(W)[0], V.T, upper=False).T
+            gram = V.T @ V
+            gram.diagonal().add_((1e-5 * gram.trace()).clamp(min=1e-30))  # B may have fewer directions than there are vectors, or none
+            V = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram)[0], V.T, upper=False).T
         V = (u @ (b @ (u.T @ V.to(u.dtype)))).to(V.dtype)
     V = torch.linalg.qr(V)[0]
     projected = V.T @ (U @ (B @ (U.T @ V)))
@@ -160,17 +160,17 @@ def solve(
         require_finite(H, "the Hessian", OVERFLOW)  # named before B, which is made of the same inputs
         require_finite(B, "the matrix of pair differences", OVERFLOW)
     tried: dict[str, list[float]] = {}
-    T = H if B is None else H + B
-    dead = T.diagonal() == 0
+    A = H if B is None else H + B
+    dead = A.diagonal() == 0
     n_dead = int(dead.sum())
     if n_dead:
         # A channel that is never active: its weights cannot matter, and a zero pivot would stop the factorization.
         W = W.masked_fill(dead, 0)
-        T = T + torch.diag(dead.to(T.dtype))
+        A = A + torch.diag(dead.to(A.dtype))
         H = H + torch.diag(dead.to(H.dtype))
     order = None
     if act_order:
-        order = (H if mode in (Mode.authors, Mode.authors_sum) else T).diagonal().argsort(descending=True, stable=True)
+        order = (H if mode in (Mode.authors, Mode.authors_sum) else A).diagonal().argsort(descending=True, stable=True)
     try:
         # The shift commutes with an order of the columns, so one factorization serves it and the loop.
         if B is None:
@@ -179,7 +179,7 @@ def solve(
         else:
             columns = W if order is None else W[:, order]
             target, loop, top = _shifted(
-                columns, _ordered(H, order), _ordered(T, order), _ordered(B, order), mode, damping, tried, diagnostics
+                columns, _ordered(H, order), _ordered(A, order), _ordered(B, order), mode, damping, tried, diagnostics
             )
             target = target if order is None else target[:, order.argsort()]
             require_finite(target, "the shifted weight", "lower alpha, or raise damping")
@@ -205,16 +205,16 @@ def _rounded(target: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rou
 
 
 def _shifted(
-    W: Tensor, H: Tensor, T: Tensor, B: Tensor, mode: Mode, damping: float, tried: dict[str, list[float]], diagnostics: bool
+    W: Tensor, H: Tensor, A: Tensor, B: Tensor, mode: Mode, damping: float, tried: dict[str, list[float]], diagnostics: bool
 ) -> tuple[Tensor, Factor, float | None]:
     """Target, loop factor, and the largest generalised eigenvalue mu of (B, damped H), if `diagnostics` asks for it."""
     if mode in (Mode.exact, Mode.error_only):
-        sum_factor = factorize(T, damping, tried.setdefault("T", []))
+        sum_factor = factorize(A, damping, tried.setdefault("T", []))
         target = W if mode is Mode.error_only else shift(W, B, sum_factor.U)
         if not diagnostics:
             return target, sum_factor, None
         nu = min(top_eigenvalue(B, sum_factor.U), 1 - 1e-6)  # of (B, H + B): nu = mu / (1 + mu)
         return target, sum_factor, nu / (1 - nu)
     own_factor = factorize(H, damping, tried.setdefault("H", []))
-    U = own_factor.U if mode is Mode.authors else factorize(T, damping, tried.setdefault("T", [])).U
+    U = own_factor.U if mode is Mode.authors else factorize(A, damping, tried.setdefault("T", [])).U
     return shift(W, B, U), own_factor, top_eigenvalue(B, own_factor.U) if diagnostics else None

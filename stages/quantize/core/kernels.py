@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.quantize.core import columns
 from stages.quantize.core.columns import BLOCK, Rounded, Static
 from stages.quantize.core.grid import TINY, Grid
-from stages.quantize.core.products import product
+from stages.quantize.core.products import matmul
 
 try:
     import triton
@@ -79,7 +79,7 @@ def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: Static |
         if stop < last:
             rest[:, stop:last].addmm_(errors[:, start - first : stop - first], U[start:stop, stop:last], alpha=-1)
         elif last < d:
-            rest[:, last:] -= product(errors[:, : last - first], U[first:last, last:])
+            rest[:, last:] -= matmul(errors[:, : last - first], U[first:last, last:])
     return Rounded(codes, scale, zero, loss)
 
 

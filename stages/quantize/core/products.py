@@ -60,69 +60,69 @@ def whole(gram: Tensor) -> Tensor:
     return gram
 
 
-def product(A: Tensor, B: Tensor, shape: Literal["full", "upper", "lower"] = "full", *, weight: bool = False) -> Tensor:
-    """A B in float32, of float32 A [m, k] and B [k, n]. Relative error 2^-16 on a GPU, that of float32 elsewhere.
+def matmul(x: Tensor, y: Tensor, *, right: Literal["full", "upper", "lower"] = "full", left_is_weight: bool = False) -> Tensor:
+    """x @ y in float32, of float32 x [m, k] and y [k, n]. Relative error 2^-16 on a GPU, that of float32 elsewhere.
 
     Args:
-        shape: of B, square if it is triangular.
-        weight: A may well hold nothing but bfloat16 numbers, as weights do; then a third of the work is not done.
+        right: the shape of y, which is square if it is triangular: its zeros are not multiplied.
+        left_is_weight: x may well hold nothing but bfloat16 numbers, as weights do; then a third of the work is not done.
     """
-    if not A.is_cuda:
-        return A @ B
-    a, a_rest = split(A)
-    b, b_rest = split(B)
-    short = weight and not a_rest.any()
-    out = A.new_empty(A.shape[0], B.shape[1])
-    for start, stop in [(0, B.shape[1])] if shape == "full" else _panels(B.shape[1]):
-        rows = {"full": slice(None), "upper": slice(stop), "lower": slice(start, None)}[shape]
-        part = torch.mm(a[:, rows], b[rows, start:stop], out_dtype=torch.float32)
-        _add_product(part, a[:, rows], b_rest[rows, start:stop])
-        if not short:
-            _add_product(part, a_rest[:, rows], b[rows, start:stop])
+    if not x.is_cuda:
+        return x @ y
+    x_high, x_low = split(x)
+    y_high, y_low = split(y)
+    exact = left_is_weight and not x_low.any()
+    out = x.new_empty(x.shape[0], y.shape[1])
+    for start, stop in [(0, y.shape[1])] if right == "full" else _panels(y.shape[1]):
+        rows = {"full": slice(None), "upper": slice(stop), "lower": slice(start, None)}[right]
+        part = torch.mm(x_high[:, rows], y_high[rows, start:stop], out_dtype=torch.float32)
+        _add_product(part, x_high[:, rows], y_low[rows, start:stop])
+        if not exact:
+            _add_product(part, x_low[:, rows], y_high[rows, start:stop])
         out[:, start:stop] = part
     return out
 
 
-def coarse_product(A: Tensor, B: Tensor) -> Tensor:
-    """A B for what is only reported: on a GPU both rounded to float16, relative error 2^-12 of single entries, without a sign."""
-    if not A.is_cuda:
-        return A @ B
-    (a, a_scale), (b, b_scale) = _halved(A), _halved(B)
-    return torch.mm(a, b, out_dtype=torch.float32).mul_(a_scale * b_scale)
+def coarse_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y for what is only reported: on a GPU both in float16, relative error 2^-12 of single entries, without a sign."""
+    if not x.is_cuda:
+        return x @ y
+    (x, x_scale), (y, y_scale) = _halved(x), _halved(y)
+    return torch.mm(x, y, out_dtype=torch.float32).mul_(x_scale * y_scale)
 
 
 def inverse_upper(R: Tensor) -> Tensor:
     """Inverse of upper triangular R [d, d] float32; on a GPU by halves, a third of the work of solving for the identity.
 
-    [A B; 0 D]^-1 = [A^-1, -A^-1 B D^-1; 0, D^-1]
+    [R1 S; 0 R2]^-1 = [R1^-1, -R1^-1 S R2^-1; 0, R2^-1]
     """
     d = len(R)
     if not R.is_cuda or d <= LEAF:
         return torch.linalg.solve_triangular(R, torch.eye(d, dtype=R.dtype, device=R.device), upper=True)
     half = d // 256 * 128
-    A, D = inverse_upper(R[:half, :half]), inverse_upper(R[half:, half:])
-    U = R.new_zeros(d, d)
-    U[:half, :half], U[half:, half:] = A, D
-    U[:half, half:] = product(product(-A, R[:half, half:]), D, "upper")
-    return U
+    first, second = inverse_upper(R[:half, :half]), inverse_upper(R[half:, half:])
+    inverse = R.new_zeros(d, d)
+    inverse[:half, :half], inverse[half:, half:] = first, second
+    inverse[:half, half:] = matmul(matmul(-first, R[:half, half:]), second, right="upper")
+    return inverse
 
 
-def split(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A as the sum of two bfloat16 matrices, the second 2^-8 of the first."""
-    high = A.bfloat16()
-    return high, torch.sub(A, high, out=torch.empty_like(high))
+def split(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix as the sum of two bfloat16 ones, the second 2^-8 of the first."""
+    high = matrix.bfloat16()
+    return high, torch.sub(matrix, high, out=torch.empty_like(high))
 
 
-def _halved(A: Tensor) -> tuple[Tensor, Tensor]:
-    """A as float16 matrix times a power of two (a scalar on A's device, so that nothing waits for it)."""
-    low, high = A.aminmax()
+def _halved(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix as a float16 one times a power of two (a scalar on its device, so that nothing waits for it)."""
+    low, high = matrix.aminmax()
     scale = torch.exp2(torch.ceil(torch.log2(torch.maximum(-low, high).clamp(min=1e-30) / HALF)))
-    return torch.div(A, scale, out=torch.empty_like(A, dtype=torch.float16)), scale
+    return torch.div(matrix, scale, out=torch.empty_like(matrix, dtype=torch.float16)), scale
 
 
-def _add_product(total: Tensor, A: Tensor, B: Tensor) -> None:
-    """total += A B of 16-bit matrices, summed in float32."""
-    torch.addmm(total, A, B, out_dtype=torch.float32, out=total)
+def _add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """total += x @ y of 16-bit matrices, summed in float32."""
+    torch.addmm(total, x, y, out_dtype=torch.float32, out=total)
 
 
 def _panels(d: int) -> Iterator[tuple[int, int]]:

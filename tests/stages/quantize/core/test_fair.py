@@ -54,7 +54,7 @@ def test_non_finite_hessian_is_an_error_and_indefinite_one_is_a_counted_fallback
 
 
 def test_a_matrix_that_only_shifts_has_its_ladder_recorded_too() -> None:
-    """Under authors-sum the loop's H factorizes at once, and T, which makes the shift, does not."""
+    """Under authors-sum the loop's H factorizes at once, and A, which makes the shift, does not."""
     W, H, _ = _single(*_problem())
     lean = torch.zeros(32)
     lean[3] = -1.012 * H[3, 3] - 0.01 * (H.trace() - H[3, 3]) / 32
@@ -190,15 +190,15 @@ def test_exact_mode_has_the_lowest_objective_before_rounding() -> None:
 
 
 def test_exact_objective_with_rounding_is_least_squares_around_the_target() -> None:
-    """On a tiny grid every candidate is tried: the best under J is the best under (Q - target) T (Q - target)^T."""
+    """On a tiny grid every candidate is tried: the best under J is the best under (Q - target) A (Q - target)^T."""
     W, H, C, _ = reference.problem(r=1, d=3, n=12, pairs=4)
     B = 0.5 * C
-    T = H + B
-    target = W - W @ B @ T.inverse()
+    A = H + B
+    target = W - W @ B @ A.inverse()
     points = [torch.tensor([q], dtype=torch.float64) * 0.5 for q in itertools.product(range(-3, 4), repeat=3)]
     best_J = min(points, key=lambda Q: float(objective(W, Q, H, B)))
-    best_T = min(points, key=lambda Q: float(((Q - target) @ T * (Q - target)).sum()))
-    assert torch.equal(best_J, best_T)
+    best_A = min(points, key=lambda Q: float(((Q - target) @ A * (Q - target)).sum()))
+    assert torch.equal(best_J, best_A)
 
 
 def test_no_pair_matrix_is_gptq_bit_for_bit() -> None:

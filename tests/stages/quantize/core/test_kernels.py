@@ -11,7 +11,7 @@ from stages.quantize.core.differences import differences
 from stages.quantize.core.fair import factorize
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.pairs import Alignment, Encoded, pair_batches
-from stages.quantize.core.products import add_difference_gram, add_gram, coarse_product, inverse_upper, product, whole
+from stages.quantize.core.products import add_difference_gram, add_gram, coarse_matmul, inverse_upper, matmul, whole
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -96,11 +96,11 @@ def test_float32_products_keep_sixteen_bits() -> None:
     generator = torch.Generator().manual_seed(0)
     A, B = (torch.randn(640, 640, generator=generator).cuda() for _ in range(2))
     exact = A.double() @ B.double()
-    assert ((product(A, B).double() - exact).norm() / exact.norm()) < 2e-5
-    assert ((product(A, B.triu(), "upper").double() - A.double() @ B.triu().double()).norm() / exact.norm()) < 2e-5
-    assert ((product(A, B.tril(), "lower").double() - A.double() @ B.tril().double()).norm() / exact.norm()) < 2e-5
+    assert ((matmul(A, B).double() - exact).norm() / exact.norm()) < 2e-5
+    assert ((matmul(A, B.triu(), right="upper").double() - A.double() @ B.triu().double()).norm() / exact.norm()) < 2e-5
+    assert ((matmul(A, B.tril(), right="lower").double() - A.double() @ B.tril().double()).norm() / exact.norm()) < 2e-5
     assert ((whole(add_gram(None, A)).double() - A.double().T @ A.double()).norm() / exact.norm()) < 2e-5
-    assert ((coarse_product(1e-4 * A, 1e7 * B).double() - 1e3 * exact).norm() / (1e3 * exact).norm()) < 1e-3
+    assert ((coarse_matmul(1e-4 * A, 1e7 * B).double() - 1e3 * exact).norm() / (1e3 * exact).norm()) < 1e-3
 
 
 def test_triangular_inverse_by_halves() -> None:
