@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import yaml
 
+from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.files import write_json
 from fairgate.support.params import load, parse
@@ -54,7 +55,7 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = data / "base"
-        if recipe["method"] != "none":
+        if not is_unquantized(recipe["method"]):
             folder = Path(scratch) / "model"
             quantize(
                 name,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
+from fairgate.contracts.recipes import UNQUANTIZED, is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.files import read_json
@@ -113,7 +114,7 @@ class Declaration(Section):
             return None
         start = self.defaults if entry.chosen is None else chosen[entry.chosen]
         recipe = {**start, **entry.recipe, **changes}
-        return {"method": "none"} if recipe["method"] == "none" else recipe
+        return {"method": UNQUANTIZED} if is_unquantized(recipe["method"]) else recipe
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from experiments.fair_rounding.cells import Cell
 from experiments.fair_rounding.prepared import Ready, made_from, prepare
 from experiments.fair_rounding.sampled_words import sampled
 from fairgate.contracts.item_table import read_items
+from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Text, read_records
 from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError, UnknownName
@@ -171,7 +172,7 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
     """The folder of the cell's model, and how its learning went."""
     recipe = cell.recipe
     assert recipe is not None
-    if recipe["method"] == "none":
+    if is_unquantized(recipe["method"]):
         return place.base, None
     calibration = _calibration(cell, place, work / "calibration")
     out = work / "model"

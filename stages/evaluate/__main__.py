@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from fairgate.contracts.recipes import is_unquantized, model_folder
 from fairgate.contracts.records import Role
 from fairgate.support import cli
 from fairgate.support.errors import FairgateError
@@ -24,7 +25,7 @@ def main(arguments: argparse.Namespace) -> None:
     from stages.evaluate.repeat import evaluate_twice
     from stages.evaluate.resume import Shard
     from stages.evaluate.settings import Evaluate
-    from stages.evaluate.stage import evaluate, model_folder
+    from stages.evaluate.stage import evaluate
 
     settings = load(Evaluate, "evaluate", arguments.params)
     role = Role(arguments.role or settings.role)
@@ -37,7 +38,7 @@ def main(arguments: argparse.Namespace) -> None:
         settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
     shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
     # The table of the noise floor belongs to the unquantized model.
-    twice = arguments.repeat or (settings.repeat and recipes[arguments.recipe].get("method") == "none" and role == Role.gate)
+    twice = arguments.repeat or (settings.repeat and is_unquantized(recipes[arguments.recipe].get("method")) and role == Role.gate)
     if arguments.repeat and arguments.shard:
         raise FairgateError("cannot be given together", where="--repeat, --shard", remedy="score the parts first, then --repeat alone")
     run = evaluate_twice if twice and shard == Shard() else evaluate

@@ -257,11 +257,3 @@ def _environment(
         packed_kernel=None if difference is None else {"difference": round(difference, 6), "tolerance": KERNEL_TOLERANCE},
         tasks=tasks,
     )
-
-
-def model_folder(recipes: dict[str, Any], recipe: str, data: Path) -> Path:
-    """Where the model of a recipe lies: `none` is the unquantized base."""
-    method = recipes[recipe].get("method") if isinstance(recipes[recipe], dict) else None
-    if method is None:
-        raise FairgateError("has no method", where=f"recipes.{recipe}", remedy="add `method: none`, `rtn`, `gptq` or another one")
-    return data / "base" if method == "none" else data / "models" / recipe

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairgate.contracts.item_table import read_items
+from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Environment, Quantization, Role, VerdictRecord, read_record, write_record
 from fairgate.decision.policy import read_policy
 from fairgate.decision.table import terminal
@@ -99,7 +100,7 @@ def _require_reference(name: str, method: str, measured: Environment, candidate:
     """Raise BadRecord unless the reference's items are of its weights, and of the base that the candidate was made from."""
     base, remedy = candidate.base_weight_digest, "run `dvc repro`, which makes both from one base"
     expected = base
-    if method != "none":
+    if not is_unquantized(method):
         other = read_record(Quantization, DATA / "models" / name / "quantization.json")
         expected = other.weight_digest
         if other.base_weight_digest != base:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from fairgate.contracts.contributions import FILE as CONTRIBUTIONS
 from fairgate.contracts.contributions import Contribution, read_contributions
 from fairgate.contracts.item_table import read_items
+from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Environment, Quantization, Split, VerdictRecord, read_record
 from fairgate.metrics.estimates import benchmarks_of
 from fairgate.metrics.flips import require_same_items
@@ -145,7 +146,7 @@ def timing(root: Path) -> list[dict[str, Any]]:
 def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
     folder, method = data / "evaluation" / name, str(settings.get("method"))
     path = data / "models" / name / "quantization.json"
-    quantization = None if method == "none" else read_record(Quantization, path)
+    quantization = None if is_unquantized(method) else read_record(Quantization, path)
     if quantization is not None and quantization.recipe != name:
         remedy = "run `dvc repro quantize` to write it again"
         raise BadRecord(f"the record is of recipe {quantization.recipe!r}", where=str(path), remedy=remedy)

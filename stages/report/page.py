@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Outcome, Status
 from fairgate.metrics.comparison import Estimate
 from fairgate.metrics.itemwise import ABSTENTION, GUARDS
@@ -177,7 +178,7 @@ def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "role": {report.candidate: "candidate", report.reference: "reference"}.get(recipe.name, "baseline"),
-        "method": "unquantized" if recipe.method == "none" else recipe.method,
+        "method": "unquantized" if is_unquantized(recipe.method) else recipe.method,
         "bits": s.get("bits", "–"),
         "group": s.get("group_size", "–"),
         "grid": "–" if grid is None else "symmetric" if grid else "asymmetric",

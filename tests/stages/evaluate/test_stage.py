@@ -21,7 +21,7 @@ from stages.evaluate import model as models
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate, model_folder
+from stages.evaluate.stage import evaluate
 from tests.stages.evaluate.raw import RECORDS, write_raw, write_split, write_tasks
 from tests.tiny import make_tiny_llama
 
@@ -189,14 +189,6 @@ def test_another_quantization_is_refused(work: Path, tmp_path: Path) -> None:
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
     with pytest.raises(FairgateError, match="gptq / marlin"):
         load(tmp_path / "packed", dtype="float32", device="cpu")
-
-
-def test_base_and_recipes_have_their_folders() -> None:
-    recipes = {"base": {"method": "none"}, "rtn": {"method": "rtn"}, "odd": {}}
-    assert model_folder(recipes, "base", Path("data")) == Path("data/base")
-    assert model_folder(recipes, "rtn", Path("data")) == Path("data/models/rtn")
-    with pytest.raises(FairgateError, match=r"recipes.odd: has no method"):
-        model_folder(recipes, "odd", Path("data"))
 
 
 def test_command_line_names_the_nearest_recipe(tmp_path: Path) -> None:
