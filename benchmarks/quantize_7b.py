@@ -179,7 +179,7 @@ def main() -> None:
         return figures.add(name, [seconds for _, seconds in found], "s", target=target, tokens=tokens, work=stored, **more)
 
     def peak_of(name: str) -> float:
-        return float(next(row["reserved_gib"] for row in figures.rows if row["name"] == name))
+        return float(figures.detail(name, "reserved_gib"))
 
     model = arguments.model
     if not (model / "model.safetensors.index.json").exists():

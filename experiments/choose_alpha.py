@@ -2,14 +2,13 @@
 
     python -m experiments.choose_alpha            # after `dvc repro calibrate`; a GPU makes it minutes
 
-Writes benchmarks/results/choose_recipe.json: every recipe with its development metrics, and the choice. Run again, it goes on
-where it stopped.
+Writes benchmarks/results/choose_alpha.json: one measurement a recipe, with its development metrics and
+whether the rule chose it. A second run goes on where the first one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import tempfile
 import time
@@ -20,10 +19,10 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks.records import machine, measurement, merge, read
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
-from fairgate.support.files import write_json
-from fairgate.support.params import load, parse
+from fairgate.support.params import load, parse, pick, read_params
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate
@@ -78,17 +77,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--grid", type=Path, default=HERE / "choose_alpha.yaml")
-    parser.add_argument("--out", type=Path, default=HERE.parent / "benchmarks" / "results" / "choose_recipe.json")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "benchmarks" / "results" / "choose_alpha.json")
     arguments = parser.parse_args()
+    model = pick(read_params(), "model")
     grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
     recipes = {**grid["references"]}
     recipes |= {name: {**grid["defaults"], **changes} for part in ("candidates", "others") for name, changes in grid[part].items()}
-    done = json.loads(arguments.out.read_text(encoding="utf-8"))["rows"] if arguments.out.exists() else []
+    done = [{"recipe": row.recipe, "distance": row.value, **(row.details or {})} for row in read(arguments.out)]
     rows = [row for row in done if recipes.get(row["recipe"]) == row["settings"]]
     for name in [name for name in recipes if name not in {row["recipe"] for row in rows}]:
         row = measure(name, recipes[name], arguments.data, arguments.device)
         rows.append(row)
-        _write(arguments.out, rows, {})
+        _write(arguments.out, rows, [], None, model)
         shown = "  ".join(f"{key.split('.')[0][:9]}.{key.split('.')[1][:6]} {row['metrics'][key]:8.3f}" for key in SHOWN)
         print(f"{name:<16} distance {row['distance']:6.2f}  {shown}  {row['quantize_s']:.0f}+{row['evaluate_s']:.0f} s", flush=True)
     by_name = {row["recipe"]: row for row in rows}
@@ -96,19 +96,33 @@ def main() -> None:
     allowed = [name for name in grid["candidates"] if eligible(by_name[name]["metrics"], reference, grid["rule"])]
     chosen = min(allowed, key=lambda name: by_name[name]["distance"], default=None)
     print(f"eligible: {', '.join(allowed) or 'none'}; chosen: {chosen}")
-    _write(arguments.out, rows, {"rule": grid["rule"], "eligible": allowed, "chosen": chosen})
+    _write(arguments.out, rows, allowed, chosen, model)
 
 
-def _write(path: Path, rows: list[dict[str, Any]], outcome: dict[str, Any]) -> None:
-    record = {
+def _write(path: Path, rows: list[dict[str, Any]], eligible: list[str], chosen: str | None, model: str) -> None:
+    common = {
+        "name": "development_distance",
+        "model": model,
+        "unit": "points from neutral, mean of three development sets",
         "command": "python -m experiments.choose_alpha",
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}",
+        "date": datetime.now(UTC).date(),
+        "machine": machine(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
-        "rows": rows,
-        **outcome,
     }
-    write_json(path, record)
+    merge(
+        path,
+        [
+            measurement(
+                value=row["distance"],
+                runs=[row["distance"]],
+                **{key: row[key] for key in ("recipe", "settings", "metrics", "quantize_s", "evaluate_s")},
+                eligible=row["recipe"] in eligible,
+                chosen=row["recipe"] == chosen,
+                **common,
+            )
+            for row in rows
+        ],
+    )
 
 
 if __name__ == "__main__":

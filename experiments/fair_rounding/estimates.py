@@ -228,5 +228,5 @@ def describe(value: Value, digits: int) -> dict[str, Any]:
         "value": round(value.value, digits),
         "low": round(value.low, digits),
         "high": round(value.high, digits),
-        "by_seed": [round(one, digits) for one in value.by_seed],
+        "runs": [round(of_seed, digits) for of_seed in value.by_seed],
     }

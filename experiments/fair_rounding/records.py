@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import Measurement, measurement
 from experiments.fair_rounding.cells import Declaration
 from experiments.fair_rounding.estimates import Measure, Study, Value, describe, main_measures, worst_type
-from fairgate.support.files import read_json, write_json
+
+MODEL = "SmolLM2-135M-Instruct"  # declaration.yaml was written for it
 
 
-def records(declaration: Declaration, found: Study, out: Path, command: str) -> list[dict[str, Any]]:
-    """The candidate's row as records; `target` is [low, high], `met` whether the value lies in it."""
+def records(declaration: Declaration, found: Study, out: Path, command: str) -> list[Measurement]:
+    """The candidate's row as records. `target` is [low, high]; `met` tells whether the value lies in it."""
     candidate, learned = declaration.table.candidate, declaration.table.learned
     if candidate not in found.labels:
         return []
@@ -28,10 +29,7 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
         ("zero_shot_ratio", candidate, columns["zero-shot ratio"], "x", [0.985, None]),
         ("learned_ppl_ratio", learned, columns["perplexity ratio"], "x", [None, 1.01]),
     ]
-    common = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "command": command,
-    }
+    common = {"date": datetime.now(UTC).date(), "command": command, "model": MODEL}
 
     def record(name: str, label: str, value: Value, unit: str, target: list[float | None], **more: Any) -> dict[str, Any]:
         results = [result for cell in found.labels[label] if (result := cell.result(out))]
@@ -45,7 +43,7 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
             "target": target,
             "met": met,
         }
-        return {"name": name, **describe(value, 6), **own, **more, **common}
+        return {"name": name, "recipe": label, **describe(value, 6), **own, **more, **common}
 
     rows = [row for row in rows if found.has(row[2]) and row[1] in found.labels]
     done = [record(name, label, found.of(measure, label), unit, target) for name, label, measure, unit, target in rows]
@@ -56,11 +54,4 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
     if found.has(columns["SS (50)"]):
         group, value = worst_type(found, candidate)
         done.append(record("worst_bias_type_ss", candidate, value, "%", [44, 56], bias_type=group))
-    return done
-
-
-def merge(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Records of other names stay as they are."""
-    names = {row["name"] for row in rows}
-    before = [row for row in (read_json(path) if path.is_file() else []) if row["name"] not in names]
-    write_json(path, [*before, *rows])
+    return [measurement(**row) for row in done]

@@ -14,8 +14,8 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.records import Measurement, merge
 from experiments.fair_rounding.cells import Cell, Declaration, chosen_recipes, read
 from experiments.fair_rounding.estimates import (
     BBQ,
@@ -37,7 +37,7 @@ from experiments.fair_rounding.estimates import (
     worst_type,
 )
 from experiments.fair_rounding.plot import plot
-from experiments.fair_rounding.records import merge, records
+from experiments.fair_rounding.records import records
 from experiments.fair_rounding.run import HERE, LIMIT_S, TEXT
 from experiments.fair_rounding.sampled_words import summary
 from experiments.sections import put
@@ -133,16 +133,17 @@ so rows of GPTQ and Fair-GPTQ differ from those above. The interval of a worst b
 {notes}"""
 
 
-def _targets(rows: Sequence[dict[str, Any]]) -> str:
+def _targets(rows: Sequence[Measurement]) -> str:
     """What was aimed at, and what was met."""
     if not rows:
         return ""
     lines = ["| record | value | of seeds | aim | met |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
-        low, high = row["target"]
+        low, high = row.target  # type: ignore[misc]
         aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
-        value, seeds = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]", [f"{end(row['by_seed']):.4g}" for end in (min, max)]
-        lines.append(f"| `{row['name']}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if row['met'] else 'no'} |")
+        value, seeds = f"{row.value:.4g} [{row.low:.4g}, {row.high:.4g}]", [f"{end(row.runs or []):.4g}" for end in (min, max)]
+        met = (row.details or {})["met"]
+        lines.append(f"| `{row.name}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if met else 'no'} |")
     return "### Aims\n\n" + "\n".join(lines)
 
 
@@ -310,7 +311,7 @@ def main() -> int:
     parser.add_argument("--declaration", type=Path, default=HERE / "declaration.yaml")
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--plot", type=Path, default=Path("docs/fair_rounding.png"))
-    parser.add_argument("--records", type=Path, default=HERE / "results" / "fair_rounding.json")
+    parser.add_argument("--records", type=Path, default=Path("benchmarks/results/fair_rounding.json"))
     parser.add_argument("--before", default=BEFORE, help="how the data were fetched and the cells run")
     arguments = parser.parse_args()
     given = sys.argv[1:]

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 from scipy.stats import t
 
+from benchmarks.records import measurement, merge
 from experiments.fair_rounding.cells import Cell, Declaration, chosen_recipes, read
 from experiments.fair_rounding.estimates import Value, off, plain, ratio, study, worst_type
 from experiments.fair_rounding.plot import front
+from experiments.fair_rounding.records import MODEL
 from experiments.fair_rounding.run import HERE, TEXT
 from experiments.fair_rounding.table import main
 from fairgate.metrics.estimates import derive, metrics_of
@@ -143,7 +145,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_cell(out, cell, _continuations(0.5 if cell.label == "base_text" else 0.25), **(said if cell.label == "base_text" else {}))
     write_json(next(c for c in _cells(out, declared) if c.label == "autoround").folder(out) / "failure.json", {"reason": "no such package"})
     (folder / "results.md").write_text("# Results\n\nOf another script.\n")
-    write_json(folder / "records.json", [{"name": "time_7b_s", "value": 1}, {"name": "icat", "value": 0}])
+    before = {"unit": "s", "machine": "m", "versions": {}, "date": "2026-11-22", "command": "c"}
+    merge(
+        folder / "records.json",
+        [measurement(name="time_7b_s", value=1, **before), measurement(name="icat", recipe="fair_round", model=MODEL, value=0, **before)],
+    )
     with pytest.MonkeyPatch.context() as patch:
         options = {"results": "results", "out": "results.md", "plot": "plot.png", "records": "records.json"}
         patch.setattr("sys.argv", ["table", *(part for name, file in options.items() for part in (f"--{name}", str(folder / file)))])
@@ -218,10 +224,10 @@ def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> 
 
 def test_aims_are_those_of_the_records(written: Path) -> None:
     aims = _rows((written / "results.md").read_text(), "Aims")
-    for record in (each for each in read_json(written / "records.json") if "met" in each):
+    for record in (record for record in read_json(written / "records.json") if record["details"]):
         value, _, _, met = aims[f"`{record['name']}`"]
         assert value.startswith(f"{record['value']:.4g} [")
-        assert met == ("yes" if record["met"] else "no")
+        assert met == ("yes" if record["details"]["met"] else "no")
     assert {line[-1] for line in aims.values()} >= {"yes", "no"}
 
 
@@ -232,11 +238,12 @@ def test_records_hold_the_row_of_the_candidate_and_keep_those_of_others(written:
     for name in names:
         row = rows[name]
         assert row["low"] <= row["value"] <= row["high"], name
-        assert row["seeds"] == len(row["by_seed"]) == (5 if name == "learned_ppl_ratio" else 4)
+        assert row["seeds"] == len(row["runs"]) == (5 if name == "learned_ppl_ratio" else 4)
         low, high = row["target"]
         inside = (low is None or row["value"] >= low) and (high is None or row["value"] <= high)
-        assert row["met"] == (inside and row.get("lower_95", 1) >= 0.97)
-    assert rows["zero_shot_ratio"]["low"] <= rows["zero_shot_ratio"]["lower_95"] <= rows["zero_shot_ratio"]["value"]
+        assert row["details"]["met"] == (inside and row["details"].get("lower_95", 1) >= 0.97)
+    ratio = rows["zero_shot_ratio"]
+    assert ratio["low"] <= ratio["details"]["lower_95"] <= ratio["value"]
 
 
 def test_without_the_base_there_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
