@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from fairgate.contracts.records import Pair, Text
 from fairgate.support.errors import BadRecord
-from fairgate.support.special_tokens import Tokenizer, start_prefix
 
 T = TypeVar("T")
 
@@ -32,6 +31,16 @@ class Alignment(StrEnum):
     pooled_mean = "pooled-mean"  # one row: means over all tokens
     pooled_last = "pooled-last"  # one row: last tokens
     group_mean = "group-mean"  # one row: means after the common prefix, stereotype minus anti-stereotype, averaged by group
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used here."""
+
+    bos_token_id: int | None
+    eos_token_id: int | None
+    pad_token_id: int | None
+
+    def encode(self, text: str) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -85,12 +94,18 @@ class Batch:
         return replace(self, **moved)
 
 
+def start_token(tokenizer: Tokenizer) -> int | None:
+    """The token to put in front of a sentence when the tokenizer adds none: BOS, else EOS, else nothing."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    probe = tokenizer.encode("a")
+    return None if start is None or (probe and probe[0] == start) else start
+
+
 def start_notes(tokenizer: Any) -> list[str]:
-    """What a record says of `start_prefix`."""
-    return [
-        f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"
-        for start in start_prefix(tokenizer)
-    ]
+    """What a record says of `start_token`."""
+    if (start := start_token(tokenizer)) is None:
+        return []
+    return [f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"]
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[Encoded]:
@@ -99,7 +114,8 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
     Raises:
         BadRecord: duplicate pair id, an empty side, or sides that are identical as tokens; the message names the pair.
     """
-    prefix = start_prefix(tokenizer)
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
     seen: set[str] = set()
     encoded = []
     for pair in pairs:
@@ -120,7 +136,8 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
 
 def encode_texts(texts: Sequence[Text], tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of every text, with the same start token as the pairs."""
-    prefix = start_prefix(tokenizer)
+    start = start_token(tokenizer)
+    prefix = [] if start is None else [start]
     return [prefix + tokenizer.encode(text.text) for text in texts]
 
 
