@@ -5,7 +5,6 @@ MLflow keeps none of this: moving an alias overwrites a row, and tags carry no a
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pydantic import Field, ValidationError
 from fairgate.contracts.records import Record
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import BadRecord
+from fairgate.support.locks import locked
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -69,9 +69,7 @@ class Ledger:
 
     def append(self, **fields: Any) -> Entry:
         """Add one entry, on disk when this returns; the chain is checked first."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.path) as file:
             entries = self.entries()
             body = {
                 **fields,
@@ -81,7 +79,8 @@ class Ledger:
             entry = Entry(**body, digest=_digest(body))
             size = os.fstat(file.fileno()).st_size
             try:
-                file.write(json.dumps(entry.model_dump(), sort_keys=True, ensure_ascii=False) + "\n")
+                line = json.dumps(entry.model_dump(), sort_keys=True, ensure_ascii=False) + "\n"
+                file.write(line.encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
@@ -92,9 +91,7 @@ class Ledger:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other promotions out: reading the aliases, moving them and writing the entry is one step."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f".{self.path.name}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.path.with_name(f".{self.path.name}.lock")):
             yield
 
     def aliases(self, model: str) -> dict[str, str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.locks import LockHeld, locked
 from flows.dvc_runner import TOKEN, stop_leftovers
 
 
@@ -30,15 +30,14 @@ def hold(root: Path) -> Iterator[str]:
     Raises: ReleaseRunning with process id, host and start time of the holder.
     """
     path = root / ".fairgate/release.lock"
-    path.parent.mkdir(exist_ok=True)
     own = os.environ.get(TOKEN)
     if own and _holder(path).get("token") == own:
         yield own
         return
-    with path.open("a+", encoding="utf-8") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            file = stack.enter_context(locked(path, busy="another release is running"))
+        except LockHeld:
             holder = _holder(path)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('started', '?')}"
             raise ReleaseRunning(

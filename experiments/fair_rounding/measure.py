@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import platform
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,6 +29,7 @@ from fairgate.contracts.records import Text, read_records
 from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.files import atomic_path, write_json
+from fairgate.support.locks import locked
 from fairgate.support.log import log
 from fairgate.support.params import parse
 from stages.evaluate.benchmark import FOLDER, Catalogue
@@ -74,14 +74,14 @@ class Place:
     @cached_property
     def ready(self) -> Ready:
         """The tasks that were prepared for all processes, and those that this one prepares itself; waits for whoever prepares some."""
-        with _locked(self._ready.with_suffix(".lock"), fcntl.LOCK_SH):
+        with locked(self._ready.with_suffix(".lock"), shared=True):
             return Ready(self._ready)
 
     def prepare(self, cells: Sequence[Cell], workers: int) -> None:
         """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile waits."""
         different = {(cell.role, *cell.tasks.items()): cell for cell in cells}
         evaluations = [self.evaluation(cell, cell.tasks) for cell in different.values()]
-        with _locked(self._ready.with_suffix(".lock"), fcntl.LOCK_EX):
+        with locked(self._ready.with_suffix(".lock")):
             prepare(self.base, self.catalogue, evaluations, self._ready, batch_tokens=self.batch_tokens, workers=workers)
 
     def evaluation(self, cell: Cell, tasks: dict[str, int | None]) -> Evaluate:
@@ -96,15 +96,6 @@ class Place:
         """What a result depends on besides the settings of its cell."""
         absent = {name: reason for name in cell.tasks if (reason := self.catalogue.absent(name))}
         return {**self._digests, "absent": absent}
-
-
-@contextlib.contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    """A lock that dies with its process; waits for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, kind)
-        yield
 
 
 def attempt(cell: Cell, place: Place) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import os
 import subprocess
@@ -38,6 +37,7 @@ from experiments.fair_rounding.cells import PHASES, Cell, Declaration, Phase, ch
 from experiments.fair_rounding.measure import Place, attempt
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json, write_json
+from fairgate.support.locks import LockHeld, locked
 from fairgate.support.log import log
 from fairgate.support.params import load
 from stages.quantize.settings import Run
@@ -149,14 +149,13 @@ def _settled(cell: Cell, place: Place) -> bool:
 
 @contextlib.contextmanager
 def _claimed(path: Path) -> Iterator[bool]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+            stack.enter_context(locked(path, busy="another process has this cell"))
+            free = True
+        except LockHeld:
+            free = False
+        yield free
 
 
 def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None) -> None:

@@ -8,7 +8,6 @@ Lines are appended; the one that a kill cut short is dropped, and its batch is s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,11 @@ from typing import IO, Any
 import numpy as np
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.locks import locked
 from fairgate.support.log import log
 from stages.evaluate.score import Batch
+
+_BUSY = "another process scores this task"
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,11 @@ def kept(folder: Path | None, task: str, fingerprint: Mapping[str, Any], shard: 
     fingerprint = json.loads(json.dumps(fingerprint))
     own = folder / f"{task}.{shard.index}-of-{shard.count}.jsonl"
     found = Kept()
-    with own.open("a+b") as file:
-        _lock(file, own)
+    with locked(own, busy=_BUSY) as file:
         for path in sorted(folder.glob(f"{task}.*.jsonl")):
             if path != own:
-                with path.open("rb") as other:
-                    if not path.stem.endswith(f"-of-{shard.count}"):
-                        _lock(other, path)
+                shares = path.stem.endswith(f"-of-{shard.count}")
+                with path.open("rb") if shares else locked(path, busy=_BUSY) as other:
                     _take(other, path, fingerprint, found)
         end = _take(file, own, fingerprint, found)
         file.truncate(end)
@@ -95,13 +95,6 @@ def forget(folder: Path, tasks: Sequence[str]) -> None:
     for task in tasks:
         for path in folder.glob(f"{task}.*.jsonl"):
             path.unlink()
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FairgateError("another process scores this task", where=str(path), remedy="wait for it, or end it") from None
 
 
 def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], found: Kept) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from fairgate.support.devices import out_of_memory
 from fairgate.support.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
+from fairgate.support.locks import locked
 from fairgate.support.log import log
 from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, replay, rtn, select
@@ -305,6 +305,5 @@ def _device_lock(device: torch.device, gpus: int) -> Iterator[None]:
         for number in range(gpus if device.type == "cuda" else 0):
             # Its own name, not its number: two processes may each be shown one GPU, which is number 0 to both.
             path = Path(".fairgate") / f"gpu-{torch.cuda.get_device_properties(number).uuid}.lock"
-            path.parent.mkdir(exist_ok=True)
-            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+            stack.enter_context(locked(path))
         yield

@@ -14,7 +14,6 @@ forward pass each (`methods.replay`).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ from torch import Tensor
 
 from fairgate.contracts.contributions import Contribution
 from fairgate.contracts.records import ModuleRow
-from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json, write_json
+from fairgate.support.locks import locked
 from fairgate.support.log import log
 from fairgate.support.params import Section
 from stages.quantize.run.saving import Unwanted, fetch, ready, save
@@ -209,14 +208,9 @@ class Progress:
 def progress(folder: Path, fingerprint: Mapping[str, Any]) -> Iterator[Progress]:
     """The progress kept in `folder`, begun anew where it is of another run; gone after success, kept after any error.
 
-    Raises: FairgateError where another process works in it.
+    Raises: LockHeld where another process works in it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FairgateError("another process quantizes by this recipe", where=str(folder), remedy="wait for it, or end it") from None
+    with locked(folder / "lock", busy="another process quantizes by this recipe"):
         with ThreadPoolExecutor(1, "blocks") as blocks, ThreadPoolExecutor(1, "hidden") as hidden:  # which end before the lock does
             # As JSON gives it back, so that what is written equals what is compared.
             yield Progress(folder, json.loads(json.dumps(fingerprint)), blocks, hidden)
