@@ -34,7 +34,7 @@ class QuantizedModule:
 
 @dataclass(frozen=True)
 class Debias:
-    """Where the fairness term applies and how strongly; absent for plain GPTQ."""
+    """Where the fairness term applies and how strongly; absent for without_term GPTQ."""
 
     modules: set[str]
     blocks: set[int]
@@ -54,11 +54,11 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
         return by_grid.items()
 
     def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
-        fair = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
-        B = debias.strength.matrix(statistics) if debias is not None and fair else None
+        with_term = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
+        B = debias.strength.matrix(statistics) if debias is not None and with_term else None
         mode = debias.mode if debias is not None else Mode.exact
-        plain = [name for name in group if name not in fair]
-        stacks = [(*stack, matrix) for chosen, matrix in ((fair, B), (plain, None)) for stack in stacked(chosen, index)]
+        without_term = [name for name in group if name not in with_term]
+        stacks = [(*stack, matrix) for chosen, matrix in ((with_term, B), (without_term, None)) for stack in stacked(chosen, index)]
         for grid, names, matrix in stacks:
             modules = [linear(block, name) for name in names]
             W = torch.cat([weight_of(module).float() for module in modules])
@@ -66,7 +66,7 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
                 rounding = (grid, mode, recipe.damping, recipe.act_order)
                 solved = solve(W, statistics.H, matrix, *rounding, compute.diagnostics)
                 wanted = compute.diagnostics and compute.alpha_zero and matrix is not None
-                unfair = solve(W, statistics.H, None, *rounding) if wanted else None
+                plain = solve(W, statistics.H, None, *rounding) if wanted else None
             ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
@@ -79,7 +79,7 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
                 kind, table = architecture.kind(name), []
                 if compute.diagnostics and matrix is not None and statistics.C is not None:
                     states = {"weight": W[part], "target": solved.target[part], "quantized": Q}
-                    states |= {} if unfair is None else {"alpha_zero": unfair.rounded.rows(start, stop).Q}
+                    states |= {} if plain is None else {"alpha_zero": plain.rounded.rows(start, stop).Q}
                     table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
                 penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
                 row = module_row(full, index, kind, W[part], solved.target[part], Q, status, solved, rounded.loss, ratio, penalty)
