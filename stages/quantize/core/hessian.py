@@ -17,7 +17,7 @@ from stages.quantize.core.products import add_difference_gram, add_gram, whole
 
 
 @dataclass(frozen=True)
-class Statistics:
+class Hessians:
     """What one shared input contributes to the objective.
 
     H [d, d] float32: mean over sentences, general text mixed in. C [d, d] float32 or None: sum over pairs, without alpha.
@@ -31,7 +31,7 @@ class Statistics:
 
 
 @dataclass
-class Sums:
+class HessianAccumulator:
     """Unscaled sums for one shared input of d channels.
 
     G_pair, G_text [d, d]: sum of x x^T over valid tokens of pair sentences and of general text.
@@ -77,17 +77,17 @@ class Sums:
         self.S += members @ D  # a scattered sum would take another order every time
         self.n_group += members.sum(1)
 
-    def join(self, other: Sums) -> None:
+    def join(self, other: HessianAccumulator) -> None:
         """Add the sums of other batches, which may lie on another GPU."""
         for name in ("G_pair", "G_text", "C", "S", "n_group"):
-            own, theirs = getattr(self, name), getattr(other, name)
+            mine, theirs = getattr(self, name), getattr(other, name)
             if theirs is not None:
                 theirs = theirs.to(self.device)
-                setattr(self, name, theirs if own is None else own.add_(theirs))
+                setattr(self, name, theirs if mine is None else mine.add_(theirs))
         for name in ("sentences", "pair_tokens", "text_tokens", "pairs"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def finish(self, text_share: float | None) -> Statistics:
+    def finish(self, text_share: float | None) -> Hessians:
         """H and C.
 
         H = 2 t [(1 - w) G_pair/n_pair + w G_text/n_text], where t is the mean number of tokens of a pair sentence, so that raw
@@ -114,7 +114,7 @@ class Sums:
             # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum: B = 2 alpha/P C then has the documented scale.
             weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]
             C = weighted.T @ weighted
-        return Statistics(H, C, self.pairs, w)
+        return Hessians(H, C, self.pairs, w)
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class Strength:
     rho: float | None = None
     factor: float | None = None
 
-    def matrix(self, statistics: Statistics) -> Tensor | None:
+    def matrix(self, hessians: Hessians) -> Tensor | None:
         """B [d, d], or None where it would be zero."""
-        C, H = statistics.C, statistics.H
+        C, H = hessians.C, hessians.H
         if C is None:
             return None
         if self.factor is not None:
@@ -136,5 +136,5 @@ class Strength:
             trace = float(C.trace())
             scale = self.rho * float(H.trace()) / trace if trace > 0 else 0.0
         else:
-            scale = 2 * (self.alpha or 0.0) / max(statistics.pairs, 1)
+            scale = 2 * (self.alpha or 0.0) / max(hessians.pairs, 1)
         return C * scale if scale > 0 else None

@@ -16,7 +16,7 @@ from fairgate.contracts.records import Status
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
-from stages.quantize.core.hessian import Statistics, Strength, Sums
+from stages.quantize.core.hessian import HessianAccumulator, Hessians, Strength
 from stages.quantize.core.pairs import Alignment, Batch
 from stages.quantize.methods.groups import Debias, QuantizedModule, located, module_row, solver
 from stages.quantize.model.architectures import debiased_blocks, debiased_modules
@@ -88,8 +88,8 @@ def _walked(
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
         solve_group = solver(source.architecture, recipe, debias, done, compute)
-        sums = _sums([debias], calibration, index, compute.device)
-        _run(source, index, activations, sums, recipe, solve_group, compute)
+        new_accumulator = _accumulators([debias], calibration, index, compute.device)
+        _run(source, index, activations, new_accumulator, recipe, solve_group, compute)
         # No list of them stays here: off the device the memory of one batch's serves another's after the next block.
         yield Block(index, done, [activation.hidden for activation in activations])
 
@@ -144,13 +144,11 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
         solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, debiases, done, strict=True)]
 
-        def solve_all(
-            index: int, group: list[str], block: nn.Module, statistics: Statistics, solvers: Sequence[SolveGroup] = solvers
-        ) -> None:
+        def solve_all(index: int, group: list[str], block: nn.Module, hessians: Hessians, solvers: Sequence[SolveGroup] = solvers) -> None:
             for solve_group in solvers:
-                solve_group(index, group, block, statistics)
+                solve_group(index, group, block, hessians)
 
-        _run(source, index, activations, _sums(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
+        _run(source, index, activations, _accumulators(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
         outputs = [activation.hidden for activation in activations]
         yield [Block(index, modules, outputs) for modules in done]
 
@@ -170,7 +168,7 @@ def _run(
     source: Streamed,
     index: int,
     activations: Sequence[Activation],
-    sums: Callable[[list[str], int], Sums],
+    new_accumulator: Callable[[list[str], int], HessianAccumulator],
     recipe: Gptq,
     solve_group: SolveGroup,
     compute: Compute,
@@ -181,7 +179,7 @@ def _run(
             index,
             source.architecture.groups,
             activations,
-            sums,
+            new_accumulator,
             recipe.text_share,
             solve_group,
             sequential=recipe.collection == "sequential",
@@ -228,32 +226,32 @@ def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compu
     """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
     totals = [0.0, 0.0]
 
-    def add(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+    def add(index: int, group: list[str], block: nn.Module, hessians: Hessians) -> None:
         count = len(debias.modules.intersection(group)) if index in debias.blocks else 0
-        if count and statistics.C is not None:
-            totals[0] += count * float(statistics.H.trace())
-            totals[1] += count * float(statistics.C.trace())
+        if count and hessians.C is not None:
+            totals[0] += count * float(hessians.H.trace())
+            totals[1] += count * float(hessians.C.trace())
 
     activations = _embed(source, calibration, compute)
     unquantized = recipe.model_copy(update={"collection": "parallel"})
     for index in range(len(source.blocks)):
-        sums = _sums([debias], calibration, index, compute.device)
-        _run(source, index, activations, sums, unquantized, add, compute)
+        new_accumulator = _accumulators([debias], calibration, index, compute.device)
+        _run(source, index, activations, new_accumulator, unquantized, add, compute)
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
     return totals[0], totals[1]
 
 
-def _sums(
+def _accumulators(
     debiases: Sequence[Debias | None], calibration: Calibration, index: int, device: torch.device
-) -> Callable[[list[str], int], Sums]:
-    """Makes empty sums for a group with d inputs; C is kept only where a debiased module reads it."""
+) -> Callable[[list[str], int], HessianAccumulator]:
+    """Makes the empty accumulator of a group with d inputs; C is kept only where a debiased module reads it."""
     active = [debias for debias in debiases if debias is not None]
     n_groups = calibration.n_groups if any(debias.group_mean for debias in active) else 0
 
-    def make(group: list[str], d: int) -> Sums:
+    def make(group: list[str], d: int) -> HessianAccumulator:
         with_C = any(index in debias.blocks and not debias.modules.isdisjoint(group) for debias in active)
-        return Sums(d, device, with_C, n_groups)
+        return HessianAccumulator(d, device, with_C, n_groups)
 
     return make
 

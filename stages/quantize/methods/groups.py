@@ -1,4 +1,4 @@
-"""One group of modules with a common input: its statistics in, its modules quantized in place, and what the record says of them out."""
+"""One group of modules with a common input: its Hessians in, its modules quantized in place, and what the record says of them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.quantize.core.columns import Rounded
 from stages.quantize.core.diagnostics import of_module
 from stages.quantize.core.fair import Mode, Solved, solve
 from stages.quantize.core.grid import Grid
-from stages.quantize.core.hessian import Statistics, Strength
+from stages.quantize.core.hessian import Hessians, Strength
 from stages.quantize.model.architectures import Architecture
 from stages.quantize.model.walk import SolveGroup, linear, put, weight_of
 from stages.quantize.settings import Compute, Gptq
@@ -34,7 +34,7 @@ class QuantizedModule:
 
 @dataclass(frozen=True)
 class Debias:
-    """Where the fairness term applies and how strongly; absent for without_term GPTQ."""
+    """Where the fairness term applies and how strongly; absent for plain GPTQ."""
 
     modules: set[str]
     blocks: set[int]
@@ -53,9 +53,9 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
             by_grid.setdefault(recipe.grid(f"{architecture.blocks}.{index}.{name}"), []).append(name)
         return by_grid.items()
 
-    def solve_group(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
+    def solve_group(index: int, group: list[str], block: nn.Module, hessians: Hessians) -> None:
         with_term = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
-        B = debias.strength.matrix(statistics) if debias is not None and with_term else None
+        B = debias.strength.matrix(hessians) if debias is not None and with_term else None
         mode = debias.mode if debias is not None else Mode.exact
         without_term = [name for name in group if name not in with_term]
         stacks = [(*stack, matrix) for chosen, matrix in ((with_term, B), (without_term, None)) for stack in stacked(chosen, index)]
@@ -64,10 +64,10 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
             W = torch.cat([weight_of(module).float() for module in modules])
             with located(f"{architecture.blocks}.{index}.{'/'.join(names)}"):
                 rounding = (grid, mode, recipe.damping, recipe.act_order)
-                solved = solve(W, statistics.H, matrix, *rounding, compute.diagnostics)
+                solved = solve(W, hessians.H, matrix, *rounding, compute.diagnostics)
                 wanted = compute.diagnostics and compute.alpha_zero and matrix is not None
-                plain = solve(W, statistics.H, None, *rounding) if wanted else None
-            ratio = None if matrix is None else float(matrix.trace() / statistics.H.trace())
+                plain = solve(W, hessians.H, None, *rounding) if wanted else None
+            ratio = None if matrix is None else float(matrix.trace() / hessians.H.trace())
             start = 0
             for name, module in zip(names, modules, strict=True):
                 stop = start + weight_of(module).shape[0]
@@ -77,10 +77,10 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
                 status = _status(solved)
                 part = slice(start, stop)
                 kind, table = architecture.kind(name), []
-                if compute.diagnostics and matrix is not None and statistics.C is not None:
+                if compute.diagnostics and matrix is not None and hessians.C is not None:
                     states = {"weight": W[part], "target": solved.target[part], "quantized": Q}
                     states |= {} if plain is None else {"alpha_zero": plain.rounded.rows(start, stop).Q}
-                    table = of_module(full, index, kind, states, statistics.C, statistics.pairs)
+                    table = of_module(full, index, kind, states, hessians.C, hessians.pairs)
                 penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
                 row = module_row(full, index, kind, W[part], solved.target[part], Q, status, solved, rounded.loss, ratio, penalty)
                 done.append(QuantizedModule(rounded, row, table))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fairgate.support.errors import FairgateError
-from stages.quantize.core.hessian import Statistics, Sums
+from stages.quantize.core.hessian import HessianAccumulator, Hessians
 from stages.quantize.core.pairs import Batch
 from stages.quantize.model.streamed import Streamed
 
@@ -116,7 +116,7 @@ def forward(block: nn.Module, activation: Activation, index: int) -> Tensor:
     return out if isinstance(out, Tensor) else out[0]
 
 
-SolveGroup = Callable[[int, list[str], nn.Module, Statistics], None]
+SolveGroup = Callable[[int, list[str], nn.Module, Hessians], None]
 
 
 def run_block(
@@ -124,7 +124,7 @@ def run_block(
     index: int,
     groups: Sequence[list[str]],
     activations: Sequence[Activation],
-    sums: Callable[[list[str], int], Sums],
+    new_accumulator: Callable[[list[str], int], HessianAccumulator],
     text_share: float | None,
     solve: SolveGroup,
     *,
@@ -139,8 +139,9 @@ def run_block(
 
     Args:
         blocks: the block, and its copies on other GPUs: each sums up its own batches, the first is quantized and the others follow it.
-        groups: names of linear modules by shared input, in the order they run. sums: makes empty Sums for a group and its number of inputs.
-        solve: quantizes a group in place from its Statistics.
+        groups: names of linear modules by shared input, in the order they run.
+        new_accumulator: makes the empty HessianAccumulator of a group with so many inputs.
+        solve: quantizes a group in place from its Hessians.
         waiting: how many batches wait, from the first; None: all. The others run the block from its start for every group: more passes,
             the memory of one batch, the same result.
     """
@@ -151,29 +152,29 @@ def run_block(
     block, *copies = blocks
     handles = [linear(each, group[0]).register_forward_pre_hook(pause) for each in blocks for group in groups]
     reach = _reach(blocks, index, activations, len(activations) if waiting is None else waiting)
-    unsolved: list[tuple[list[str], Statistics]] = []
+    unsolved: list[tuple[list[str], Hessians]] = []
     try:
         for number, group in enumerate(groups):
-            totals = [sums(group, weight_of(linear(block, group[0])).shape[1]) for _ in blocks]
+            accumulators = [new_accumulator(group, weight_of(linear(block, group[0])).shape[1]) for _ in blocks]
             for X, activation in zip(reach(number), activations, strict=True):
-                totals[activation.place].add(X, activation.batch)
-            for other in totals[1:]:
-                totals[0].join(other)
-            statistics = totals[0].finish(text_share)
-            del totals, X
+                accumulators[activation.place].add(X, activation.batch)
+            for more in accumulators[1:]:
+                accumulators[0].join(more)
+            hessians = accumulators[0].finish(text_share)
+            del accumulators, X
             if sequential:
-                solve(index, group, block, statistics)
+                solve(index, group, block, hessians)
                 for copy, name in product(copies, group):
                     linear(copy, name).weight.data.copy_(linear(block, name).weight)
             else:
-                unsolved.append((group, statistics))
+                unsolved.append((group, hessians))
         for out, activation in zip(reach(len(groups)), activations, strict=True):
             _advance(activation, out)
     finally:
         for handle in handles:
             handle.remove()
-    for group, statistics in unsolved:
-        solve(index, group, block, statistics)
+    for group, hessians in unsolved:
+        solve(index, group, block, hessians)
 
 
 def run_finished(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> None:

@@ -23,7 +23,7 @@ from stages.quantize.model.walk import linear, weight_of
 from stages.quantize.settings import Compute, Gptq, Learned, Rtn
 
 _FLOAT = 4
-_SQUARES = 10  # [d, d] of one group at once: sums of pairs and text, C, H, B, T, and the factorization's damped matrix, L, R, U
+_SQUARES = 10  # [d, d] of one group at once: sums of pairs and text, C, H, B, A, and the factorization's damped matrix, L, R, U
 _STACKED = 5  # [r, d] of one group at once: W, target, what is left to round, Q, and Q C
 # Copies of a batch's logits in float32 at once, as measured: of passages teacher, student, both logarithms and three products of those.
 _LOGITS = {"texts": 7, "triples": 3}

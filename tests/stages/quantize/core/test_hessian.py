@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fairgate.support.errors import FairgateError
-from stages.quantize.core.hessian import Statistics, Strength, Sums
+from stages.quantize.core.hessian import HessianAccumulator, Hessians, Strength
 from stages.quantize.core.pairs import Alignment, Batch, Encoded, pair_batches, text_batches
 
 GROUPS = {"g": 0, "h": 1}
@@ -32,18 +32,20 @@ def _inputs(batch: Batch) -> Tensor:
     return X.masked_fill(~batch.mask[..., None], 1e6)
 
 
-def _sums(pairs: list[Encoded], alignment: Alignment = Alignment.aligned, batch_tokens: int = 200, n_groups: int = 0) -> Sums:
-    sums = Sums(6, CPU, True, n_groups)
+def _accumulated(
+    pairs: list[Encoded], alignment: Alignment = Alignment.aligned, batch_tokens: int = 200, n_groups: int = 0
+) -> HessianAccumulator:
+    accumulator = HessianAccumulator(6, CPU, True, n_groups)
     for batch in pair_batches(pairs, alignment, 0, batch_tokens, GROUPS):
-        sums.add(_inputs(batch), batch)
-    return sums
+        accumulator.add(_inputs(batch), batch)
+    return accumulator
 
 
 def _swap(pair: Encoded) -> Encoded:
     return Encoded(pair.pair_id, pair.group, pair.b, pair.a)
 
 
-def _same(a: Statistics, b: Statistics) -> bool:
+def _same(a: Hessians, b: Hessians) -> bool:
     assert a.C is not None
     assert b.C is not None
     return torch.allclose(a.H, b.H, rtol=1e-4) and torch.allclose(a.C, b.C, rtol=1e-4, atol=1e-4)
@@ -51,9 +53,9 @@ def _same(a: Statistics, b: Statistics) -> bool:
 
 def test_batch_size_padding_and_order_change_nothing() -> None:
     pairs = _pairs()
-    reference = _sums(pairs).finish(None)
-    assert _same(reference, _sums(pairs, batch_tokens=1).finish(None))
-    assert _same(reference, _sums(pairs[::-1], batch_tokens=40).finish(None))
+    reference = _accumulated(pairs).finish(None)
+    assert _same(reference, _accumulated(pairs, batch_tokens=1).finish(None))
+    assert _same(reference, _accumulated(pairs[::-1], batch_tokens=40).finish(None))
 
 
 def test_running_sums_equal_the_formula() -> None:
@@ -63,20 +65,20 @@ def test_running_sums_equal_the_formula() -> None:
         for side in (pair.a, pair.b):
             x = TABLE[torch.tensor(side)].cumsum(0)
             expected += x.T @ x
-    H = _sums(pairs).finish(None).H
+    H = _accumulated(pairs).finish(None).H
     assert torch.allclose(H, 2 * expected / (2 * len(pairs)), rtol=1e-4)
 
 
 def test_swapping_the_sides_of_any_pair_changes_nothing_pairwise() -> None:
     pairs = _pairs()
-    assert _same(_sums(pairs).finish(None), _sums([_swap(pairs[0]), *pairs[1:]]).finish(None))
+    assert _same(_accumulated(pairs).finish(None), _accumulated([_swap(pairs[0]), *pairs[1:]]).finish(None))
 
 
 def test_swapping_one_pair_changes_the_group_mean_and_swapping_all_does_not() -> None:
     pairs = _pairs()
-    C = _sums(pairs, Alignment.group_mean, n_groups=2).finish(None).C
-    one = _sums([_swap(pairs[0]), *pairs[1:]], Alignment.group_mean, n_groups=2).finish(None).C
-    all_of_them = _sums([_swap(pair) for pair in pairs], Alignment.group_mean, n_groups=2).finish(None).C
+    C = _accumulated(pairs, Alignment.group_mean, n_groups=2).finish(None).C
+    one = _accumulated([_swap(pairs[0]), *pairs[1:]], Alignment.group_mean, n_groups=2).finish(None).C
+    all_of_them = _accumulated([_swap(pair) for pair in pairs], Alignment.group_mean, n_groups=2).finish(None).C
     assert C is not None
     assert one is not None
     assert all_of_them is not None
@@ -96,8 +98,8 @@ def test_group_mean_matches_its_formula() -> None:
     for differences in by_group.values():
         mean = torch.stack(differences).mean(0)
         C_group += len(differences) / len(pairs) * torch.outer(mean, mean)
-    statistics = _sums(pairs, Alignment.group_mean, n_groups=2).finish(None)
-    B = Strength(alpha=3.0).matrix(statistics)
+    hessians = _accumulated(pairs, Alignment.group_mean, n_groups=2).finish(None)
+    B = Strength(alpha=3.0).matrix(hessians)
     assert B is not None
     assert torch.allclose(B, 2 * 3.0 * C_group, rtol=1e-3, atol=1e-4)
 
@@ -105,7 +107,7 @@ def test_group_mean_matches_its_formula() -> None:
 def test_identical_sides_give_zero() -> None:
     pairs = [Encoded("x", "g", [1, 5, 2], [1, 5, 2])]
     for alignment in (Alignment.positional, Alignment.pooled_mean):
-        C = _sums(pairs, alignment).finish(None).C
+        C = _accumulated(pairs, alignment).finish(None).C
         assert C is not None
         assert C.abs().max() < 1e-12  # a mean over positions cancels up to rounding
 
@@ -113,51 +115,51 @@ def test_identical_sides_give_zero() -> None:
 @pytest.mark.parametrize("alignment", [Alignment.aligned, Alignment.positional])
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_B_lies_between_zero_and_four_alpha_H_on_pairs_alone(alignment: Alignment, alpha: float) -> None:
-    statistics = _sums(_pairs(), alignment).finish(None)
-    B = Strength(alpha=alpha).matrix(statistics)
+    hessians = _accumulated(_pairs(), alignment).finish(None)
+    B = Strength(alpha=alpha).matrix(hessians)
     assert B is not None
-    tolerance = 1e-3 * float(statistics.H.trace())
+    tolerance = 1e-3 * float(hessians.H.trace())
     assert torch.linalg.eigvalsh(B).min() > -tolerance
-    assert torch.linalg.eigvalsh(4 * alpha * statistics.H - B).min() > -tolerance
+    assert torch.linalg.eigvalsh(4 * alpha * hessians.H - B).min() > -tolerance
 
 
 def test_rho_of_a_module_is_its_trace_ratio() -> None:
-    statistics = _sums(_pairs()).finish(None)
-    B = Strength(rho=0.03).matrix(statistics)
+    hessians = _accumulated(_pairs()).finish(None)
+    B = Strength(rho=0.03).matrix(hessians)
     assert B is not None
-    assert float(B.trace() / statistics.H.trace()) == pytest.approx(0.03, rel=1e-5)
+    assert float(B.trace() / hessians.H.trace()) == pytest.approx(0.03, rel=1e-5)
 
 
 def test_alpha_zero_has_no_matrix() -> None:
-    assert Strength(alpha=0.0).matrix(_sums(_pairs()).finish(None)) is None
+    assert Strength(alpha=0.0).matrix(_accumulated(_pairs()).finish(None)) is None
 
 
 def test_no_C_is_allocated_unless_asked_for() -> None:
-    sums = Sums(6, CPU, False)
+    accumulator = HessianAccumulator(6, CPU, False)
     for batch in pair_batches(_pairs(), Alignment.aligned, 0, 100, GROUPS):
-        sums.add(_inputs(batch), batch)
-    assert sums.C is None
-    assert sums.finish(None).C is None
+        accumulator.add(_inputs(batch), batch)
+    assert accumulator.C is None
+    assert accumulator.finish(None).C is None
 
 
 def test_general_text_is_mixed_by_its_share_and_keeps_the_scale() -> None:
-    sums = _sums(_pairs())
-    pairs_only = sums.finish(None).H
+    accumulator = _accumulated(_pairs())
+    pairs_only = accumulator.finish(None).H
     for batch in text_batches([[3, 4, 5], [6, 7]], 0, 100):
-        sums.add(_inputs(batch), batch)
-    w = sums.text_tokens / (sums.text_tokens + sums.pair_tokens)
-    mixed = sums.finish(None)
+        accumulator.add(_inputs(batch), batch)
+    w = accumulator.text_tokens / (accumulator.text_tokens + accumulator.pair_tokens)
+    mixed = accumulator.finish(None)
     assert mixed.mix == pytest.approx(w)
-    assert torch.allclose(sums.finish(0.0).H, pairs_only)
-    text = sums.finish(1.0).H
+    assert torch.allclose(accumulator.finish(0.0).H, pairs_only)
+    text = accumulator.finish(1.0).H
     assert torch.allclose(mixed.H, (1 - w) * pairs_only + w * text, rtol=1e-4)
-    mean_tokens = sums.pair_tokens / sums.sentences
-    assert sums.G_text is not None
-    assert torch.allclose(text, 2 * mean_tokens * sums.G_text / sums.text_tokens)
+    mean_tokens = accumulator.pair_tokens / accumulator.sentences
+    assert accumulator.G_text is not None
+    assert torch.allclose(text, 2 * mean_tokens * accumulator.G_text / accumulator.text_tokens)
 
 
 def test_a_share_without_its_data_is_refused() -> None:
     with pytest.raises(FairgateError, match="text_share"):
-        _sums(_pairs()).finish(0.5)
+        _accumulated(_pairs()).finish(0.5)
     with pytest.raises(FairgateError, match="no calibration token"):
-        Sums(6, CPU, False).finish(None)
+        HessianAccumulator(6, CPU, False).finish(None)

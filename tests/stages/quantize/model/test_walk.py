@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
-from stages.quantize.core.hessian import Statistics, Sums
+from stages.quantize.core.hessian import HessianAccumulator, Hessians
 from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, sweep
 from stages.quantize.model.architectures import architecture_of
@@ -41,8 +41,8 @@ def data(llama: Path, calibration: Path) -> Calibration:
     return Calibration([*pair_batches(pairs, Alignment.aligned, 0, 128, {"a": 0, "b": 1}), *text_batches(texts, 0, 128)], 2)
 
 
-def _sums(group: list[str], d: int) -> Sums:
-    return Sums(d, CPU, True)
+def _accumulator(group: list[str], d: int) -> HessianAccumulator:
+    return HessianAccumulator(d, CPU, True)
 
 
 @torch.no_grad()
@@ -65,8 +65,8 @@ def test_a_model_that_changes_what_passes_between_blocks_is_refused(source: Stre
 def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source: Streamed, data: Calibration) -> None:
     """Reference: run the block again for each group, with the groups before it already changed."""
 
-    def change(index: int, group: list[str], block: nn.Module, statistics: Statistics) -> None:
-        seen.append(statistics.H)
+    def change(index: int, group: list[str], block: nn.Module, hessians: Hessians) -> None:
+        seen.append(hessians.H)
         for name in group:
             linear(block, name).weight.mul_(0.5)
 
@@ -74,17 +74,17 @@ def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source:
     before = {name: linear(block, name).weight.clone() for name in LLAMA.modules}
     activations = embed(source, data.batches, CPU)
     seen: list[Tensor] = []
-    run_block([block], 0, LLAMA.groups, activations, _sums, None, change, sequential=True)
+    run_block([block], 0, LLAMA.groups, activations, _accumulator, None, change, sequential=True)
     outputs, activations = [activation.hidden for activation in activations], embed(source, data.batches, CPU)
 
     for name, weight in before.items():
         linear(block, name).weight.copy_(weight)
     for group, H in zip(LLAMA.groups, seen, strict=True):
-        sums = _sums(group, linear(block, group[0]).in_features)
+        accumulator = _accumulator(group, linear(block, group[0]).in_features)
         replayed = _inputs(block, group[0], activations)
         for activation, X in zip(activations, replayed, strict=True):
-            sums.add(X, activation.batch)
-        assert torch.equal(sums.finish(None).H, H)
+            accumulator.add(X, activation.batch)
+        assert torch.equal(accumulator.finish(None).H, H)
         for name in group:
             linear(block, name).weight.mul_(0.5)
     for activation, output in zip(activations, outputs, strict=True):
