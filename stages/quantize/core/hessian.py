@@ -118,7 +118,7 @@ class HessianAccumulator:
 
 
 @dataclass(frozen=True)
-class Strength:
+class FairnessWeight:
     """How strongly the fairness term weighs: raw `alpha`, or dimensionless `rho` per module or as one global `factor` on C."""
 
     alpha: float | None = None

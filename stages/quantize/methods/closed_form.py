@@ -16,9 +16,9 @@ from fairgate.contracts.records import Status
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
-from stages.quantize.core.hessian import HessianAccumulator, Hessians, Strength
+from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hessians
 from stages.quantize.core.pairs import Alignment, Batch
-from stages.quantize.methods.groups import Debias, QuantizedModule, located, module_row, solver
+from stages.quantize.methods.groups import FairnessTerm, QuantizedModule, located, module_row, solver
 from stages.quantize.model.architectures import debiased_blocks, debiased_modules
 from stages.quantize.model.streamed import Streamed
 from stages.quantize.model.walk import Activation, SolveGroup, embed, linear, put, run_block, run_finished, weight_of
@@ -68,11 +68,11 @@ def gptq(
     Args:
         start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
     """
-    debias = _debias(source, recipe, calibration, compute)
+    term = _fairness_term(source, recipe, calibration, compute)
     activations = _embed(source, calibration, compute)
     _begin(activations, hidden or [])
     # A generator holds its arguments as long as it runs: not these states too.
-    return _walked(source, recipe, calibration, compute, start, debias, activations)
+    return _walked(source, recipe, calibration, compute, start, term, activations)
 
 
 @torch.no_grad()
@@ -82,13 +82,13 @@ def _walked(
     calibration: Calibration,
     compute: Compute,
     start: int,
-    debias: Debias | None,
+    term: FairnessTerm | None,
     activations: Sequence[Activation],
 ) -> Iterator[Block]:
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
-        solve_group = solver(source.architecture, recipe, debias, done, compute)
-        new_accumulator = _accumulators([debias], calibration, index, compute.device)
+        solve_group = solver(source.architecture, recipe, term, done, compute)
+        new_accumulator = _accumulators([term], calibration, index, compute.device)
         _run(source, index, activations, new_accumulator, recipe, solve_group, compute)
         # No list of them stays here: off the device the memory of one batch's serves another's after the next block.
         yield Block(index, done, [activation.hidden for activation in activations])
@@ -131,24 +131,24 @@ def _put_packed(source: Streamed, recipe: Gptq, index: int, block: nn.Module, pa
 def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, compute: Compute) -> Iterator[list[Block]]:
     """Several recipes from one pass over the calibration data: per block, the result of each, equal to that of `gptq` alone.
 
-    They may differ in strength, mode, modules, blocks, damping and grid. Inputs come from the unquantized model, so that they are the same
+    They may differ in weight, mode, modules, blocks, damping and grid. Inputs come from the unquantized model, so that they are the same
     for all. Raises: FairgateError where a recipe collects sequentially, or they differ in what is collected.
     """
     collected = {(recipe.collection, recipe.calibration, recipe.text_share, getattr(recipe, "alignment", None)) for recipe in recipes}
     if len(collected) != 1 or recipes[0].collection != "parallel":
         remedy = "give all of them `collection: parallel` and the same calibration, text_share and alignment"
         raise FairgateError("these recipes cannot share one pass over the data", where="recipes", remedy=remedy)
-    debiases = [_debias(source, recipe, calibration, compute) for recipe in recipes]
+    terms = [_fairness_term(source, recipe, calibration, compute) for recipe in recipes]
     activations = _embed(source, calibration, compute)
     for index in _progress(source, "sweep", 0):
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
-        solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, debiases, done, strict=True)]
+        solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, terms, done, strict=True)]
 
         def solve_all(index: int, group: list[str], block: nn.Module, hessians: Hessians, solvers: Sequence[SolveGroup] = solvers) -> None:
             for solve_group in solvers:
                 solve_group(index, group, block, hessians)
 
-        _run(source, index, activations, _accumulators(debiases, calibration, index, compute.device), recipes[0], solve_all, compute)
+        _run(source, index, activations, _accumulators(terms, calibration, index, compute.device), recipes[0], solve_all, compute)
         outputs = [activation.hidden for activation in activations]
         yield [Block(index, modules, outputs) for modules in done]
 
@@ -204,30 +204,30 @@ def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
     return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)
 
 
-def _debias(source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute) -> Debias | None:
+def _fairness_term(source: Streamed, recipe: Gptq, calibration: Calibration, compute: Compute) -> FairnessTerm | None:
     """The fairness term of a recipe, or None where it would be zero: alpha = 0 is GPTQ bit for bit."""
     if not isinstance(recipe, FairGptq) or not (recipe.alpha or recipe.rho):
         return None
-    debias = Debias(
+    term = FairnessTerm(
         debiased_modules(source.architecture, recipe.modules),
         debiased_blocks(len(source.blocks), recipe.blocks),
-        Strength(alpha=recipe.alpha, rho=recipe.rho),
+        FairnessWeight(alpha=recipe.alpha, rho=recipe.rho),
         recipe.mode,
         recipe.alignment is Alignment.group_mean,
     )
     if recipe.rho is None or recipe.rho_scope == "module":
-        return debias
-    traces = trace_sums(source, debias, calibration, compute, recipe)
-    return replace(debias, strength=Strength(factor=recipe.rho * traces[0] / traces[1]))
+        return term
+    traces = trace_sums(source, term, calibration, compute, recipe)
+    return replace(term, weight=FairnessWeight(factor=recipe.rho * traces[0] / traces[1]))
 
 
 @torch.no_grad()
-def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compute: Compute, recipe: Gptq) -> tuple[float, float]:
+def trace_sums(source: Streamed, term: FairnessTerm, calibration: Calibration, compute: Compute, recipe: Gptq) -> tuple[float, float]:
     """Sums of tr H and tr C over the debiased modules, with the unquantized model's inputs (for rho with global scope)."""
     totals = [0.0, 0.0]
 
     def add(index: int, group: list[str], block: nn.Module, hessians: Hessians) -> None:
-        count = len(debias.modules.intersection(group)) if index in debias.blocks else 0
+        count = len(term.modules.intersection(group)) if index in term.blocks else 0
         if count and hessians.C is not None:
             totals[0] += count * float(hessians.H.trace())
             totals[1] += count * float(hessians.C.trace())
@@ -235,7 +235,7 @@ def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compu
     activations = _embed(source, calibration, compute)
     unquantized = recipe.model_copy(update={"collection": "parallel"})
     for index in range(len(source.blocks)):
-        new_accumulator = _accumulators([debias], calibration, index, compute.device)
+        new_accumulator = _accumulators([term], calibration, index, compute.device)
         _run(source, index, activations, new_accumulator, unquantized, add, compute)
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
@@ -243,14 +243,14 @@ def trace_sums(source: Streamed, debias: Debias, calibration: Calibration, compu
 
 
 def _accumulators(
-    debiases: Sequence[Debias | None], calibration: Calibration, index: int, device: torch.device
+    terms: Sequence[FairnessTerm | None], calibration: Calibration, index: int, device: torch.device
 ) -> Callable[[list[str], int], HessianAccumulator]:
     """Makes the empty accumulator of a group with d inputs; C is kept only where a debiased module reads it."""
-    active = [debias for debias in debiases if debias is not None]
-    n_groups = calibration.n_groups if any(debias.group_mean for debias in active) else 0
+    active = [term for term in terms if term is not None]
+    n_groups = calibration.n_groups if any(term.group_mean for term in active) else 0
 
     def make(group: list[str], d: int) -> HessianAccumulator:
-        with_C = any(index in debias.blocks and not debias.modules.isdisjoint(group) for debias in active)
+        with_C = any(index in term.blocks and not term.modules.isdisjoint(group) for term in active)
         return HessianAccumulator(d, device, with_C, n_groups)
 
     return make

@@ -17,7 +17,7 @@ from stages.quantize.core.columns import Rounded
 from stages.quantize.core.diagnostics import of_module
 from stages.quantize.core.fair import Mode, Solved, solve
 from stages.quantize.core.grid import Grid
-from stages.quantize.core.hessian import Hessians, Strength
+from stages.quantize.core.hessian import FairnessWeight, Hessians
 from stages.quantize.model.architectures import Architecture
 from stages.quantize.model.walk import SolveGroup, linear, put, weight_of
 from stages.quantize.settings import Compute, Gptq
@@ -33,17 +33,19 @@ class QuantizedModule:
 
 
 @dataclass(frozen=True)
-class Debias:
+class FairnessTerm:
     """Where the fairness term applies and how strongly; absent for plain GPTQ."""
 
     modules: set[str]
     blocks: set[int]
-    strength: Strength
+    weight: FairnessWeight
     mode: Mode
     group_mean: bool
 
 
-def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done: list[QuantizedModule], compute: Compute) -> SolveGroup:
+def solver(
+    architecture: Architecture, recipe: Gptq, term: FairnessTerm | None, done: list[QuantizedModule], compute: Compute
+) -> SolveGroup:
     """Quantizes one group of modules in place, stacked, and appends the results to `done`."""
 
     def stacked(names: list[str], index: int) -> Iterable[tuple[Grid, list[str]]]:
@@ -54,9 +56,9 @@ def solver(architecture: Architecture, recipe: Gptq, debias: Debias | None, done
         return by_grid.items()
 
     def solve_group(index: int, group: list[str], block: nn.Module, hessians: Hessians) -> None:
-        with_term = [name for name in group if debias is not None and index in debias.blocks and name in debias.modules]
-        B = debias.strength.matrix(hessians) if debias is not None and with_term else None
-        mode = debias.mode if debias is not None else Mode.exact
+        with_term = [name for name in group if term is not None and index in term.blocks and name in term.modules]
+        B = term.weight.matrix(hessians) if term is not None and with_term else None
+        mode = term.mode if term is not None else Mode.exact
         without_term = [name for name in group if name not in with_term]
         stacks = [(*stack, matrix) for chosen, matrix in ((with_term, B), (without_term, None)) for stack in stacked(chosen, index)]
         for grid, names, matrix in stacks:

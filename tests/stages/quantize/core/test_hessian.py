@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fairgate.support.errors import FairgateError
-from stages.quantize.core.hessian import HessianAccumulator, Hessians, Strength
+from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hessians
 from stages.quantize.core.pairs import Alignment, Batch, Encoded, pair_batches, text_batches
 
 GROUPS = {"g": 0, "h": 1}
@@ -99,7 +99,7 @@ def test_group_mean_matches_its_formula() -> None:
         mean = torch.stack(differences).mean(0)
         C_group += len(differences) / len(pairs) * torch.outer(mean, mean)
     hessians = _accumulated(pairs, Alignment.group_mean, n_groups=2).finish(None)
-    B = Strength(alpha=3.0).matrix(hessians)
+    B = FairnessWeight(alpha=3.0).matrix(hessians)
     assert B is not None
     assert torch.allclose(B, 2 * 3.0 * C_group, rtol=1e-3, atol=1e-4)
 
@@ -116,7 +116,7 @@ def test_identical_sides_give_zero() -> None:
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_B_lies_between_zero_and_four_alpha_H_on_pairs_alone(alignment: Alignment, alpha: float) -> None:
     hessians = _accumulated(_pairs(), alignment).finish(None)
-    B = Strength(alpha=alpha).matrix(hessians)
+    B = FairnessWeight(alpha=alpha).matrix(hessians)
     assert B is not None
     tolerance = 1e-3 * float(hessians.H.trace())
     assert torch.linalg.eigvalsh(B).min() > -tolerance
@@ -125,13 +125,13 @@ def test_B_lies_between_zero_and_four_alpha_H_on_pairs_alone(alignment: Alignmen
 
 def test_rho_of_a_module_is_its_trace_ratio() -> None:
     hessians = _accumulated(_pairs()).finish(None)
-    B = Strength(rho=0.03).matrix(hessians)
+    B = FairnessWeight(rho=0.03).matrix(hessians)
     assert B is not None
     assert float(B.trace() / hessians.H.trace()) == pytest.approx(0.03, rel=1e-5)
 
 
 def test_alpha_zero_has_no_matrix() -> None:
-    assert Strength(alpha=0.0).matrix(_accumulated(_pairs()).finish(None)) is None
+    assert FairnessWeight(alpha=0.0).matrix(_accumulated(_pairs()).finish(None)) is None
 
 
 def test_no_C_is_allocated_unless_asked_for() -> None:
