@@ -20,8 +20,8 @@ from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hes
 from stages.quantize.core.pairs import Alignment, Batch
 from stages.quantize.methods.groups import FairnessTerm, QuantizedModule, located, module_row, solver
 from stages.quantize.model.architectures import debiased_blocks, debiased_modules
+from stages.quantize.model.calibration_pass import BlockInput, SolveGroup, embed, forward_finished, linear, put, quantize_block, weight_of
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import Activation, SolveGroup, embed, linear, put, run_block, run_finished, weight_of
 from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn
 
 
@@ -47,7 +47,7 @@ def rtn(source: Streamed, recipe: Rtn, start: int = 0) -> Iterator[Block]:
     architecture = source.architecture
     for index in _progress(source, "rtn", start):
         done = []
-        with source.resident(index, torch.device("cpu")) as block:
+        with source.loaded_block(index, torch.device("cpu")) as block:
             for name in architecture.modules:
                 W = weight_of(linear(block, name)).detach()
                 full = f"{architecture.blocks}.{index}.{name}"
@@ -69,29 +69,29 @@ def gptq(
         start, hidden: go on with block `start` from the hidden states before it, one [rows, L, d] a batch, as an earlier `Block` held them.
     """
     term = _fairness_term(source, recipe, calibration, compute)
-    activations = _embed(source, calibration, compute)
-    _begin(activations, hidden or [])
+    block_inputs = _embed(source, calibration, compute)
+    _begin(block_inputs, hidden or [])
     # A generator holds its arguments as long as it runs: not these states too.
-    return _walked(source, recipe, calibration, compute, start, term, activations)
+    return _calibration_pass(source, recipe, calibration, compute, start, term, block_inputs)
 
 
 @torch.no_grad()
-def _walked(
+def _calibration_pass(
     source: Streamed,
     recipe: Gptq,
     calibration: Calibration,
     compute: Compute,
     start: int,
     term: FairnessTerm | None,
-    activations: Sequence[Activation],
+    block_inputs: Sequence[BlockInput],
 ) -> Iterator[Block]:
     for index in _progress(source, recipe.method, start):
         done: list[QuantizedModule] = []
         solve_group = solver(source.architecture, recipe, term, done, compute)
         new_accumulator = _accumulators([term], calibration, index, compute.device)
-        _run(source, index, activations, new_accumulator, recipe, solve_group, compute)
+        _run(source, index, block_inputs, new_accumulator, recipe, solve_group, compute)
         # No list of them stays here: off the device the memory of one batch's serves another's after the next block.
-        yield Block(index, done, [activation.hidden for activation in activations])
+        yield Block(index, done, [block_input.hidden for block_input in block_inputs])
 
 
 @torch.no_grad()
@@ -109,14 +109,14 @@ def replay(
     Args:
         blocks: their numbers. hidden: the states before the first, none for block 0. packed: the packed tensors of a block by full name.
     """
-    activations = _embed(source, calibration, compute)
-    _begin(activations, hidden)
+    block_inputs = _embed(source, calibration, compute)
+    _begin(block_inputs, hidden)
     for index in blocks:
-        with source.resident(index, compute.device, compute.dtype) as block:
+        with source.loaded_block(index, compute.device, compute.dtype) as block:
             if recipe.collection == "sequential":  # otherwise the next block's input is that of the unquantized model
                 _put_packed(source, recipe, index, block, packed(index))
-            run_finished(_on_all(block, compute), index, activations)
-    return [activation.hidden for activation in activations]
+            forward_finished(_replicas(block, compute), index, block_inputs)
+    return [block_input.hidden for block_input in block_inputs]
 
 
 def _put_packed(source: Streamed, recipe: Gptq, index: int, block: nn.Module, packed: Mapping[str, Tensor]) -> None:
@@ -139,7 +139,7 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
         remedy = "give all of them `collection: parallel` and the same calibration, text_share and alignment"
         raise FairgateError("these recipes cannot share one pass over the data", where="recipes", remedy=remedy)
     terms = [_fairness_term(source, recipe, calibration, compute) for recipe in recipes]
-    activations = _embed(source, calibration, compute)
+    block_inputs = _embed(source, calibration, compute)
     for index in _progress(source, "sweep", 0):
         done: list[list[QuantizedModule]] = [[] for _ in recipes]
         solvers = [solver(source.architecture, *each, compute) for each in zip(recipes, terms, done, strict=True)]
@@ -148,37 +148,39 @@ def sweep(source: Streamed, recipes: Sequence[Gptq], calibration: Calibration, c
             for solve_group in solvers:
                 solve_group(index, group, block, hessians)
 
-        _run(source, index, activations, _accumulators(terms, calibration, index, compute.device), recipes[0], solve_all, compute)
-        outputs = [activation.hidden for activation in activations]
+        _run(source, index, block_inputs, _accumulators(terms, calibration, index, compute.device), recipes[0], solve_all, compute)
+        outputs = [block_input.hidden for block_input in block_inputs]
         yield [Block(index, modules, outputs) for modules in done]
 
 
-def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list[Activation]:
-    activations = embed(source, calibration.batches, compute.device, compute.dtype)
-    places = (compute.device, *compute.others)
-    activations = [each.moved(places[n % len(places)], n % len(places)) if n % len(places) else each for n, each in enumerate(activations)]
+def _embed(source: Streamed, calibration: Calibration, compute: Compute) -> list[BlockInput]:
+    block_inputs = embed(source, calibration.batches, compute.device, compute.dtype)
+    devices = (compute.device, *compute.others)
+    for n, block_input in enumerate(block_inputs):
+        if replica := n % len(devices):
+            block_inputs[n] = block_input.to(devices[replica], replica)
     if compute.low_memory:
-        for activation in activations:
-            hidden = activation.hidden.cpu()
-            activation.hidden = hidden.pin_memory() if compute.device.type == "cuda" else hidden
-    return activations
+        for block_input in block_inputs:
+            hidden = block_input.hidden.cpu()
+            block_input.hidden = hidden.pin_memory() if compute.device.type == "cuda" else hidden
+    return block_inputs
 
 
 def _run(
     source: Streamed,
     index: int,
-    activations: Sequence[Activation],
+    block_inputs: Sequence[BlockInput],
     new_accumulator: Callable[[list[str], int], HessianAccumulator],
     recipe: Gptq,
     solve_group: SolveGroup,
     compute: Compute,
 ) -> None:
-    with source.resident(index, compute.device, compute.dtype) as block:
-        run_block(
-            _on_all(block, compute),
+    with source.loaded_block(index, compute.device, compute.dtype) as block:
+        quantize_block(
+            _replicas(block, compute),
             index,
             source.architecture.groups,
-            activations,
+            block_inputs,
             new_accumulator,
             recipe.text_share,
             solve_group,
@@ -187,14 +189,14 @@ def _run(
         )
 
 
-def _on_all(block: nn.Module, compute: Compute) -> list[nn.Module]:
+def _replicas(block: nn.Module, compute: Compute) -> list[nn.Module]:
     return [block, *(deepcopy(block).to(device) for device in compute.others)]
 
 
-def _begin(activations: Sequence[Activation], hidden: Sequence[Tensor]) -> None:
+def _begin(block_inputs: Sequence[BlockInput], hidden: Sequence[Tensor]) -> None:
     """Put hidden states in front of a block; none at all leaves the first block's."""
-    for activation, state in zip(activations, hidden, strict=bool(hidden)):
-        activation.hidden = state.to(activation.hidden.device)
+    for block_input, state in zip(block_inputs, hidden, strict=bool(hidden)):
+        block_input.hidden = state.to(block_input.hidden.device)
 
 
 def _progress(source: Streamed, name: str, start: int) -> Iterable[int]:
@@ -232,11 +234,11 @@ def trace_sums(source: Streamed, term: FairnessTerm, calibration: Calibration, c
             totals[0] += count * float(hessians.H.trace())
             totals[1] += count * float(hessians.C.trace())
 
-    activations = _embed(source, calibration, compute)
+    block_inputs = _embed(source, calibration, compute)
     unquantized = recipe.model_copy(update={"collection": "parallel"})
     for index in range(len(source.blocks)):
         new_accumulator = _accumulators([term], calibration, index, compute.device)
-        _run(source, index, activations, new_accumulator, unquantized, add, compute)
+        _run(source, index, block_inputs, new_accumulator, unquantized, add, compute)
     if totals[1] == 0:
         raise FairgateError("all pair differences are zero, so rho has no scale", remedy="use another alignment, or alpha")
     return totals[0], totals[1]

@@ -19,7 +19,7 @@ from stages.quantize.core.fair import Mode, Solved, solve
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.hessian import FairnessWeight, Hessians
 from stages.quantize.model.architectures import Architecture
-from stages.quantize.model.walk import SolveGroup, linear, put, weight_of
+from stages.quantize.model.calibration_pass import SolveGroup, linear, put, weight_of
 from stages.quantize.settings import Compute, Gptq
 
 

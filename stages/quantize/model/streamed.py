@@ -28,7 +28,7 @@ def skeleton(base: Path) -> PreTrainedModel:
 
 
 class Streamed:
-    """The model in the folder `base`. `model` and `blocks` are skeletons outside `resident` and `surroundings`.
+    """The model in the folder `base`. `model` and `blocks` are skeletons outside `loaded_block` and `non_block_weights`.
 
     Raises: BadRecord where the checkpoint lacks a tensor that is needed, when it is needed.
     """
@@ -74,7 +74,7 @@ class Streamed:
                     raise BadRecord(what, where=str(path), remedy=_FETCH)
 
     @contextmanager
-    def resident(self, index: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
+    def loaded_block(self, index: int, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
         """Block `index` on the device; afterwards its weights are dropped. A GPU gets the next block's while it works on this one."""
         ahead = self._ahead.pop(index, None)
         tensors = ahead.result() if ahead else self._block(index, device, dtype)
@@ -88,7 +88,7 @@ class Streamed:
             yield self.blocks[index]
 
     @contextmanager
-    def surroundings(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
+    def non_block_weights(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[nn.Module]:
         """The model with what runs before its blocks on the device: all but the blocks and the output embeddings."""
         inside = {id(parameter) for parameter in self.blocks.parameters()}
         head: Any = self.model.get_output_embeddings()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.pairs import Batch
 from stages.quantize.model.architectures import Architecture
+from stages.quantize.model.calibration_pass import BlockInput, Linear, embed, forward
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import Activation, Linear, embed, forward
 
 _CPU = torch.device("cpu")
 _SHAPES = ((2, 5), (3, 4))  # rows and tokens of the two batches; unequal, so that tokens before rows would show
@@ -76,14 +76,14 @@ def _trace(base: Path, model: nn.Module, model_type: str) -> Architecture:
     unproven = Architecture(name=model_type, model_types=[model_type], blocks=path, groups=[names], out=[], traced=True)
     source = Streamed(base, unproven)
     vocabulary = int(source.model.config.get_text_config().vocab_size)
-    activations = embed(source, [_batch(rows, length, vocabulary) for rows, length in _SHAPES], _CPU)
+    block_inputs = embed(source, [_batch(rows, length, vocabulary) for rows, length in _SHAPES], _CPU)
     proposals = []
     for index in sorted({0, len(blocks) - 1}):
-        with source.resident(index, _CPU) as block:
-            for activation in activations:
-                calls = _watch(block, names, activation, index)
-                proposals.append((_groups(calls), _writers(block, calls, activation, index)))
-            _check_causal(block, activations[0], index)
+        with source.loaded_block(index, _CPU) as block:
+            for block_input in block_inputs:
+                calls = _watch(block, names, block_input, index)
+                proposals.append((_groups(calls), _writers(block, calls, block_input, index)))
+            _check_causal(block, block_inputs[0], index)
     if any(proposal != proposals[0] for proposal in proposals):
         raise _Unproven("its blocks, or two batches in one block, do not agree on which linear modules share an input")
     groups, out = proposals[0]
@@ -109,7 +109,7 @@ def _batch(rows: int, length: int, vocabulary: int) -> Batch:
     return Batch(ids, mask, mask, rows)
 
 
-def _watch(block: nn.Module, names: list[str], activation: Activation, index: int) -> list[_Call]:
+def _watch(block: nn.Module, names: list[str], block_input: BlockInput, index: int) -> list[_Call]:
     """Every call of a linear module in one forward pass, in order."""
     calls: list[_Call] = []
     entered: dict[str, tuple[Tensor, int]] = {}
@@ -126,14 +126,14 @@ def _watch(block: nn.Module, names: list[str], activation: Activation, index: in
         handles.append(module.register_forward_pre_hook(lambda _, args, name=name: enter(name, args)))
         handles.append(module.register_forward_hook(lambda _, args, output, name=name: leave(name, output)))
     try:
-        forward(block, activation, index)
+        forward(block, block_input, index)
     finally:
         for handle in handles:
             handle.remove()
     for name in names:
         if (times := sum(call.module == name for call in calls)) != 1:
             raise _Unproven(f"{name} runs {times} times in a block instead of once")
-    rows, length = activation.batch.ids.shape
+    rows, length = block_input.batch.ids.shape
     for call in calls:
         if call.input.shape[:-1] not in ((rows, length), (rows * length,)):
             raise _Unproven(f"the input of {call.module} has shape {tuple(call.input.shape)} for {rows} x {length} tokens")
@@ -148,7 +148,7 @@ def _groups(calls: list[_Call]) -> list[list[str]]:
     return list(shared.values())
 
 
-def _writers(block: nn.Module, calls: list[_Call], activation: Activation, index: int) -> list[str]:
+def _writers(block: nn.Module, calls: list[_Call], block_input: BlockInput, index: int) -> list[str]:
     """Modules whose output reaches the block's output other than through a linear module, in the order they run."""
 
     def held(moved: str | None) -> Tensor:
@@ -157,7 +157,7 @@ def _writers(block: nn.Module, calls: list[_Call], activation: Activation, index
             output = call.output + 1 if call.module == moved else call.output.clone()
             handles.append(block.get_submodule(call.module).register_forward_hook(lambda _, args, out, output=output: output))
         try:
-            return forward(block, activation, index)
+            return forward(block, block_input, index)
         finally:
             for handle in handles:
                 handle.remove()
@@ -166,11 +166,11 @@ def _writers(block: nn.Module, calls: list[_Call], activation: Activation, index
     return [call.module for call in calls if not torch.equal(held(call.module), still)]
 
 
-def _check_causal(block: nn.Module, activation: Activation, index: int) -> None:
+def _check_causal(block: nn.Module, block_input: BlockInput, index: int) -> None:
     """Pairs are compared from their first different token on: no token may see a later one."""
-    changed = activation.hidden.clone()
+    changed = block_input.hidden.clone()
     changed[:, -1] += 1
-    before = forward(block, activation, index)
-    after = forward(block, Activation(activation.batch, changed, activation.arguments), index)
+    before = forward(block, block_input, index)
+    after = forward(block, BlockInput(block_input.batch, changed, block_input.arguments), index)
     if not torch.allclose(before[:, :-1], after[:, :-1], atol=1e-4 * float(before.abs().max())):
         raise _Unproven("a token sees later ones: this is no decoder")

@@ -18,8 +18,8 @@ from fairgate.support.files import require_space
 from stages.quantize.core.pairs import Batch
 from stages.quantize.methods.learned.data import Slots
 from stages.quantize.methods.learned.method import BLOCK_TEXTS
+from stages.quantize.model.calibration_pass import linear, weight_of
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import linear, weight_of
 from stages.quantize.settings import Compute, Gptq, Learned, Rtn
 
 _FLOAT = 4
@@ -74,13 +74,13 @@ def forecast(source: Streamed, recipe: Rtn, compute: Compute, batches: Sequence[
     held = slots if staged is None else min(slots, largest + sum(batch.ids.numel() for batch in batches[:staged]))
     waiting = held * (max(group[0][1] for group in groups) * item + 2 * hidden // slots)
     solving = max(_SQUARES * group[0][1] ** 2 + _STACKED * sum(r for r, _ in group) * group[0][1] for group in groups) * _FLOAT
-    resident = max(numbers) * item * (2 if on_gpu else 1)  # a GPU gets the next block while it works on this one
+    loaded = max(numbers) * item * (2 if on_gpu else 1)  # a GPU gets the next block while it works on this one
     embedding = (total - sum(numbers)) * item
     states = 2 * hidden  # a block's input, which its output replaces batch by batch, and what is being written or copied to be written
-    walking = max(embedding + states, resident + waiting + solving + (0 if on_gpu and compute.low_memory else states))
+    passing = max(embedding + states, loaded + waiting + solving + (0 if on_gpu and compute.low_memory else states))
     # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the checkpoint.
-    cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(walking, 2 * out)
-    return Forecast(cpu=cpu, gpu=walking if on_gpu else 0, out=out, work=packed + states)
+    cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(passing, 2 * out)
+    return Forecast(cpu=cpu, gpu=passing if on_gpu else 0, out=out, work=packed + states)
 
 
 def _learned(source: Streamed, recipe: Learned, compute: Compute, start: Forecast, step: Slots) -> Forecast:

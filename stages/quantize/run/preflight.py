@@ -11,9 +11,9 @@ from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, bits_of
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
 from fairgate.support.files import read_json, require_whole_weights
 from stages.quantize.model.architectures import Architecture, architecture_of, debiased_blocks, debiased_modules, supported
+from stages.quantize.model.calibration_pass import linear, weight_of
 from stages.quantize.model.streamed import skeleton
 from stages.quantize.model.tracer import linears, trace
-from stages.quantize.model.walk import linear, weight_of
 from stages.quantize.settings import WIDTHS, FairGptq, Rtn
 
 

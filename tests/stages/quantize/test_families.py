@@ -19,7 +19,7 @@ from stages.quantize.core import reference
 from stages.quantize.core.fair import objective
 from stages.quantize.core.pairs import Alignment, differences, encode_pairs
 from stages.quantize.model.architectures import architectures
-from stages.quantize.model.walk import linear, put, weight_of
+from stages.quantize.model.calibration_pass import linear, put, weight_of
 from stages.quantize.settings import FairGptq, Run
 from stages.quantize.stage import quantize
 from tests.tiny import FAMILIES, SENTENCES, make_tiny

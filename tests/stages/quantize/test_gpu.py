@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     """Block 2 of 3 is interrupted, the hidden states on the disk are those before the blocks `written`: none but the embeddings, or 1."""
     base = make_tiny_llama(tmp_path / "base", layers=3)
     whole = _quantize("cuda", base, calibration, tmp_path / "whole" / "out", low_memory=low_memory)
-    own_block, own_save = closed_form.run_block, Progress.save_hidden
+    own_block, own_save = closed_form.quantize_block, Progress.save_hidden
 
     def interrupted(blocks: Any, index: int, *rest: Any, **more: Any) -> None:
         if index == 2:
@@ -79,15 +79,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         own_block(blocks, index, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(closed_form, "run_block", interrupted)
+        patch.setattr(closed_form, "quantize_block", interrupted)
         patch.setattr(Progress, "save_hidden", lambda self, start, hidden: own_save(self, start, hidden) if start in written else None)
         with pytest.raises(KeyboardInterrupt):
             _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory)
     assert (tmp_path / "work" / "hidden.safetensors").exists() == bool(written)
     again: list[int] = []
-    own_finished = closed_form.run_finished
+    own_finished = closed_form.forward_finished
     monkeypatch.setattr(
-        closed_form, "run_finished", lambda blocks, index, batches: again.append(index) or own_finished(blocks, index, batches)
+        closed_form, "forward_finished", lambda blocks, index, batches: again.append(index) or own_finished(blocks, index, batches)
     )
     assert _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory).weight_digest == whole.weight_digest
     assert again == ([1] if written else [0, 1])

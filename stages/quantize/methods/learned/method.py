@@ -19,8 +19,8 @@ from stages.quantize.methods.groups import QuantizedModule, module_row
 from stages.quantize.methods.learned.data import Draw
 from stages.quantize.methods.learned.offsets import Offsets, attach
 from stages.quantize.methods.learned.training import State, distil_blocks, recompute, reproducible, train
+from stages.quantize.model.calibration_pass import Linear, linear
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import Linear, linear
 from stages.quantize.run.resume import Progress
 from stages.quantize.settings import Compute, Learned
 

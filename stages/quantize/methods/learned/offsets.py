@@ -13,7 +13,7 @@ from stages.quantize.core.columns import Rounded, round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
 from stages.quantize.core.grid import TINY, Grid
 from stages.quantize.methods.groups import located
-from stages.quantize.model.walk import Linear, weight_of
+from stages.quantize.model.calibration_pass import Linear, weight_of
 
 LEAST_CLIP = 0.5
 

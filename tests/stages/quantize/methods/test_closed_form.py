@@ -1,4 +1,4 @@
-"""Hidden states behind finished blocks are those that the walk had there, to the last bit."""
+"""Hidden states behind finished blocks are those that the calibration pass had there, to the last bit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RECIPES: list[dict[str, Any]] = [
 ]
 
 
-def _replayed_equals_walked(base: Path, family: str, settings: dict[str, Any], few_pairs: Path, compute: Compute) -> None:
+def _replayed_equals_quantized(base: Path, family: str, settings: dict[str, Any], few_pairs: Path, compute: Compute) -> None:
     recipe = parse(METHODS[settings["method"]], settings, where="test")
     assert isinstance(recipe, Gptq)
     source = Streamed(base, architecture_of(family))
@@ -53,16 +53,16 @@ def _replayed_equals_walked(base: Path, family: str, settings: dict[str, Any], f
 @pytest.mark.parametrize("family", FAMILIES)
 def test_of_every_family(family: str, device: str, few_pairs: Path, tmp_path: Path) -> None:
     compute = Compute(torch.device(device), torch.bfloat16 if device == "cuda" else torch.float32)
-    _replayed_equals_walked(make_tiny(family, tmp_path), FAMILIES[family][0], RECIPE, few_pairs, compute)
+    _replayed_equals_quantized(make_tiny(family, tmp_path), FAMILIES[family][0], RECIPE, few_pairs, compute)
 
 
 @pytest.mark.parametrize("settings", RECIPES, ids=str)
 def test_of_every_kind_of_grid_and_collection(settings: dict[str, Any], llama: Path, few_pairs: Path) -> None:
-    _replayed_equals_walked(llama, "llama", settings, few_pairs, Compute(torch.device("cpu")))
+    _replayed_equals_quantized(llama, "llama", settings, few_pairs, Compute(torch.device("cpu")))
 
 
 @pytest.mark.parametrize("how", [{"low_memory": True}, {"waiting": 1}, {"others": (torch.device("cpu"),)}], ids=str)
 @pytest.mark.parametrize("device", DEVICES)
 def test_wherever_batches_are_kept_and_run(how: dict[str, Any], device: str, llama: Path, few_pairs: Path) -> None:
     how = {**how, **({"others": (torch.device(device),)} if "others" in how else {})}
-    _replayed_equals_walked(llama, "llama", RECIPE, few_pairs, Compute(torch.device(device), **how))
+    _replayed_equals_quantized(llama, "llama", RECIPE, few_pairs, Compute(torch.device(device), **how))

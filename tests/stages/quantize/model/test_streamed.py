@@ -10,27 +10,27 @@ from transformers import AutoModelForCausalLM
 
 from fairgate.support.errors import BadRecord
 from stages.quantize.model.architectures import architecture_of
+from stages.quantize.model.calibration_pass import linear
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import linear
 from tests.tiny import make_tiny_llama
 
 CPU = torch.device("cpu")
 LLAMA = architecture_of("llama")
 
 
-def resident(source: Streamed) -> list[str]:
+def with_data(source: Streamed) -> list[str]:
     return [name for name, parameter in source.model.named_parameters() if parameter.device.type != "meta"]
 
 
 def test_memory_holds_one_block_at_a_time(llama: Path) -> None:
     source = Streamed(llama, LLAMA)
-    assert resident(source) == []
-    with source.surroundings(CPU):
-        assert resident(source) == ["model.embed_tokens.weight", "model.norm.weight"]
-    with source.resident(1, CPU) as block:
-        assert {name.split(".")[2] for name in resident(source)} == {"1"}
+    assert with_data(source) == []
+    with source.non_block_weights(CPU):
+        assert with_data(source) == ["model.embed_tokens.weight", "model.norm.weight"]
+    with source.loaded_block(1, CPU) as block:
+        assert {name.split(".")[2] for name in with_data(source)} == {"1"}
         linear(block, "mlp.down_proj").weight.data = torch.zeros(1)
-    assert resident(source) == []
+    assert with_data(source) == []
 
 
 @torch.no_grad()
@@ -38,7 +38,7 @@ def test_a_block_computes_what_the_loaded_model_computes(llama: Path) -> None:
     whole = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
     source = Streamed(llama, LLAMA)
     for index in (1, 0, 1):
-        with source.resident(index, CPU) as block:
+        with source.loaded_block(index, CPU) as block:
             ours, theirs = dict(block.named_parameters()), dict(whole.model.layers[index].named_parameters())
             assert ours.keys() == theirs.keys()
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -59,7 +59,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     assert json.loads((base / "config.json").read_text())["num_hidden_layers"] == 2
     source = Streamed(base, LLAMA)
-    with source.resident(0, CPU):
+    with source.loaded_block(0, CPU):
         pass
-    with pytest.raises(BadRecord, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"), source.resident(1, CPU):
+    with pytest.raises(BadRecord, match=r"no tensor model\.layers\.1\.mlp\.up_proj\.weight"), source.loaded_block(1, CPU):
         pass

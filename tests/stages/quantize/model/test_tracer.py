@@ -15,8 +15,8 @@ from fairgate.support.params import parse
 from stages.quantize.core.pairs import Batch
 from stages.quantize.model import tracer
 from stages.quantize.model.architectures import architecture_of
+from stages.quantize.model.calibration_pass import BlockInput, put
 from stages.quantize.model.streamed import skeleton
-from stages.quantize.model.walk import Activation, put
 from stages.quantize.run.preflight import preflight
 from stages.quantize.settings import Rtn, Run
 from stages.quantize.stage import quantize
@@ -138,7 +138,7 @@ def _changed_in_place(toy: _Toy, x: Tensor) -> Tensor:
 )
 def test_a_group_is_the_very_same_input(compute: Callable[[Any, Tensor], Tensor], groups: list[list[str]], out: list[str]) -> None:
     toy, mask = _Toy(compute), torch.ones(2, 3, dtype=torch.bool)
-    activation = Activation(Batch(mask.long(), mask, mask, 2), torch.randn(2, 3, 4), [((), {})])
-    calls = tracer._watch(toy, ["a", "b", "c"], activation, 0)
+    block_input = BlockInput(Batch(mask.long(), mask, mask, 2), torch.randn(2, 3, 4), [((), {})])
+    calls = tracer._watch(toy, ["a", "b", "c"], block_input, 0)
     assert tracer._groups(calls) == groups
-    assert tracer._writers(toy, calls, activation, 0) == out
+    assert tracer._writers(toy, calls, block_input, 0) == out

@@ -20,7 +20,7 @@ from stages.quantize.run.forecast import Forecast, available, fitting, forecast,
 from stages.quantize.run.resume import Progress
 from stages.quantize.settings import METHODS, Compute, FairGptq, Rtn, Run
 from stages.quantize.stage import quantize
-from tests.stages.quantize.model.test_walk import CPU, LLAMA
+from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
 from tests.stages.quantize.run.test_memory import _batches
 from tests.stages.quantize.run.test_resume import RECIPE, run
 from tests.tiny import SENTENCES
@@ -96,7 +96,7 @@ def test_as_many_batches_wait_as_fit(llama: Path, calibration: Path) -> None:
 def test_too_little_memory_is_said_before_a_weight_is_loaded(
     llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Streamed, "surroundings", lambda *arguments: pytest.fail("a weight was loaded"))
+    monkeypatch.setattr(Streamed, "non_block_weights", lambda *arguments: pytest.fail("a weight was loaded"))
     whole, lean = _needs(llama, calibration).cpu, _needs(llama, calibration, low_memory=True).cpu
     monkeypatch.setattr(forecasts, "available", lambda: whole - 1)
     with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: set `quantize.low_memory: true`, which needs"):
@@ -180,7 +180,7 @@ def test_too_little_memory_for_learned_rounding_is_said_with_its_own_remedies(
     def run() -> None:
         quantize("test", _learned(texts=64), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
 
-    monkeypatch.setattr(Streamed, "resident", lambda *arguments: pytest.fail("a weight was loaded"))
+    monkeypatch.setattr(Streamed, "loaded_block", lambda *arguments: pytest.fail("a weight was loaded"))
     monkeypatch.setattr(forecasts, "available", lambda: 0)
     with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: end what else[\s\S]*fewer `texts` or `pairs`") as caught:
         run()
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_other_shapes_is_refused_from_its_headers(
     tensors = load_file(base / "model.safetensors")
     fault(tensors)
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
-    monkeypatch.setattr(Streamed, "surroundings", lambda *arguments: pytest.fail("a weight was loaded"))
+    monkeypatch.setattr(Streamed, "non_block_weights", lambda *arguments: pytest.fail("a weight was loaded"))
     with pytest.raises(BadRecord, match=message):
         run(base, calibration, tmp_path)
 

@@ -15,19 +15,19 @@ from transformers import AutoTokenizer
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.pairs import Alignment, Batch, encode_pairs, encode_texts, pair_batches, text_batches
-from stages.quantize.model import walk
+from stages.quantize.model import calibration_pass
+from stages.quantize.model.calibration_pass import BlockInput, embed, forward
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import Activation, embed, forward
 from stages.quantize.run.memory import most_slots, recut
 from stages.quantize.run.resume import Progress
-from tests.stages.quantize.model.test_walk import CPU, LLAMA
+from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
 from tests.stages.quantize.run.test_resume import run, walked
 from tests.tiny import make_tiny_llama
 
 __all__ = ["walked"]  # a fixture
 
 add = Progress.add
-Plant = Callable[[Callable[[int, Activation], bool]], None]
+Plant = Callable[[Callable[[int, BlockInput], bool]], None]
 
 
 def _batches(llama: Path, calibration: Path, slots: int) -> list[Batch]:
@@ -39,15 +39,15 @@ def _batches(llama: Path, calibration: Path, slots: int) -> list[Batch]:
 
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
-    """Lets the forward pass of a block fail where `when(block, activation)` says so."""
+    """Lets the forward pass of a block fail where `when(block, block_input)` says so."""
 
-    def install(when: Callable[[int, Activation], bool]) -> None:
-        def limited(block: nn.Module, activation: Activation, index: int) -> Tensor:
-            if when(index, activation):
+    def install(when: Callable[[int, BlockInput], bool]) -> None:
+        def limited(block: nn.Module, block_input: BlockInput, index: int) -> Tensor:
+            if when(index, block_input):
                 raise torch.OutOfMemoryError("CUDA out of memory (planted)")
-            return forward(block, activation, index)
+            return forward(block, block_input, index)
 
-        monkeypatch.setattr(walk, "forward", limited)
+        monkeypatch.setattr(calibration_pass, "forward", limited)
 
     return install
 
@@ -58,11 +58,11 @@ def test_hidden_states_follow_their_sentences_into_other_batches(before: int, af
     source = Streamed(llama, LLAMA)
     old, new = (embed(source, _batches(llama, calibration, slots), CPU) for slots in (before, after))
     assert len(old) != len(new)
-    with source.resident(0, CPU) as block:
-        outputs, expected = ([forward(block, activation, 0) for activation in part] for part in (old, new))
-    for state, reference, activation in zip(recut(outputs, [a.batch for a in new]), expected, new, strict=True):
+    with source.loaded_block(0, CPU) as block:
+        outputs, expected = ([forward(block, block_input, 0) for block_input in part] for part in (old, new))
+    for state, reference, block_input in zip(recut(outputs, [a.batch for a in new]), expected, new, strict=True):
         assert state.shape == reference.shape
-        assert torch.allclose(state[activation.batch.mask], reference[activation.batch.mask], atol=1e-5)
+        assert torch.allclose(state[block_input.batch.mask], reference[block_input.batch.mask], atol=1e-5)
 
 
 def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks(
@@ -71,7 +71,7 @@ def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks
     whole = run(llama, calibration, tmp_path / "whole")
     walked.clear()
     largest = most_slots(_batches(llama, calibration, 256))
-    plant(lambda index, activation: index == 1 and activation.batch.ids.numel() > largest // 2)
+    plant(lambda index, block_input: index == 1 and block_input.batch.ids.numel() > largest // 2)
     cut = run(llama, calibration, tmp_path / "cut")
     assert walked == [0, 1, 1]  # block 0 is not run again
     note = f"out of memory at model.layers.1: batches cut from {largest} to {largest // 2} token slots, each run alone from there on"
@@ -88,7 +88,7 @@ def test_hidden_states_are_made_in_the_batches_as_they_were_before_the_cut(
     """Memory runs out behind two blocks: with hidden states of both on the disk, and with none, the same weights come out."""
     base = make_tiny_llama(tmp_path / "base", layers=3)
     largest = most_slots(_batches(base, calibration, 256))
-    plant(lambda index, activation: index == 2 and activation.batch.ids.numel() > largest // 2)
+    plant(lambda index, block_input: index == 2 and block_input.batch.ids.numel() > largest // 2)
     own = Progress.save_hidden
     starts: list[int] = []
 
@@ -117,7 +117,7 @@ def test_hidden_states_that_there_is_no_room_for_as_they_were_are_made_in_smalle
     whole = run(base, calibration, tmp_path / "whole")
     largest = most_slots(_batches(base, calibration, 256))
     reached: set[int] = set()
-    plant(lambda index, activation: reached.add(index) is None and 2 in reached and activation.batch.ids.numel() > largest // 2)
+    plant(lambda index, block_input: reached.add(index) is None and 2 in reached and block_input.batch.ids.numel() > largest // 2)
     monkeypatch.setattr(Progress, "_save", lambda self, start, written: None)
     cut = run(base, calibration, tmp_path / "cut")
     assert len(cut.notes) == len(whole.notes) + 1
@@ -128,8 +128,8 @@ def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path,
     sizes: list[int] = []
     largest = most_slots(_batches(llama, calibration, 256))
 
-    def when(index: int, activation: Activation) -> bool:
-        slots = activation.batch.ids.numel()
+    def when(index: int, block_input: BlockInput) -> bool:
+        slots = block_input.batch.ids.numel()
         if index == 1 and slots <= largest // 2:
             raise KeyboardInterrupt
         return index == 1
@@ -137,7 +137,7 @@ def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path,
     plant(when)
     with pytest.raises(KeyboardInterrupt):
         run(llama, calibration, tmp_path)
-    plant(lambda index, activation: bool(sizes.append(activation.batch.ids.numel())))
+    plant(lambda index, block_input: bool(sizes.append(block_input.batch.ids.numel())))
     assert any("out of memory" in note for note in run(llama, calibration, tmp_path).notes)
     assert max(sizes) <= largest // 2
 
@@ -146,7 +146,7 @@ def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path,
 def test_memory_that_is_too_small_for_one_sentence_is_an_error(
     method: str, llama: Path, calibration: Path, tmp_path: Path, plant: Plant
 ) -> None:
-    plant(lambda index, activation: index == 1)
+    plant(lambda index, block_input: index == 1)
     changes: dict[str, Any] = {"alpha": 0.0} if method == "gptq" else {}
     with pytest.raises(FairgateError, match=r"model.layers.1: out of memory, and no batch can be smaller[\s\S]*Remedy: "):
         run(llama, calibration, tmp_path, **changes)
@@ -156,7 +156,7 @@ def test_memory_that_is_too_small_for_one_sentence_is_an_error(
 def test_other_errors_of_a_block_are_not_taken_for_it(
     llama: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk, "forward", lambda *arguments: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(calibration_pass, "forward", lambda *arguments: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         run(llama, calibration, tmp_path)
 

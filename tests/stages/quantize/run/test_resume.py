@@ -53,13 +53,13 @@ def undisturbed(base: Path, calibration: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def walked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The blocks that are quantized, in order."""
-    return _noted("run_block", monkeypatch)
+    return _noted("quantize_block", monkeypatch)
 
 
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The finished blocks that are run through again, in order."""
-    return _noted("run_finished", monkeypatch)
+    return _noted("forward_finished", monkeypatch)
 
 
 def _noted(name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -182,10 +182,10 @@ def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest
     def interrupt(*arguments: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    own = closed_form.run_block
+    own = closed_form.quantize_block
     with monkeypatch.context() as patch:
         patch.setattr(
-            closed_form, "run_block", lambda block, index, *rest, **more: (interrupt if index else own)(block, index, *rest, **more)
+            closed_form, "quantize_block", lambda block, index, *rest, **more: (interrupt if index else own)(block, index, *rest, **more)
         )
         with pytest.raises(KeyboardInterrupt):
             run(base, calibration, tmp_path)
@@ -198,7 +198,7 @@ def test_what_a_run_went_on_from_is_dropped_once_it_is_used(
     """The states are pages of the file that they were read from: as long as one of them is held, its space is not given back."""
     held: list[weakref.ref[torch.Tensor]] = []
     alive: dict[int, int] = {}
-    own_resume, own_block = resume.Progress.resume, closed_form.run_block
+    own_resume, own_block = resume.Progress.resume, closed_form.quantize_block
 
     def noted(self: resume.Progress) -> resume.Reached:
         found = own_resume(self)
@@ -210,7 +210,7 @@ def test_what_a_run_went_on_from_is_dropped_once_it_is_used(
         own_block(blocks, index, *rest, **more)
 
     monkeypatch.setattr(resume.Progress, "resume", noted)
-    monkeypatch.setattr(closed_form, "run_block", counted)
+    monkeypatch.setattr(closed_form, "quantize_block", counted)
     run(base, calibration, half_done)
     assert alive == {1: len(held), 2: 0}
     assert held

@@ -8,7 +8,7 @@ from transformers.pytorch_utils import Conv1D
 from stages.quantize.core.columns import Rounded, round_nearest
 from stages.quantize.core.grid import Grid
 from stages.quantize.methods.learned.offsets import Offsets, attach, on_grid, straight_through, unquantized
-from stages.quantize.model.walk import weight_of
+from stages.quantize.model.calibration_pass import weight_of
 
 
 def _start(W: Tensor, grid: Grid, moved: int = 0) -> Rounded:

@@ -35,33 +35,33 @@ class _Stop(Exception):
 
 
 @dataclass
-class Activation:
+class BlockInput:
     """The input of the current block for one batch: hidden [rows, L, d], and every block's other arguments.
 
-    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2). `place`: the copy of the block that
+    Blocks differ in them where a model mixes full and sliding attention (Gemma 2 and 3, some Qwen2). `replica`: the copy of the block that
     the batch runs through, where several GPUs share the batches.
     """
 
     batch: Batch
     hidden: Tensor
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]
-    place: int = 0
+    replica: int = 0
 
-    def moved(self, device: torch.device, place: int) -> Activation:
+    def to(self, device: torch.device, replica: int) -> BlockInput:
         """The same on another device."""
-        return Activation(self.batch.to(device), self.hidden.to(device), send_to_device(self.arguments, device), place)
+        return BlockInput(self.batch.to(device), self.hidden.to(device), send_to_device(self.arguments, device), replica)
 
 
-def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[Activation]:
+def embed(source: Streamed, batches: Sequence[Batch], device: torch.device, dtype: torch.dtype = torch.float32) -> list[BlockInput]:
     """The first block's input for every batch, on `device`.
 
     Raises: FairgateError where the model does more between two blocks than to hand on the hidden state.
     """
-    with source.surroundings(device, dtype) as model:
+    with source.non_block_weights(device, dtype) as model:
         return [_embed(source, model, batch.to(device)) for batch in batches]
 
 
-def _embed(source: Streamed, model: nn.Module, batch: Batch) -> Activation:
+def _embed(source: Streamed, model: nn.Module, batch: Batch) -> BlockInput:
     """Runs the model with blocks that hand on what they are given and keep their other arguments."""
     given: list[Tensor] = []
     arguments: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
@@ -89,7 +89,7 @@ def _embed(source: Streamed, model: nn.Module, batch: Batch) -> Activation:
             where=f"{type(model).__name__}.{source.architecture.blocks}",
             remedy="such a model cannot be quantized block by block",
         )
-    return Activation(batch, given[0], arguments)
+    return BlockInput(batch, given[0], arguments)
 
 
 def linear(block: nn.Module, name: str) -> Linear:
@@ -109,21 +109,21 @@ def put(module: Linear, W: Tensor) -> None:
     module.weight.data = (W.T.contiguous() if isinstance(module, Conv1D) else W).to(module.weight.dtype)
 
 
-def forward(block: nn.Module, activation: Activation, index: int) -> Tensor:
+def forward(block: nn.Module, block_input: BlockInput, index: int) -> Tensor:
     """The output [rows, L, d] of the block with number `index`, on the batch's device wherever its input is kept."""
-    args, kwargs = activation.arguments[index]
-    out = block(activation.hidden.to(activation.batch.ids.device, non_blocking=True), *args, **kwargs)
+    args, kwargs = block_input.arguments[index]
+    out = block(block_input.hidden.to(block_input.batch.ids.device, non_blocking=True), *args, **kwargs)
     return out if isinstance(out, Tensor) else out[0]
 
 
 SolveGroup = Callable[[int, list[str], nn.Module, Hessians], None]
 
 
-def run_block(
+def quantize_block(
     blocks: Sequence[nn.Module],
     index: int,
     groups: Sequence[list[str]],
-    activations: Sequence[Activation],
+    block_inputs: Sequence[BlockInput],
     new_accumulator: Callable[[list[str], int], HessianAccumulator],
     text_share: float | None,
     solve: SolveGroup,
@@ -131,7 +131,7 @@ def run_block(
     sequential: bool,
     waiting: int | None = None,
 ) -> None:
-    """Quantize one block in one forward pass over all batches; every activation holds its output then.
+    """Quantize one block in one forward pass over all batches; every BlockInput then holds its output.
 
     Every batch runs in a greenlet that pauses when it reaches the first module of a group. Once all batches wait there, their inputs
     are summed, the group is quantized, and they go on with the quantized weights: true-sequential without replaying the block.
@@ -149,27 +149,27 @@ def run_block(
     def pause(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         greenlet.getcurrent().parent.switch(args[0])
 
-    block, *copies = blocks
+    block, *replicas = blocks
     handles = [linear(each, group[0]).register_forward_pre_hook(pause) for each in blocks for group in groups]
-    reach = _reach(blocks, index, activations, len(activations) if waiting is None else waiting)
+    reach = _reach(blocks, index, block_inputs, len(block_inputs) if waiting is None else waiting)
     unsolved: list[tuple[list[str], Hessians]] = []
     try:
         for number, group in enumerate(groups):
             accumulators = [new_accumulator(group, weight_of(linear(block, group[0])).shape[1]) for _ in blocks]
-            for X, activation in zip(reach(number), activations, strict=True):
-                accumulators[activation.place].add(X, activation.batch)
+            for X, block_input in zip(reach(number), block_inputs, strict=True):
+                accumulators[block_input.replica].add(X, block_input.batch)
             for more in accumulators[1:]:
                 accumulators[0].join(more)
             hessians = accumulators[0].finish(text_share)
             del accumulators, X
             if sequential:
                 solve(index, group, block, hessians)
-                for copy, name in product(copies, group):
-                    linear(copy, name).weight.data.copy_(linear(block, name).weight)
+                for replica, name in product(replicas, group):
+                    linear(replica, name).weight.data.copy_(linear(block, name).weight)
             else:
                 unsolved.append((group, hessians))
-        for out, activation in zip(reach(len(groups)), activations, strict=True):
-            _advance(activation, out)
+        for out, block_input in zip(reach(len(groups)), block_inputs, strict=True):
+            _advance(block_input, out)
     finally:
         for handle in handles:
             handle.remove()
@@ -177,40 +177,40 @@ def run_block(
         solve(index, group, block, hessians)
 
 
-def run_finished(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> None:
-    """Through a block that is quantized already: every activation holds, to the last bit, what `run_block` left there."""
-    for activation in activations:
-        _advance(activation, forward(blocks[activation.place], activation, index))
+def forward_finished(blocks: Sequence[nn.Module], index: int, block_inputs: Sequence[BlockInput]) -> None:
+    """Through a block that is quantized already: every BlockInput holds, to the last bit, what `quantize_block` left there."""
+    for block_input in block_inputs:
+        _advance(block_input, forward(blocks[block_input.replica], block_input, index))
 
 
-def _advance(activation: Activation, out: Tensor) -> None:
+def _advance(block_input: BlockInput, out: Tensor) -> None:
     """Put the output where the input was, off the device in page-locked memory; the input's memory is free for the next batch's."""
-    if out.device != activation.hidden.device:
-        out = torch.empty_like(activation.hidden, pin_memory=True).copy_(out)
-    activation.hidden = out
+    if out.device != block_input.hidden.device:
+        out = torch.empty_like(block_input.hidden, pin_memory=True).copy_(out)
+    block_input.hidden = out
 
 
 Reach = Callable[[int], Iterator[Tensor]]  # number of a pause (or one more: the end) -> what every batch holds there
 
 
-def _reach(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation], waiting: int) -> Reach:
+def _reach(blocks: Sequence[nn.Module], index: int, block_inputs: Sequence[BlockInput], waiting: int) -> Reach:
     """The first `waiting` batches wait, the others replay."""
-    staged, replayed = _staged(blocks, index, activations[:waiting]), _replayed(blocks, index, activations[waiting:])
+    staged, replayed = _staged(blocks, index, block_inputs[:waiting]), _replayed(blocks, index, block_inputs[waiting:])
     return lambda number: chain(staged(number), replayed(number))
 
 
-def _staged(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
+def _staged(blocks: Sequence[nn.Module], index: int, block_inputs: Sequence[BlockInput]) -> Reach:
     """All batches go on from where they wait."""
-    runners = [greenlet.greenlet(partial(forward, blocks[activation.place], activation, index)) for activation in activations]
+    runners = [greenlet.greenlet(partial(forward, blocks[block_input.replica], block_input, index)) for block_input in block_inputs]
     return lambda number: (runner.switch() for runner in runners)
 
 
-def _replayed(blocks: Sequence[nn.Module], index: int, activations: Sequence[Activation]) -> Reach:
+def _replayed(blocks: Sequence[nn.Module], index: int, block_inputs: Sequence[BlockInput]) -> Reach:
     """Every batch alone from the start of the block, and dropped where it was wanted."""
 
     def reach(number: int) -> Iterator[Tensor]:
-        for activation in activations:
-            runner = greenlet.greenlet(partial(forward, blocks[activation.place], activation, index))
+        for block_input in block_inputs:
+            runner = greenlet.greenlet(partial(forward, blocks[block_input.replica], block_input, index))
             for _ in range(number):
                 runner.switch()
             yield runner.switch()

@@ -15,8 +15,8 @@ from stages.quantize.core.hessian import HessianAccumulator, Hessians
 from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, sweep
 from stages.quantize.model.architectures import architecture_of
+from stages.quantize.model.calibration_pass import BlockInput, embed, forward, linear, quantize_block
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.model.walk import Activation, embed, forward, linear, run_block
 from stages.quantize.settings import Compute, FairGptq
 
 CPU = torch.device("cpu")
@@ -49,9 +49,9 @@ def _accumulator(group: list[str], d: int) -> HessianAccumulator:
 def test_activations_at_every_block_are_the_models_own(model: Any, source: Streamed, data: Calibration) -> None:
     batch = data.batches[0]
     theirs = model(batch.ids, attention_mask=batch.mask.long(), output_hidden_states=True).hidden_states[1]
-    (activation, *_rest) = embed(source, data.batches, CPU)
-    with source.resident(0, CPU) as block:
-        ours = forward(block, activation, 0)
+    (block_input, *_rest) = embed(source, data.batches, CPU)
+    with source.loaded_block(0, CPU) as block:
+        ours = forward(block, block_input, 0)
     assert torch.allclose(ours[batch.mask], theirs[batch.mask], atol=1e-5)
 
 
@@ -72,30 +72,30 @@ def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source:
 
     block = model.model.layers[0]
     before = {name: linear(block, name).weight.clone() for name in LLAMA.modules}
-    activations = embed(source, data.batches, CPU)
+    block_inputs = embed(source, data.batches, CPU)
     seen: list[Tensor] = []
-    run_block([block], 0, LLAMA.groups, activations, _accumulator, None, change, sequential=True)
-    outputs, activations = [activation.hidden for activation in activations], embed(source, data.batches, CPU)
+    quantize_block([block], 0, LLAMA.groups, block_inputs, _accumulator, None, change, sequential=True)
+    outputs, block_inputs = [block_input.hidden for block_input in block_inputs], embed(source, data.batches, CPU)
 
     for name, weight in before.items():
         linear(block, name).weight.copy_(weight)
     for group, H in zip(LLAMA.groups, seen, strict=True):
         accumulator = _accumulator(group, linear(block, group[0]).in_features)
-        replayed = _inputs(block, group[0], activations)
-        for activation, X in zip(activations, replayed, strict=True):
-            accumulator.add(X, activation.batch)
+        replayed = _inputs(block, group[0], block_inputs)
+        for block_input, X in zip(block_inputs, replayed, strict=True):
+            accumulator.add(X, block_input.batch)
         assert torch.equal(accumulator.finish(None).H, H)
         for name in group:
             linear(block, name).weight.mul_(0.5)
-    for activation, output in zip(activations, outputs, strict=True):
-        assert torch.equal(forward(block, activation, 0), output)
+    for block_input, output in zip(block_inputs, outputs, strict=True):
+        assert torch.equal(forward(block, block_input, 0), output)
 
 
-def _inputs(block: nn.Module, name: str, activations: list[Activation]) -> list[Tensor]:
+def _inputs(block: nn.Module, name: str, block_inputs: list[BlockInput]) -> list[Tensor]:
     found: list[Tensor] = []
     handle = linear(block, name).register_forward_pre_hook(lambda module, args: found.append(args[0]))
-    for activation in activations:
-        forward(block, activation, 0)
+    for block_input in block_inputs:
+        forward(block, block_input, 0)
     handle.remove()
     return found
 
