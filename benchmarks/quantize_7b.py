@@ -28,7 +28,8 @@ import torch
 from benchmarks import records
 from benchmarks.random_llama import VOCABULARY, make_model
 from fairgate.support.params import parse
-from stages.quantize.core.pairs import Alignment, Encoded, pair_batches, text_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Encoded, pair_batches, text_batches
 from stages.quantize.methods.closed_form import Calibration, sweep
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.streamed import Streamed

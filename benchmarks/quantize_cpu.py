@@ -21,7 +21,8 @@ from benchmarks.gptqmodel_peer import alone
 from benchmarks.records import Records
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.params import load
-from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import encode_pairs, encode_texts
 from stages.quantize.settings import Run, read_recipe
 from stages.quantize.stage import quantize
 

@@ -13,9 +13,8 @@ from pydantic import Field, model_validator
 from fairgate.contracts.gptq_format import LOWEST_ZERO, bits_of
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, parse, pick, read_params
-from stages.quantize.core.fair import Mode
 from stages.quantize.core.grid import Grid
-from stages.quantize.core.pairs import Alignment
+from stages.quantize.core.names import Alignment, Mode
 
 WIDTHS = (16, 32, 64, 128, 256)  # group sizes; -1 is a whole row
 

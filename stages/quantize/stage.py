@@ -22,7 +22,8 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
 from fairgate.support.locks import locked
 from fairgate.support.log import log
-from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, start_notes, text_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, replay, rtn, select
 from stages.quantize.methods.groups import QuantizedModule
 from stages.quantize.methods.learned.data import Draw, Slots, files, read_draw

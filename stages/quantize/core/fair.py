@@ -17,7 +17,6 @@ _d: damped once, by `damping` times the matrix's own mean diagonal.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -26,19 +25,13 @@ from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import Rounded, Static, round_nearest
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.kernels import round_columns
+from stages.quantize.core.names import Mode
 from stages.quantize.core.products import inverse_upper, matmul
 
 DAMPING_STEP = 0.0025  # added to the damping on every failed factorization (the public code's value)
 DAMPING_STEPS = 40
 OVERFLOW = "look for overflowing activations in this block: broken weights before it, or a calibration text that no model would meet"
 FETCH_AGAIN = "fetch the model again; if its source holds them too, use another checkpoint"
-
-
-class Mode(StrEnum):
-    exact = "exact"
-    authors = "authors"
-    authors_sum = "authors-sum"
-    error_only = "error-only"
 
 
 class NotPositiveDefinite(FairgateError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -17,20 +16,9 @@ from torch import Tensor
 
 from fairgate.contracts.records import Pair, Text
 from fairgate.support.errors import BadRecord
+from stages.quantize.core.names import Alignment
 
 T = TypeVar("T")
-
-
-class Alignment(StrEnum):
-    """Which positions of the two sentences are compared (docs/methods.md)."""
-
-    aligned = "aligned"  # common suffix by position, one row for the differing spans' means
-    positional = "positional"  # by position up to the shorter sentence
-    positional_padded = "positional-padded"  # as above up to the longer one; pads enter H and D (reproduction only)
-    equal_length = "equal-length"  # positional, pairs of unequal token length dropped
-    pooled_mean = "pooled-mean"  # one row: means over all tokens
-    pooled_last = "pooled-last"  # one row: last tokens
-    group_mean = "group-mean"  # one row: means after the common prefix, stereotype minus anti-stereotype, averaged by group
 
 
 class Tokenizer(Protocol):

@@ -17,7 +17,8 @@ from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
 from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hessians
-from stages.quantize.core.pairs import Alignment, Batch
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Batch
 from stages.quantize.methods.groups import FairnessTerm, QuantizedModule, located, module_row, solver
 from stages.quantize.model.architectures import debiased_blocks, debiased_modules
 from stages.quantize.model.calibration_pass import BlockInput, SolveGroup, embed, forward_finished, linear, put, quantize_block, weight_of

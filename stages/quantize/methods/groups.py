@@ -15,9 +15,10 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from stages.quantize.core.columns import Rounded
 from stages.quantize.core.diagnostics import of_module
-from stages.quantize.core.fair import Mode, Solved, solve
+from stages.quantize.core.fair import Solved, solve
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.hessian import FairnessWeight, Hessians
+from stages.quantize.core.names import Mode
 from stages.quantize.model.architectures import Architecture
 from stages.quantize.model.calibration_pass import SolveGroup, linear, put, weight_of
 from stages.quantize.settings import Compute, Gptq

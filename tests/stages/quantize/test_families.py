@@ -17,7 +17,8 @@ from fairgate.support.params import parse
 from stages.evaluate import model as evaluated
 from stages.quantize.core import reference
 from stages.quantize.core.fair import objective
-from stages.quantize.core.pairs import Alignment, differences, encode_pairs
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import differences, encode_pairs
 from stages.quantize.model.architectures import architectures
 from stages.quantize.model.calibration_pass import linear, put, weight_of
 from stages.quantize.settings import FairGptq, Run

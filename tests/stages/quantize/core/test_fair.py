@@ -8,8 +8,9 @@ from torch import Tensor
 
 from stages.quantize.core import reference
 from stages.quantize.core.columns import Static, round_columns, round_nearest
-from stages.quantize.core.fair import Mode, NotFinite, NotPositiveDefinite, factorize, objective, shift, solve, top_eigenvalue
+from stages.quantize.core.fair import NotFinite, NotPositiveDefinite, factorize, objective, shift, solve, top_eigenvalue
 from stages.quantize.core.grid import Grid
+from stages.quantize.core.names import Mode
 
 GRID = Grid(4, 16, True)
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hessians
-from stages.quantize.core.pairs import Alignment, Batch, Encoded, pair_batches, text_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Batch, Encoded, pair_batches, text_batches
 
 GROUPS = {"g": 0, "h": 1}
 CPU = torch.device("cpu")

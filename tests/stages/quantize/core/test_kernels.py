@@ -10,7 +10,8 @@ from stages.quantize.core.columns import Static
 from stages.quantize.core.differences import differences
 from stages.quantize.core.fair import factorize
 from stages.quantize.core.grid import Grid
-from stages.quantize.core.pairs import Alignment, Encoded, pair_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Encoded, pair_batches
 from stages.quantize.core.products import add_difference_gram, add_gram, coarse_matmul, inverse_upper, matmul, whole
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from fairgate.contracts.records import Pair
 from fairgate.support.errors import BadRecord
-from stages.quantize.core.pairs import Alignment, Batch, Encoded, differences, encode_pairs, pair_batches, start_token
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Batch, Encoded, differences, encode_pairs, pair_batches, start_token
 from tests.tiny import make_tokenizer
 
 

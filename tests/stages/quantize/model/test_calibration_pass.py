@@ -12,7 +12,8 @@ from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
 from stages.quantize.core.hessian import HessianAccumulator, Hessians
-from stages.quantize.core.pairs import Alignment, encode_pairs, encode_texts, pair_batches, text_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, sweep
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.calibration_pass import BlockInput, embed, forward, linear, quantize_block

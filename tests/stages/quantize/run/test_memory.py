@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
-from stages.quantize.core.pairs import Alignment, Batch, encode_pairs, encode_texts, pair_batches, text_batches
+from stages.quantize.core.names import Alignment
+from stages.quantize.core.pairs import Batch, encode_pairs, encode_texts, pair_batches, text_batches
 from stages.quantize.model import calibration_pass
 from stages.quantize.model.calibration_pass import BlockInput, embed, forward
 from stages.quantize.model.streamed import Streamed
