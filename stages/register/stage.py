@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import Field
 
 from fairgate.contracts.records import Registration, Split, Verdict, read_record, write_record
+from fairgate.decision.table import markdown
 from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.errors import BadRecord, MissingFile
 from fairgate.support.files import read_json, write_json
@@ -102,20 +103,10 @@ def requirements(constraints: Path) -> list[str]:
 
 
 def describe(evidence: Evidence) -> str:
-    """The verdict as markdown, for the run's and the version's description."""
+    """The verdict as Markdown, for the description of the run and of the version."""
     verdict = evidence.verdict
-    lines = [f"**{verdict.verdict}**: {verdict.candidate} against {verdict.reference}", "", *(f"- {reason}" for reason in verdict.reasons)]
-    if verdict.checks:
-        lines += ["", "| check | group | outcome | harm | bounds | margin | n |", "|---|---|---|---|---|---|---|"]
-    for check in verdict.checks:
-        bounds = f"[{_number(check.low)}, {_number(check.high)}]"
-        cells = (check.name, check.group or "all", check.outcome, _number(check.harm), bounds, _number(check.margin), check.n)
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    head = f"**{verdict.verdict}**: {verdict.candidate} against {verdict.reference}\n"
+    return "\n".join(filter(None, [head, markdown(verdict)]))
 
 
 def _record(
