@@ -12,8 +12,9 @@ QUICK := not services and not browser and not slow and not gpu
 
 .PHONY: release test test-all lint clean
 
+# Exit codes 1 (rejected) and 3 (inconclusive) are answers of a pipeline that ran to its end.
 release: .venv/installed
-	$(BIN)/python -m flows.release $(if $(MODEL),--model "$(MODEL)")
+	@$(BIN)/python -m fairgate release $(if $(MODEL),--model "$(MODEL)") || { code=$$?; [ $$code -eq 1 ] || [ $$code -eq 3 ] || exit $$code; }
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "$(QUICK)"
@@ -39,4 +40,4 @@ lint: .venv/installed-dev
 
 # The downloaded wheels in .fairgate and the registry (mlflow.db, mlartifacts) stay; remove them by hand.
 clean:
-	rm -rf .venv data .fairgate/quantize .fairgate/evaluate .dvc/cache .dvc/tmp .prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv data .fairgate/quantize .fairgate/evaluate .fairgate/tracebacks .dvc/cache .dvc/tmp .prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,37 +1,46 @@
-"""The frame of the flows' command lines: embedded defaults and exit codes."""
+"""The frame of the flows' command lines: default settings, shared arguments and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fairgate.support.errors import FairgateError
+from fairgate.support.command import run_command
 from stages.register.environment import set_environment
 
 
 def run(main: Callable[[argparse.Namespace, Path], object], parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
-    """Run one command on the project in the working directory: 0 done, 2 an error the user can act on, 130 interrupted."""
+    """Run one command on the project in the working directory.
+
+    Returns:
+        its exit code (fairgate/support/exit_codes.py): the one that `main` returns, else `done`.
+    """
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the traceback of an unexpected error")
     arguments = parser.parse_args(argv)
     root = Path.cwd()
-    embed(root)
+    set_defaults(root)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        main(arguments, root)
-    except FairgateError as error:
-        print(f"fairgate: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fairgate: interrupted; finished stages are reused by the next run", file=sys.stderr)
-        return 130
-    return 0
+    name = parser.prog.split()[-1].rpartition(".")[2]
+    interrupted = "finished stages are reused by the next run"
+    return run_command(name, lambda: main(arguments, root), interrupted=interrupted, verbose=arguments.verbose)
 
 
-def embed(root: Path) -> None:
-    """No server, no account: Prefect on SQLite below the project, unless the environment says otherwise. Call before importing prefect."""
+def ledger_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that promote, rollback and verify share."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--name", help="registered model; taken from `model` in params.yaml if not given")
+    parser.add_argument("--ledger", default="ledger.jsonl", help="the ledger's file")
+    return parser
+
+
+def set_defaults(root: Path) -> None:
+    """Let Prefect and MLflow work without server and account: SQLite files below the project.
+
+    What the environment already says stays. Call this before importing prefect.
+    """
     set_environment()
     defaults = {
         "PREFECT_HOME": str(root / ".prefect"),

@@ -1,4 +1,4 @@
-"""What Prefect knows of: the flows of prefect.yaml, thin around plain functions. The only module that imports prefect."""
+"""The flows of prefect.yaml, thin around plain functions. Only this module imports prefect."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from fairgate.support.errors import FairgateError
-from flows import dvc_runner
+from fairgate.support.exit_codes import ExitCode
+from flows import dvc_runner, promotion
 from flows.dvc_runner import StageResult
-from flows.lock import hold
-from flows.promote import promote as run_promote
-from flows.promote import rollback as run_rollback
-from flows.promote import verify as run_verify
-from flows.release import REGISTER, lost, read_verdict, summary, verdict_table
+from flows.lock import lock_project
+from flows.outcome import lost, read_verdict, summary, verdict_table
 
-BUSY = "LockBusy"
+REGISTER = "register"
+# Names of failed states. A state named otherwise holds an unexpected exception.
+BUSY, ERROR, BUG = "LockBusy", "Error", "Bug"
 
 
 def start_server() -> None:
-    """Start the embedded server, where no other is configured, deaf to Ctrl-C.
+    """Start the embedded server, unless another is configured, so that it ignores Ctrl-C.
 
-    A terminal sends it to every process in the foreground; the flow needs the server a little longer to record how it ended.
+    A terminal sends Ctrl-C to every process in the foreground. The flow needs the server a little
+    longer, to record how it ended.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -39,27 +40,37 @@ def start_server() -> None:
 
 
 async def _is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-    """Only a held lock is worth a retry; a stage that failed fails again."""
+    """True if a retry may help: a lock was held. A stage that failed fails again."""
     return state.name == BUSY
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=5, retry_delay_seconds=10, retry_condition_fn=_is_infrastructure)
 def run_stage(root: str, stage: str, token: str, force: bool = False) -> Any:
-    """One DVC stage; DVC is the only cache. A failure is returned as a state: its message is for the user, a traceback is not."""
+    """One DVC stage; DVC is the only cache.
+
+    A failure is returned as a state, because its message is for the user and a traceback is not.
+    """
     try:
         return dvc_runner.run_stage(Path(root), stage, force=force, token=token)
     except dvc_runner.LockBusy as error:
         return Failed(name=BUSY, message=str(error))
     except FairgateError as error:
-        return Failed(message=str(error))
+        return _failed(error)
+
+
+def _failed(error: FairgateError) -> State[Any]:
+    return Failed(name=BUG if error.exit_code is ExitCode.bug else ERROR, message=str(error))
 
 
 @flow(name="release", persist_result=False)
 def release(root: str = ".") -> Any:
-    """Every DVC stage in the DAG's order, then the receipt held against the live registry. A red gate is a result, not an error."""
+    """Run every DVC stage in the DAG's order, then compare the receipt with the live registry.
+
+    A verdict that does not approve is a result, not an error.
+    """
     folder = Path(root).resolve()
     try:
-        with hold(folder) as token:
+        with lock_project(folder) as token:
             results = []
             for stage in dvc_runner.stage_names(folder):
                 results.append(_run(folder, stage, token))
@@ -70,7 +81,7 @@ def release(root: str = ".") -> Any:
         create_markdown_artifact(verdict_table(read_verdict(folder)), key="verdict")
         create_table_artifact([vars(result) for result in results], key="stages")
     except FairgateError as error:
-        return Failed(message=str(error))
+        return _failed(error)
     return [vars(result) for result in results]
 
 
@@ -78,21 +89,22 @@ def _run(root: Path, stage: str, token: str, force: bool = False) -> StageResult
     named = run_stage.with_options(name=stage, task_run_name=stage)
     state = named(str(root), stage, token, force, return_state=True)
     if not state.is_completed():
-        raise FairgateError(state.message or "the task ended without a word", where="" if state.is_failed() else stage)
+        kind = dvc_runner.StageBug if state.name == BUG else FairgateError
+        raise kind(state.message or "the task ended without a message", where="" if state.is_failed() else stage)
     result: StageResult = state.result()
     return result
 
 
 @flow(name="promote", persist_result=False)
 def promote(version: str, approver: str, reason: str, name: str | None = None, ledger: str = "ledger.jsonl") -> None:
-    run_promote(Path.cwd(), Path(ledger), version=version, approver=approver, reason=reason, name=name)
+    promotion.promote(Path.cwd(), Path(ledger), version=version, approver=approver, reason=reason, name=name)
 
 
 @flow(name="rollback", persist_result=False)
 def rollback(actor: str, reason: str, name: str | None = None, ledger: str = "ledger.jsonl") -> None:
-    run_rollback(Path.cwd(), Path(ledger), actor=actor, reason=reason, name=name)
+    promotion.rollback(Path.cwd(), Path(ledger), actor=actor, reason=reason, name=name)
 
 
 @flow(name="verify", persist_result=False)
 def verify(name: str | None = None, ledger: str = "ledger.jsonl") -> None:
-    run_verify(Path.cwd(), Path(ledger), name=name)
+    promotion.verify(Path.cwd(), Path(ledger), name=name)

@@ -1,4 +1,4 @@
-"""DVC stages as processes: each in its own process group, watched, and gone as a whole when it has to go."""
+"""Run each DVC stage in a process group of its own, which is watched and ended as a whole."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.exit_codes import ExitCode
 from fairgate.support.files import atomic_path
 
 TIMEOUT_S = 24 * 3600.0
@@ -30,21 +31,27 @@ class StageFailed(FairgateError):
     """A stage ended with an error, a signal or its timeout."""
 
 
+class StageBug(StageFailed):
+    """A stage met an unexpected exception; its message says where the traceback is."""
+
+    exit_code = ExitCode.bug
+
+
 class LockBusy(FairgateError):
-    """Another DVC process holds a lock: nothing is wrong with the stage, try again."""
+    """Another DVC process holds a lock. Nothing is wrong with the stage; try again."""
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage did: `changed` is False where DVC skipped it; `seconds` of wall clock."""
+    """What a stage did."""
 
     stage: str
-    changed: bool
-    seconds: float
+    changed: bool  # False: DVC skipped it
+    seconds: float  # wall clock
 
 
 def stage_names(root: Path) -> list[str]:
-    """Every stage of the project in an order that its DAG allows, matrix entries one by one. DVC is asked, nothing is repeated here."""
+    """Every stage in an order that the DAG allows, as DVC gives it; a matrix gives one name each."""
     import networkx as nx
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -62,15 +69,22 @@ def stage_names(root: Path) -> list[str]:
 def run_stage(
     root: Path, stage: str, *, force: bool = False, token: str = "", timeout_s: float = TIMEOUT_S, grace_s: float = GRACE_S
 ) -> StageResult:
-    """`dvc repro --single-item STAGE` in its own process group; its output is passed on as it comes.
+    """Run `dvc repro --single-item STAGE` in its own process group, and pass its output on.
 
-    Whatever ends this call early (Ctrl-C, SIGTERM, timeout, a killed dvc) ends the whole group: SIGTERM, then SIGKILL after `grace_s`.
+    Whatever ends this call early (Ctrl-C, SIGTERM, timeout, a killed dvc) ends the whole group:
+    first SIGTERM, then SIGKILL after `grace_s`.
 
     Args:
-        force: run it although DVC finds nothing changed.
-        token: put into the environment of the group, so that `stop_leftovers` finds it after a `kill -9` of this process.
+        force: run the stage although DVC finds nothing changed.
+        token: goes into the environment of the group, so that `stop_leftovers` finds it if this
+            process is killed with `kill -9`.
+        timeout_s: seconds until the stage is ended.
+        grace_s: seconds between SIGTERM and SIGKILL.
+
     Raises:
-        LockBusy: worth another try.  StageFailed: exit code, signal or timeout, with the stage's own words.
+        LockBusy: another try may succeed.
+        StageBug: the stage ended with an unexpected exception.
+        StageFailed: exit code, signal or timeout, with the stage's own words.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
     lock = root / "dvc.lock"
@@ -97,7 +111,7 @@ def run_stage(
             try:
                 _stop(process, output, grace_s)
             finally:
-                _mend(lock, before)
+                restore_lock(lock, before)
     output.join(grace_s)
     text = output.text()
     if process.returncode != 0:
@@ -106,16 +120,20 @@ def run_stage(
 
 
 def stop_leftovers(token: str, grace_s: float = GRACE_S) -> int:
-    """End the processes that a killed release with this token left behind; returns how many there were (0 where /proc is absent)."""
+    """End the processes that a killed release with this token left behind.
+
+    Returns:
+        how many there were; 0 on a system without /proc.
+    """
     mark = f"{TOKEN}={token}".encode()
-    found = _marked(mark)
+    leftovers = _marked(mark)
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
         for pid in _marked(mark):
             _send(os.kill, pid, number)
         end = time.monotonic() + wait_s
         while _marked(mark) and time.monotonic() < end:
             time.sleep(0.1)
-    return len(found)
+    return len(leftovers)
 
 
 def _marked(mark: bytes) -> list[int]:
@@ -130,7 +148,10 @@ def _marked(mark: bytes) -> list[int]:
 
 
 class _Output(threading.Thread):
-    """Passes a process group's output on and keeps its head and tail; ends when the last process holding the pipe does."""
+    """Passes the output of a process group on, and keeps its head and tail.
+
+    The thread ends with the last process that holds the pipe.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
@@ -153,7 +174,10 @@ class _Output(threading.Thread):
 
 
 def _environment(token: str) -> dict[str, str]:
-    """This process's environment with its own Python first on PATH: stages start with plain `python`."""
+    """This process's environment with its own Python first on PATH.
+
+    Stages are started as plain `python`.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", TOKEN: token}
 
@@ -167,8 +191,11 @@ def _stop(process: subprocess.Popen[bytes], output: _Output, grace_s: float) -> 
         process.wait()
 
 
-def _mend(lock: Path, before: bytes) -> None:
-    """Put dvc.lock back where DVC was ended while it rewrote it: DVC empties the file first, and would forget every finished stage."""
+def restore_lock(lock: Path, before: bytes) -> None:
+    """Put dvc.lock back if DVC was ended while it rewrote the file.
+
+    DVC empties the file first. Left like that, it would forget every finished stage.
+    """
     if not lock.is_file():
         return
     recorded, now = _recorded(before) or set(), _recorded(lock.read_bytes())
@@ -182,7 +209,7 @@ def _mend(lock: Path, before: bytes) -> None:
 
 
 def _recorded(content: bytes) -> set[str] | None:
-    """Stages in the content of a dvc.lock; None where it is not whole."""
+    """Stages in the content of a dvc.lock; None means that the content is damaged."""
     try:
         return set(yaml.safe_load(content)["stages"])
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
@@ -199,13 +226,16 @@ def _error(stage: str, code: int, text: str) -> FairgateError:
         return LockBusy("another DVC process holds the lock", where=stage, remedy="wait for it; `dvc repro` may be running in a terminal")
     if code < 0:
         return StageFailed(f"dvc was killed by {signal.Signals(-code).name}", where=stage, remedy="run again; finished stages are reused")
-    # A shell that stays between DVC and the stage says 128 + the signal's number; one that gives way to it, the number below zero.
-    if killed := re.search(r"^ERROR: failed to reproduce .*exited with (-?\d+)$", text, flags=re.MULTILINE):
-        exit_code = int(killed[1])
+    # A shell that stays between DVC and the stage reports 128 + the signal's number. A shell that
+    # replaced itself with the stage reports the negative number.
+    exit_code = 0
+    if ended := re.search(r"^ERROR: failed to reproduce .*exited with (-?\d+)$", text, flags=re.MULTILINE):
+        exit_code = int(ended[1])
         number = -exit_code if exit_code < 0 else exit_code - 128
         if number in set(signal.Signals):
             remedy = "run again; finished stages are reused. SIGKILL that nobody sent is the kernel out of memory: lower batch_tokens"
             return StageFailed(f"the stage was killed by {signal.Signals(number).name}", where=stage, remedy=remedy)
     words = text.rpartition("fairgate: error: ")[2] if "fairgate: error: " in text else "\n".join(text.strip().splitlines()[-8:])
     words = re.split(r"^ERROR: failed to reproduce", words, flags=re.MULTILINE)[0].strip()
-    return StageFailed(words or f"dvc ended with exit code {code}", where=stage)
+    kind = StageBug if exit_code == ExitCode.bug else StageFailed
+    return kind(words or f"dvc ended with exit code {code}", where=stage)

@@ -1,6 +1,7 @@
-"""Who moved which alias, when and why: JSON lines, each holding the hash of the one before.
+"""The ledger: who moved which alias, when and why.
 
-MLflow keeps none of this: moving an alias overwrites a row, and tags carry no author.
+It is a file of JSON lines, and each line holds the hash of the line before it. MLflow keeps none
+of this: moving an alias overwrites a row, and tags carry no author.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import Field, ValidationError
 from fairgate.contracts.records import Record
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import BadRecord
+from fairgate.support.exit_codes import ExitCode
 from fairgate.support.locks import locked
 
 CHAMPION = "champion"
@@ -25,19 +27,25 @@ PREVIOUS = "previous"
 FIRST = "0" * 64
 
 
+class BrokenLedger(BadRecord):
+    """The chain of the ledger does not hold."""
+
+    exit_code = ExitCode.negative
+
+
 class Entry(Record):
-    """One move of the alias `champion`; `digest` is the sha256 of all other fields."""
+    """One move of the alias `champion`."""
 
     action: Literal["promote", "rollback"]
-    model: str
-    before: str | None
-    after: str
-    actor: str
-    reason: str
-    verdict_digest: str
-    time: str
-    former_digest: str
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
+    model: str = Field(description="name of the registered model")
+    before: str | None = Field(description="version that was champion; None means there was none")
+    after: str = Field(description="version that is champion now")
+    actor: str = Field(description="who moved the alias")
+    reason: str = Field(description="why, in the actor's words")
+    verdict_digest: str = Field(description="sha256 of the verdict.json of version `after`")
+    time: str = Field(description="ISO 8601, UTC, in whole seconds")
+    former_digest: str = Field(description="`digest` of the entry before; zeros in the first one")
+    digest: str = Field(pattern="^[0-9a-f]{64}$", description="sha256 of all other fields")
 
 
 class Ledger:
@@ -49,13 +57,14 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Every entry, oldest first.
 
-        Raises: BadRecord naming the first line that is no entry, was changed, or does not follow the one before it.
+        Raises:
+            BrokenLedger: a line is no entry, was changed, or does not follow the line before it.
         """
         if not self.path.is_file():
             return []
-        found: list[Entry] = []
+        entries: list[Entry] = []
         for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
-            former = found[-1].digest if found else FIRST
+            former = entries[-1].digest if entries else FIRST
             try:
                 entry = Entry.model_validate_json(line)
             except ValidationError as error:
@@ -64,11 +73,11 @@ class Ledger:
                 raise self._broken(number, "the entry was changed after it was written")
             if entry.former_digest != former:
                 raise self._broken(number, "the entry does not follow the one before it; a line was removed, added or moved")
-            found.append(entry)
-        return found
+            entries.append(entry)
+        return entries
 
     def append(self, **fields: Any) -> Entry:
-        """Add one entry, on disk when this returns; the chain is checked first."""
+        """Add one entry, which is on disk when this returns. The chain is checked first."""
         with locked(self.path) as file:
             entries = self.entries()
             body = {
@@ -84,13 +93,16 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
-                os.ftruncate(file.fileno(), size)  # an entry is there as a whole or not at all
+                os.ftruncate(file.fileno(), size)  # never leave half an entry
                 raise
         return entry
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other promotions out: reading the aliases, moving them and writing the entry is one step."""
+        """Keep other promotions out.
+
+        Reading the aliases, moving them and writing the entry is one step.
+        """
         with locked(self.path.with_name(f".{self.path.name}.lock")):
             yield
 
@@ -102,9 +114,9 @@ class Ledger:
         last = moves[-1]
         return {CHAMPION: last.after, **({PREVIOUS: last.before} if last.before else {})}
 
-    def _broken(self, number: int, what: str) -> BadRecord:
+    def _broken(self, number: int, what: str) -> BrokenLedger:
         remedy = "compare with the committed ledger (`git log -p`); do not promote before it is explained"
-        return BadRecord(what, where=f"{self.path}:{number}", remedy=remedy)
+        return BrokenLedger(what, where=f"{self.path}:{number}", remedy=remedy)
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ class ReleaseRunning(FairgateError):
 
 
 @contextmanager
-def hold(root: Path) -> Iterator[str]:
+def lock_project(root: Path) -> Iterator[str]:
     """Hold the project; yields the token that marks every process of this release through its environment.
 
     A process that carries the holder's token belongs to it and is let in. What an earlier holder left running when it was killed is

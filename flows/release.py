@@ -1,4 +1,4 @@
-"""`python -m flows.release`: the whole pipeline, one Prefect task per DVC stage, and what came of it."""
+"""`fairgate release`: run the whole pipeline, one Prefect task per DVC stage."""
 
 from __future__ import annotations
 
@@ -8,35 +8,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fairgate.contracts.records import Registration, VerdictRecord, read_record
-from fairgate.support.digests import sha256_file
-from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.errors import FairgateError
+from fairgate.support.exit_codes import ExitCode
 from fairgate.support.params import pick, read_params
 from flows import cli
-from flows.dvc_runner import TOKEN, StageResult
-from flows.lock import hold
+from flows.dvc_runner import TOKEN, StageBug
+from flows.lock import lock_project
+from flows.outcome import closing_words, read_verdict
 from flows.preflight import check_params
 from flows.server import scheduling_server
-from stages.register.evidence import verdict_path
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-REGISTER = "register"
 
-
-def main(arguments: argparse.Namespace, root: Path) -> None:
+def main(arguments: argparse.Namespace, root: Path) -> ExitCode | None:
     if arguments.serve or arguments.cron:
-        if arguments.model:
-            with hold(root):
-                set_model(root, arguments.model)
-        check_params(root)
-        with scheduling_server(root):
-            from flows.deployments import release
-
-            release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
-        return
-    with hold(root) as token:
+        _serve(arguments, root)
+        return None
+    with lock_project(root) as token:
         if arguments.model:
             set_model(root, arguments.model)
         check_params(root)
@@ -46,8 +36,34 @@ def main(arguments: argparse.Namespace, root: Path) -> None:
 
         start_server()
         state = cast("State[Any]", release(str(root), return_state=True))
-    if state.is_failed():
-        raise FairgateError(state.message or "the release failed")
+    _require_completed(state)
+    words, code = closing_words(read_verdict(root))
+    print(f"\n{words}")
+    return code
+
+
+def _require_completed(state: State[Any]) -> None:
+    """Raise what the flow failed with: a stage's error, or an exception of the flow itself."""
+    from flows.deployments import BUG, ERROR
+
+    if state.is_completed():
+        return
+    if state.name in (BUG, ERROR):
+        raise (StageBug if state.name == BUG else FairgateError)(state.message or "the release failed")
+    state.result()
+    raise RuntimeError(state.message)
+
+
+def _serve(arguments: argparse.Namespace, root: Path) -> None:
+    """Keep running, and release on a schedule or when Prefect is asked to."""
+    if arguments.model:
+        with lock_project(root):
+            set_model(root, arguments.model)
+    check_params(root)
+    with scheduling_server(root):
+        from flows.deployments import release
+
+        release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
 
 
 def set_model(root: Path, model: str) -> None:
@@ -60,63 +76,17 @@ def set_model(root: Path, model: str) -> None:
             params["model"] = model
 
 
-def read_verdict(root: Path) -> VerdictRecord:
-    """The candidate's verdict as the gate wrote it."""
-    candidate = pick(read_params(root / "params.yaml"), "gate.candidate")
-    return read_record(VerdictRecord, root / verdict_path(candidate))
-
-
-def read_receipt(root: Path) -> Registration:
-    """The receipt of the last registration, which is no DVC output: it holds a random run id."""
-    return read_record(Registration, root / Path(verdict_path(read_verdict(root).candidate)).with_name("registration.json"))
-
-
-def lost(root: Path) -> list[str]:
-    """What the receipt promises and the live registry does not have, or why there is no receipt to go by."""
-    from stages.register.registry import Registry
-
-    try:
-        receipt = read_receipt(root)
-    except MissingFile:
-        return ["the receipt"]
-    if receipt.verdict_digest != sha256_file(root / verdict_path(receipt.candidate)):
-        return ["a receipt of this verdict"]
-    return Registry(root).lost(receipt)
-
-
-def summary(root: Path, results: list[StageResult]) -> str:
-    """The end of a release: stages, verdict with its reasons, report, registered version or why there is none."""
-    verdict, receipt = read_verdict(root), read_receipt(root)
-    width = max(len(result.stage) for result in results)
-    lines = ["", *(f"  {r.stage:<{width}}  {'ran' if r.changed else 'skipped':<7}  {r.seconds:7.1f} s" for r in results), ""]
-    lines += [f"Verdict on {verdict.candidate}: {verdict.verdict}", *(f"  - {reason}" for reason in verdict.reasons)]
-    lines.append(f"Report: {(root / 'data/reports/index.html').resolve()}")
-    if receipt.model_version:
-        lines.append(f"Registered: {receipt.model_name} version {receipt.model_version}, alias candidate ({receipt.tracking_uri})")
-    else:
-        lines.append(f"Registered: no version, because the gate said {verdict.verdict}; run {receipt.run_id} ({receipt.tracking_uri})")
-    return "\n".join(lines)
-
-
-def verdict_table(verdict: VerdictRecord) -> str:
-    """The verdict as markdown."""
-    lines = [f"# {verdict.verdict}: {verdict.candidate} against {verdict.reference}", *(f"- {reason}" for reason in verdict.reasons)]
-    lines += ["", "| check | group | outcome | harm | margin | n | why |", "|---|---|---|---|---|---|---|"]
-    for check in verdict.checks:
-        harm = "-" if check.harm is None else f"{check.harm:.4g}"
-        lines.append(
-            f"| {check.name} | {check.group or 'all'} | {check.outcome} | {harm} | {check.margin:g} | {check.n} | {check.reason} |"
-        )
-    return "\n".join(lines)
-
-
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows.release", description="Run the whole pipeline and print what came of it.")
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Run the whole pipeline and print its verdict, which is the exit code too.")
     parser.add_argument("--model", help="base model: a name of the manifest, a folder, or owner/name@commit; written to params.yaml")
     parser.add_argument("--cron", help="keep running and release on this schedule, e.g. '0 3 * * 1'")
     parser.add_argument("--serve", action="store_true", help="keep running and release when Prefect is asked to")
     return parser
 
 
+def run(argv: list[str] | None = None, prog: str = "python -m flows.release") -> int:
+    return cli.run(main, parser(prog), argv)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, parser()))
+    sys.exit(run())

@@ -1,4 +1,4 @@
-"""`python -m flows.rollback`: back to the former champion, in one command, written to the ledger."""
+"""`fairgate rollback`: make the former champion the champion again, and write it to the ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from flows import cli
-from flows.promote import parser, rollback
+from flows.promotion import rollback
 
 
 def main(arguments: argparse.Namespace, root: Path) -> None:
@@ -15,12 +15,16 @@ def main(arguments: argparse.Namespace, root: Path) -> None:
     print(f"{entry.model}: champion is version {entry.after} again (was {entry.before}); written to {arguments.ledger}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    own = parser("rollback", "Point the alias champion back at the former champion.")
-    own.add_argument("--actor", required=True, help="who does it")
-    own.add_argument("--reason", required=True)
-    return own
+def parser(prog: str) -> argparse.ArgumentParser:
+    parser = cli.ledger_parser(prog, "Point the alias champion back at the former champion.")
+    parser.add_argument("--actor", required=True, help="who does it")
+    parser.add_argument("--reason", required=True, help="why; it is written to the ledger")
+    return parser
+
+
+def run(argv: list[str] | None = None, prog: str = "python -m flows.rollback") -> int:
+    return cli.run(main, parser(prog), argv)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, _parser()))
+    sys.exit(run())

@@ -1,4 +1,4 @@
-"""`python -m flows.verify`: the ledger's chain holds, and the live aliases are where it says."""
+"""`fairgate verify`: check the chain of the ledger, and compare it with the live aliases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from flows import cli
-from flows.promote import default_name, parser, verify
+from flows.promotion import default_name, verify
 
 
 def main(arguments: argparse.Namespace, root: Path) -> None:
@@ -16,5 +16,13 @@ def main(arguments: argparse.Namespace, root: Path) -> None:
     print(f"{name}: {', '.join(f'{alias} = version {version}' for alias, version in sorted(live.items())) or 'nothing promoted yet'}")
 
 
+def parser(prog: str) -> argparse.ArgumentParser:
+    return cli.ledger_parser(prog, "Compare the ledger with the live aliases.")
+
+
+def run(argv: list[str] | None = None, prog: str = "python -m flows.verify") -> int:
+    return cli.run(main, parser(prog), argv)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, parser("verify", "Compare the ledger with the live aliases.")))
+    sys.exit(run())

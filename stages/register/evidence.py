@@ -12,11 +12,14 @@ from typing import Any
 from fairgate.contracts.records import Quantization, VerdictRecord, read_record
 from fairgate.support.digests import sha256_file, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError
+from fairgate.support.exit_codes import ExitCode
 from fairgate.support.params import pick, read_params
 
 
 class BrokenBinding(FairgateError):
     """A verdict that does not belong to the files beside it."""
+
+    exit_code = ExitCode.negative
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fairgate.__main__ import main as fairgate
 from fairgate.contracts.records import Registration, Verdict, read_record
 from fairgate.support.errors import FairgateError
 from flows import release as command_line
-from flows.dvc_runner import StageResult
-from flows.lock import ReleaseRunning, hold
-from flows.release import lost, main, parser, set_model, summary
+from flows.dvc_runner import TOKEN, StageResult
+from flows.lock import ReleaseRunning, lock_project
+from flows.outcome import lost, summary
+from flows.release import main, parser, set_model
 from stages.register.registry import Registry
 from tests.flows.test_dvc_runner import is_gone, wait_for
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
@@ -45,7 +47,7 @@ def test_release_runs_reuses_and_registers_again_what_was_lost(
 ) -> None:
     from prefect.client.orchestration import get_client
 
-    from flows.deployments import release
+    from flows.deployments import BUG, ERROR, release
 
     first = release(str(project), return_state=True)
     assert outcome(first) == {"first": True, "second@a": True, "second@b": True, "register": True}
@@ -69,18 +71,23 @@ def test_release_runs_reuses_and_registers_again_what_was_lost(
 
     (project / "first.py").write_text("import sys\nsys.exit('fairgate: error: no such recipe')")
     failed = release(str(project), return_state=True)
-    assert failed.is_failed() and failed.message == "first: no such recipe"
+    assert failed.is_failed() and (failed.name, failed.message) == (ERROR, "first: no such recipe")
+    # What a stage's frame says and exits with after an unexpected exception.
+    (project / "first.py").write_text("import sys\nprint('fairgate: error: this is a bug', file=sys.stderr)\nsys.exit(4)")
+    failed = release(str(project), return_state=True)
+    assert failed.is_failed() and (failed.name, failed.message) == (BUG, "first: this is a bug")
     assert (project / ".fairgate/release.lock").read_text() == ""
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_red_gate_is_a_result(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from flows.deployments import release
-
+def test_red_gate_is_a_result(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(command_line, "check_params", lambda root: None)  # the small pipeline has no sections for it
+    monkeypatch.setenv(TOKEN, "")  # the release sets it; it goes back after the test
     write_verdict(project, Verdict.reject)
-    state = release(str(project), return_state=True)
-    assert state.is_completed()
+    assert fairgate(["release"]) == 1
     said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith("The pipeline ran to its end. Verdict: reject; exit code 1 (a negative answer")
     assert "Verdict on fair_gptq: reject" in said and "religion: harm 5.0" in said
     assert "no version, because the gate said reject" in said
     assert Registry(project).aliases("fairgate-tiny") == {}
@@ -121,11 +128,29 @@ def test_serving_leaves_a_running_release_its_model_and_checks_the_parameters(
     monkeypatch.setattr(command_line, "scheduling_server", served)
     path = tmp_path / "params.yaml"
     path.write_text("model: tiny\nmatrix: 7\n")
-    with hold(tmp_path), pytest.raises(ReleaseRunning):
-        main(parser().parse_args([*asked, "--model", "other"]), tmp_path)
+    with lock_project(tmp_path), pytest.raises(ReleaseRunning):
+        main(parser("release").parse_args([*asked, "--model", "other"]), tmp_path)
     assert yaml.safe_load(path.read_text())["model"] == "tiny"
     with pytest.raises(FairgateError, match="matrix: not a list"):
-        main(parser().parse_args(asked), tmp_path)
+        main(parser("release").parse_args(asked), tmp_path)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_an_exception_of_the_flow_itself_is_a_bug(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows import deployments
+
+    def broken(root: Path) -> list[str]:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(command_line, "check_params", lambda root: None)
+    monkeypatch.setattr(deployments.dvc_runner, "stage_names", broken)
+    monkeypatch.setenv(TOKEN, "")
+    assert fairgate(["release"]) == 4
+    assert "this is a bug in fairgate (ZeroDivisionError: on purpose)" in capsys.readouterr().err
+    assert "in broken" in (project / ".fairgate/tracebacks/release.txt").read_text()
 
 
 def command(project: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:

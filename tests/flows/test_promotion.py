@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fairgate.__main__ import main
 from fairgate.contracts.records import Verdict
 from fairgate.support.errors import FairgateError
 from flows.ledger import Ledger
-from flows.promote import Refused, promote, rollback, verify
+from flows.promotion import Refused, promote, rollback, verify
 from stages.register.evidence import BrokenBinding
 from stages.register.registry import Registry
 from stages.register.stage import register
@@ -172,3 +173,19 @@ def test_entry_that_cannot_be_written_leaves_the_aliases_as_they_were(root: Path
 def test_no_former_champion_means_no_rollback(root: Path) -> None:
     with pytest.raises(Refused, match="no former champion"):
         rollback(root, root / "ledger.jsonl", actor="third", reason="complaints")
+
+
+def test_commands_exit_by_their_answer(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(root)
+    promotion = ["promote", "--version", "1", "--reason", "measured", "--approver"]
+    assert main([*promotion, "author"]) == 1 and "made this version" in capsys.readouterr().err
+    assert main([*promotion, " "]) == 2 and "give --approver" in capsys.readouterr().err
+    assert main([*promotion, "second"]) == 0 and "champion is version 1 (was none)" in capsys.readouterr().out
+    assert main(["verify"]) == 0 and capsys.readouterr().out == f"{NAME}: champion = version 1\n"
+    Registry(root).move_alias(NAME, "champion", "2")
+    assert main(["verify"]) == 1 and "moved past the ledger" in capsys.readouterr().err
+    Registry(root).move_alias(NAME, "champion", "1")
+    (root / "ledger.jsonl").write_text((root / "ledger.jsonl").read_text().replace("second", "third"))
+    assert main(["verify"]) == 1 and "changed after it was written" in capsys.readouterr().err
+    (root / "params.yaml").unlink()
+    assert main(["verify"]) == 2 and "no parameter file" in capsys.readouterr().err
