@@ -177,9 +177,9 @@ def verdict_record(candidate: str, verdict: str) -> records.VerdictRecord:
     outcomes = {"approve": ("pass", "pass", "pass"), "reject": ("fail", "pass", "open"), "inconclusive": ("pass", "pass", "open")}[verdict]
     spans = {"pass": (-1.1, -3.0, 0.8), "fail": (6.1, 3.2, 9.0), "open": (1.0, -4.2, 6.4)}
 
-    def check(name: str, metric: str, group: str | None, outcome: str, n: int) -> records.Check:
+    def check(name: str, metric: str, group: str | None, outcome: str, n: int) -> records.Line:
         harm, low, high = spans[outcome]
-        return records.Check(
+        return records.Line(
             name=name, metric=metric, rule="no_worse", group=group, outcome=records.Outcome(outcome), candidate=58.0 + harm,
             reference=58.0, harm=harm, low=low, high=high, margin=2.0, n=n, n_minimum=30,
             n_needed=940 if outcome == "open" else None, reason=_REASON[outcome],

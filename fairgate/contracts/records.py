@@ -1,6 +1,7 @@
-"""The contracts between stages: every file that one stage writes and another reads, validated on reading.
+"""The contracts between stages: files that one stage writes and another reads.
 
-Each record carries `schema`; a file of another schema is refused with the stage that must be run again.
+Each file is validated on reading and carries `schema`. A file of another schema is refused, and the
+message names the stage to run again.
 """
 
 from __future__ import annotations
@@ -18,28 +19,32 @@ SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
-    """Base of every record: frozen, no unknown fields, finite numbers, a schema version."""
+    """Base of every record: frozen, no unknown fields, finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     written_by: ClassVar[str]
 
 
-class Pair(Record):
-    """One line of `pairs.jsonl` or, with the context before each sentence, of `context_pairs.jsonl`: one StereoSet item.
+class Versioned(Record):
+    """Base of a record that is a file, or a line of one: it carries the version of its schema."""
 
-    `group` is the bias type, `target` the target term (the unit that splits and bootstraps keep together).
+    model_config = ConfigDict(populate_by_name=True)
+    schema_: Literal[1] = Field(SCHEMA, alias="schema", description="version of this file's schema")
+
+
+class Pair(Versioned):
+    """One StereoSet item: a line of `pairs.jsonl`, or of `context_pairs.jsonl`.
+
+    In the second file each sentence stands behind its context.
     """
 
     written_by: ClassVar[str] = "calibrate"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    pair_id: str
-    group: str
-    target: str
-    stereotype: str
-    anti_stereotype: str
-    unrelated: str
-
-    model_config = ConfigDict(populate_by_name=True)
+    pair_id: str = Field(description="StereoSet's id of the item")
+    group: str = Field(description="bias type, such as profession or religion")
+    target: str = Field(description="target term, the unit that splits and bootstraps keep together")
+    stereotype: str = Field(description="the sentence with the stereotype")
+    anti_stereotype: str = Field(description="the same sentence with its opposite")
+    unrelated: str = Field(description="the same sentence with a word that makes no sense")
 
     @model_validator(mode="after")
     def _sides_differ(self) -> Pair:
@@ -51,15 +56,15 @@ class Pair(Record):
         return self
 
 
-class Text(Record):
-    """One line of `text.jsonl`, `training.jsonl` or `development.jsonl`: a passage of general text."""
+class Text(Versioned):
+    """A passage of general text.
+
+    It is a line of `text.jsonl`, `training.jsonl` or `development.jsonl`.
+    """
 
     written_by: ClassVar[str] = "calibrate"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    text_id: str
-    text: str
-
-    model_config = ConfigDict(populate_by_name=True)
+    text_id: str = Field(description="where the passage comes from")
+    text: str = Field(description="the passage")
 
 
 class Role(StrEnum):
@@ -71,236 +76,227 @@ class Role(StrEnum):
 
 
 class Overlap(Record):
-    """Normalised sentences or target terms that two sets share."""
+    """Normalized sentences or target terms that two sets share."""
 
     written_by: ClassVar[str] = "calibrate"
-    first: str
-    second: str
-    kind: Literal["sentence", "term"]
-    count: int
-    refused: bool
+    first: str = Field(description="the set that calibration uses")
+    second: str = Field(description="the set that it is compared with")
+    kind: Literal["sentence", "term"] = Field(description="what is shared")
+    count: int = Field(description="how many are shared")
+    refused: bool = Field(description="whether sharing any is an error")
 
 
-class Split(Record):
-    """`split.json`: the role of every data set, what was held out, and the overlaps found.
-
-    Digests are of the files that `pairs`, `context_pairs`, `texts` and `training_texts` count; None where an older stage wrote none.
-    """
+class Split(Versioned):
+    """`split.json`: the role of every data set, what was held out, and the overlaps found."""
 
     written_by: ClassVar[str] = "calibrate"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    seed: int
-    roles: dict[str, Role]
-    calibration_terms: list[str]
-    development_terms: list[str]
-    dropped: dict[str, list[str]]
-    overlaps: list[Overlap]
-    pairs: int
-    texts: int
-    pairs_digest: str
-    text_digest: str
-    context_pairs: int = 0
-    training_texts: int = 0
-    context_pairs_digest: str | None = None
-    training_digest: str | None = None
-
-    model_config = ConfigDict(populate_by_name=True)
+    seed: int = Field(description="seed of the split")
+    roles: dict[str, Role] = Field(description="role of each data set")
+    calibration_terms: list[str] = Field(description="target terms of the calibration pairs")
+    development_terms: list[str] = Field(description="target terms held out for development")
+    dropped: dict[str, list[str]] = Field(description="ids that were left out, by data set")
+    overlaps: list[Overlap] = Field(description="what data sets share")
+    pairs: int = Field(description="lines of pairs.jsonl")
+    texts: int = Field(description="lines of text.jsonl")
+    pairs_digest: str = Field(description="sha256 of pairs.jsonl")
+    text_digest: str = Field(description="sha256 of text.jsonl")
+    context_pairs: int = Field(0, description="lines of context_pairs.jsonl")
+    training_texts: int = Field(0, description="lines of training.jsonl")
+    context_pairs_digest: str | None = Field(None, description="sha256 of context_pairs.jsonl; None where an older stage wrote none")
+    training_digest: str | None = Field(None, description="sha256 of training.jsonl; None where an older stage wrote none")
 
 
 class Status(StrEnum):
-    """How a module came to its quantized weight. Anything but `ok` is counted, shown and can be refused by the gate."""
+    """How a module came to its quantized weight.
+
+    Anything but `ok` is counted, shown, and can be refused by the gate.
+    """
 
     ok = "ok"
     damped = "damped"  # the Cholesky factorization needed more damping than asked for
     fallback_rtn = "fallback_rtn"  # rounded to nearest because no factorization succeeded
-    stopped = "stopped"  # learned rounding ended early: the weight is that of the last good state
+    stopped = "stopped"  # learned rounding ended early: the weight is from the last good state
 
 
 class Penalty(Record):
-    """tr (. C .^T) / P of one module, for the weight, the shifted target and the quantized weight.
+    """The pair penalty tr(W C W^T) / P of one module, in three states.
 
     `weight - target` is what the shift bought, `quantized - target` what rounding gave back.
     """
 
-    weight: float
-    target: float
-    quantized: float
-    alpha_zero: float | None = None  # what plain GPTQ would have left
+    weight: float = Field(description="of the unquantized weight")
+    target: float = Field(description="of the shifted target")
+    quantized: float = Field(description="of the quantized weight")
+    alpha_zero: float | None = Field(None, description="what plain GPTQ would have left")
 
 
 class ModuleRow(Record):
     """One row of `quantization.json`: one quantized linear module."""
 
     written_by: ClassVar[str] = "quantize"
-    name: str
-    block: int
-    kind: str
-    shape: tuple[int, int]
-    status: Status
-    debiased: bool
-    damping: float | None
-    damping_tried: dict[str, list[float]] = Field(default_factory=dict)  # every step of the ladder, by matrix (H, T)
-    loss: float | None
-    bias_ratio: float | None
-    top_eigenvalue: float | None
-    shift: float
-    weight_change: float
-    dead_columns: int
-    penalty: Penalty | None = None  # of debiased modules
+    name: str = Field(description="full name of the module in the model")
+    block: int = Field(description="index of its block")
+    kind: str = Field(description="type of matrix, such as q_proj")
+    shape: tuple[int, int] = Field(description="outputs, inputs")
+    status: Status = Field(description="how it came to its quantized weight")
+    debiased: bool = Field(description="whether a fairness term took part")
+    damping: float | None = Field(description="damping that succeeded; None without factorization")
+    damping_tried: dict[str, list[float]] = Field(default_factory=dict, description="every step of the ladder, by matrix (H, T)")
+    loss: float | None = Field(description="tr((Q - target) A (Q - target)^T)")
+    bias_ratio: float | None = Field(description="trB/trH, the weight of the fairness term")
+    top_eigenvalue: float | None = Field(description="largest generalized eigenvalue of (B, damped H)")
+    shift: float = Field(description="|target - weight| / |weight|")
+    weight_change: float = Field(description="|quantized - weight| / |weight|")
+    dead_columns: int = Field(description="inputs that calibration never activated")
+    penalty: Penalty | None = Field(None, description="None for modules without fairness term")
 
 
 class Training(Record):
-    """How learned rounding went: steps taken of those asked for, why it stopped early, and the terms of the loss every few steps."""
+    """How learned rounding went."""
 
-    steps: int
-    asked: int
-    stopped: str | None
-    history: list[dict[str, float]]
+    steps: int = Field(description="steps taken")
+    asked: int = Field(description="steps asked for")
+    stopped: str | None = Field(description="why it ended early; None if it did not")
+    history: list[dict[str, float]] = Field(description="terms of the loss every few steps")
 
 
-class Quantization(Record):
-    """`quantization.json`: how a checkpoint was made, and one row per module. Seconds and hosts live in `timing.json`.
+class Quantization(Versioned):
+    """`quantization.json`: how a checkpoint was made, and one row per module.
 
-    base_digest, base_weight_digest: of the whole folder of the unquantized model, and of its weights alone, as an evaluation names them.
+    Seconds and hosts live in `timing.json`.
     """
 
     written_by: ClassVar[str] = "quantize"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    recipe: str
-    method: str
-    settings: dict[str, Any]
-    architecture: str
-    base_digest: str
-    base_weight_digest: str
-    weight_digest: str
-    files: dict[str, str] = Field(default_factory=dict)  # sha256 of everything beside the weights: configuration, tokenizer
-    pairs_digest: str | None
-    text_digest: str | None
-    pairs: int
-    texts: int
-    tokens: int
-    versions: dict[str, str]
-    seed: int
-    bytes_base: int
-    bytes_packed: int
-    notes: list[str]
-    modules: list[ModuleRow]
-    training: Training | None = None
+    recipe: str = Field(description="name of the recipe")
+    method: str = Field(description="its method")
+    settings: dict[str, Any] = Field(description="its settings, defaults included")
+    architecture: str = Field(description="family of the model")
+    base_digest: str = Field(description="sha256 of the whole folder of the unquantized model")
+    base_weight_digest: str = Field(description="sha256 of the unquantized weights alone, as an evaluation names them")
+    weight_digest: str = Field(description="sha256 of the quantized weights")
+    files: dict[str, str] = Field(
+        default_factory=dict,
+        description="sha256 of everything beside the weights: configuration, tokenizer",
+    )
+    pairs_digest: str | None = Field(description="sha256 of the pairs; None if none were used")
+    text_digest: str | None = Field(description="sha256 of the text; None if none was used")
+    pairs: int = Field(description="calibration pairs used")
+    texts: int = Field(description="passages of general text used")
+    tokens: int = Field(description="tokens of the calibration")
+    versions: dict[str, str] = Field(description="versions of the libraries")
+    seed: int = Field(description="seed of the run")
+    bytes_base: int = Field(description="size of the unquantized weights")
+    bytes_packed: int = Field(description="size of the packed weights")
+    notes: list[str] = Field(description="what a reader of the results should know")
+    modules: list[ModuleRow] = Field(description="one row per quantized module")
+    training: Training | None = Field(None, description="of learned rounding; else None")
 
-    model_config = ConfigDict(populate_by_name=True)
 
-
-class Environment(Record):
-    """`environment.json`: what an evaluation judged (`weight_digest`), in which role, and what its numbers depend on.
-
-    packed_kernel: difference of the packed kernel's logits and the tolerance; None for plain weights or where no kernel is installed.
-    tasks: version, data set and item counts of each task; skipped: why a task of the role was left out, by task.
-    rounding: where a CPU computed in 16 bits, a sample against float32 (stages/evaluate/rounding.py).
-    """
+class Environment(Versioned):
+    """`environment.json`: what an evaluation judged, and what its numbers depend on."""
 
     written_by: ClassVar[str] = "evaluate"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    role: Role
-    weight_digest: str
-    versions: dict[str, str]
-    dtype: str
-    device: str
-    threads: int
-    batch_tokens: int
-    seed: int
-    start_token: dict[str, str]
-    context: int
-    prompts_beyond_context: int
-    packed_kernel: dict[str, float] | None
-    tasks: dict[str, dict[str, Any]]
-    skipped: dict[str, str] = Field(default_factory=dict)
-    rounding: dict[str, float] | None = None
-
-    model_config = ConfigDict(populate_by_name=True)
+    role: Role = Field(description="what the evaluation was for")
+    weight_digest: str = Field(description="sha256 of the weights that were judged")
+    versions: dict[str, str] = Field(description="versions of the libraries")
+    dtype: str = Field(description="precision of the arithmetic")
+    device: str = Field(description="where it ran")
+    threads: int = Field(description="CPU threads")
+    batch_tokens: int = Field(description="tokens in a batch")
+    seed: int = Field(description="seed of subsets and sampling")
+    start_token: dict[str, str] = Field(description="what stands before a sentence")
+    context: int = Field(description="longest row in tokens")
+    prompts_beyond_context: int = Field(description="prompts that did not fit")
+    packed_kernel: dict[str, float] | None = Field(
+        description="difference of the packed kernel's logits, and the tolerance; None for plain weights or where no kernel is installed"
+    )
+    tasks: dict[str, dict[str, Any]] = Field(description="version, data set and item counts of each task")
+    skipped: dict[str, str] = Field(default_factory=dict, description="why a task of the role was left out, by task")
+    rounding: dict[str, float] | None = Field(
+        None,
+        description="a sample against float32, where a CPU computed in 16 bits (stages/evaluate/rounding.py)",
+    )
 
 
 class Verdict(StrEnum):
+    """What the gate decided about a candidate."""
+
     approve = "approve"
     reject = "reject"
     inconclusive = "inconclusive"
 
 
 class Outcome(StrEnum):
-    """One check: passed, failed, or open (the data decide neither, or n is too small)."""
+    """How one line of the verdict ended.
+
+    Open means that the data decide neither, or that n is too small.
+    """
 
     passed = "pass"
     failed = "fail"
     open = "open"
 
 
-class Check(Record):
-    """One line of the verdict. Harm is positive when the candidate is worse; `low` and `high` are its one-sided bounds.
+class Line(Record):
+    """One line of the verdict: a check overall or in one group, or the cap beside it."""
 
-    n counts independent units (what the bootstrap resamples), items the rows behind them; n_needed is the n that would decide an
-    open check if its estimate stayed; detectable is the smallest margin that a harmless candidate meets with 80 % power; floor is
-    what the stack itself changes, below which no margin is decided.
+    written_by: ClassVar[str] = "gate"
+    name: str = Field(description="name of the check; `<name>.cap` for its cap")
+    metric: str = Field(description="what was measured")
+    rule: str = Field(description="how harm is defined (docs/methods.md)")
+    group: str | None = Field(description="group of the items; None means all of them")
+    outcome: Outcome = Field(description="passed, failed or open")
+    candidate: float | None = Field(description="value of the candidate")
+    reference: float | None = Field(description="value of the reference; None if it has none")
+    harm: float | None = Field(description="positive when the candidate is worse")
+    low: float | None = Field(description="one-sided lower bound of the harm; None without bounds")
+    high: float | None = Field(description="one-sided upper bound of the harm; None without bounds")
+    margin: float = Field(description="harm that the policy still tolerates")
+    n: int = Field(description="independent units, which the bootstrap resamples")
+    n_minimum: int = Field(description="units below which the line stays open")
+    n_needed: int | None = Field(description="units that would decide an open line if its estimate stayed")
+    reason: str = Field(description="the policy's reason for the margin")
+    items: int | None = Field(None, description="items behind the units")
+    detectable: float | None = Field(None, description="smallest margin that a harmless candidate meets with 80 % power")
+    floor: float | None = Field(None, description="what the stack itself changes; a margin below it decides nothing")
+
+
+class VerdictRecord(Versioned):
+    """`verdict.json`: the gate's decision, its lines, and the digests of exactly what it read."""
+
+    written_by: ClassVar[str] = "gate"
+    verdict: Verdict = Field(description="approve, reject or inconclusive")
+    candidate: str = Field(description="recipe that was judged")
+    reference: str = Field(description="recipe that it was compared with")
+    reasons: list[str] = Field(description="the verdict in sentences")
+    checks: list[Line] = Field(description="the lines of every check, in the policy's order")
+    policy_digest: str = Field(description="sha256 of the policy")
+    weight_digest: str = Field(description="sha256 of the weights that were judged")
+    inputs: dict[str, str] = Field(description="sha256 of each file that the gate read")
+    confidence: float = Field(description="confidence of each one-sided bound")
+    draws: int = Field(description="resamples of the bootstrap")
+    seed: int = Field(description="seed of the bootstrap")
+
+
+class Registration(Versioned):
+    """`registration.json`: the register stage's receipt.
+
+    The release flow compares it with the live registry.
     """
 
-    written_by: ClassVar[str] = "gate"
-    name: str
-    metric: str
-    rule: str
-    group: str | None
-    outcome: Outcome
-    candidate: float | None
-    reference: float | None
-    harm: float | None
-    low: float | None
-    high: float | None
-    margin: float
-    n: int
-    n_minimum: int
-    n_needed: int | None
-    reason: str
-    items: int | None = None
-    detectable: float | None = None
-    floor: float | None = None
-
-
-class VerdictRecord(Record):
-    """`verdict.json`: the gate's decision, its checks, and the digests of exactly the inputs that it read."""
-
-    written_by: ClassVar[str] = "gate"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    verdict: Verdict
-    candidate: str
-    reference: str
-    reasons: list[str]
-    checks: list[Check]
-    policy_digest: str
-    weight_digest: str
-    inputs: dict[str, str]
-    confidence: float
-    draws: int
-    seed: int
-
-    model_config = ConfigDict(populate_by_name=True)
-
-
-class Registration(Record):
-    """`registration.json`: the receipt of the register stage, held against the live registry by the release flow."""
-
     written_by: ClassVar[str] = "register"
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
-    candidate: str
-    verdict: Verdict
-    reasons: list[str]
-    run_id: str
-    model_name: str
-    model_version: str | None
-    weight_digest: str
-    verdict_digest: str
-    policy_digest: str
-    code_commit: str | None
-    lock_digest: str | None
-    tracking_uri: str
-
-    model_config = ConfigDict(populate_by_name=True)
+    candidate: str = Field(description="recipe that was registered")
+    verdict: Verdict = Field(description="what the gate had decided")
+    reasons: list[str] = Field(description="the verdict in sentences")
+    run_id: str = Field(description="MLflow run")
+    model_name: str = Field(description="name of the registered model")
+    model_version: str | None = Field(description="its version; None unless the gate approved")
+    weight_digest: str = Field(description="sha256 of the weights")
+    verdict_digest: str = Field(description="sha256 of verdict.json")
+    policy_digest: str = Field(description="sha256 of the policy")
+    code_commit: str | None = Field(description="commit of the code; None outside a repository")
+    lock_digest: str | None = Field(description="sha256 of dvc.lock; None where there is none")
+    tracking_uri: str = Field(description="the registry's address")
 
 
 Kind = TypeVar("Kind", bound=Record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairgate.contracts.records import Check, VerdictRecord
+from fairgate.contracts.records import Line, VerdictRecord
 from fairgate.support.tables import markdown_table
 
 _COLUMNS = (
@@ -56,13 +56,13 @@ def markdown(record: VerdictRecord, *, explained: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _markdown_row(check: Check) -> list[object]:
+def _markdown_row(check: Line) -> list[object]:
     harm, low, high, margin = (_number(value, missing="-") for value in (check.harm, check.low, check.high, check.margin))
     group = check.group or "all"
     return [check.name, group, check.outcome, harm, f"[{low}, {high}]", margin, check.n]
 
 
-def _terminal_row(check: Check) -> tuple[str, ...]:
+def _terminal_row(check: Line) -> tuple[str, ...]:
     numbers = (
         check.candidate,
         check.reference,

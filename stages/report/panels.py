@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fairgate.contracts.records import Check, ModuleRow
+from fairgate.contracts.records import Line, ModuleRow
 from fairgate.metrics.benchmarks import METRICS
 from fairgate.metrics.comparison import Estimate
 from stages.report import figures
@@ -56,12 +56,12 @@ def _distance(report: Report, name: str, score: Estimate) -> Mark:
     return Mark(report.series(name), abs(score.value - 50), low, high)
 
 
-def bullet(check: Check) -> str:
-    """The harm of one check against zero and its margin, on its own scale."""
-    ends = [abs(value) for value in (check.harm, check.low, check.high, check.margin) if value is not None]
-    bounds = f"{figure_text(check.low, True)} to {figure_text(check.high, True)}"
-    title = f"harm {figure_text(check.harm, True)}, bounds {bounds}, margin {figure_text(check.margin)}"
-    return figures.bullet(check.harm, check.low, check.high, check.margin, reach=1.1 * max(ends) or 1.0, title=title)
+def bullet(line: Line) -> str:
+    """The harm of one line of the verdict against zero and its margin, on its own scale."""
+    ends = [abs(value) for value in (line.harm, line.low, line.high, line.margin) if value is not None]
+    bounds = f"{figure_text(line.low, True)} to {figure_text(line.high, True)}"
+    title = f"harm {figure_text(line.harm, True)}, bounds {bounds}, margin {figure_text(line.margin)}"
+    return figures.bullet(line.harm, line.low, line.high, line.margin, reach=1.1 * max(ends) or 1.0, title=title)
 
 
 def bias(report: Report, metric: str) -> BiasPanel | None:

@@ -26,7 +26,8 @@ def test_a_margin_below_the_noise_floor_is_not_judged(rate: float, outcome: Outc
     rules = policy({"above_noise": True}, {**NEW_BIAS, "above_noise": True}, {**NEW_BIAS, "name": "deaf"})
     decision = decide(rules, table(*rows), table(*rows), quantization("fair"), noise(crows_pairs=rate))
     found = {row.name: row for row in decision.checks}
-    # 3 points of a percentage and a share of 0.03 are the same margin; the cap of 0.15 lies above the floor.
+    # 3 points of a percentage and a share of 0.03 are the same margin.
+    # The cap of 0.15 lies above the floor.
     assert found["bias"].outcome is found["new"].outcome is outcome
     assert found["bias"].floor == pytest.approx(100 * rate) and found["new"].floor == found["new.cap"].floor == rate
     assert found["new.cap"].outcome is found["deaf"].outcome is Outcome.passed and found["deaf"].floor is None

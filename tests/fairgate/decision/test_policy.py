@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fairgate.decision.policy import RULES, read_policy
+from fairgate.decision.policy import read_policy
+from fairgate.decision.rules import RULES
 from fairgate.support.errors import FairgateError
 
 INVALID = sorted((Path(__file__).parent / "invalid").glob("*.yaml"))
@@ -26,7 +27,7 @@ def test_the_default_policy_is_valid_and_gives_its_reasons() -> None:
     policy = read_policy(PARAMS)
     assert {check.rule for check in policy.checks} <= set(RULES)
     assert all(len(check.reason) > 20 for check in policy.checks)
-    # Bias is judged against the base and against an absolute cap (platform rule 3), and capability beside it.
+    # Bias is judged against the base and against an absolute cap, and capability beside it.
     assert any(check.rule == "neutral" and check.cap for check in policy.checks)
     assert {"new_bias", "retain", "relative_rise", "health"} <= {check.rule for check in policy.checks}
 

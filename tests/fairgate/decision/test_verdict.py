@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from fairgate.contracts.records import Outcome, Status, Verdict
+from fairgate.decision.plan import n_needed
 from fairgate.decision.policy import Policy
-from fairgate.decision.verdict import Decision, decide, n_needed
+from fairgate.decision.verdict import Decision, decide
 from fairgate.metrics.benchmarks import METRICS
 from fairgate.metrics.bootstrap import bootstrap, lower, upper
 from fairgate.metrics.estimates import Items
@@ -104,7 +105,8 @@ def test_few_items_are_inconclusive_with_the_number_needed() -> None:
     decision = judge(policy({}), crows(after), crows(before))
     (check,) = decision.checks
     assert decision.verdict is Verdict.inconclusive and check.outcome is Outcome.open
-    # f = 0.2: half-width 1.645 sqrt(0.2 / 200) = 5.2 points, so a margin of 3 asks for (5.2 / 3)^2 times as many, within the corrections.
+    # f = 0.2: half-width 1.645 sqrt(0.2 / 200) = 5.2 points, so a margin of 3 asks for (5.2 / 3)^2
+    # times as many, within the corrections.
     assert check.n_needed == pytest.approx(200 * (5.2 / 3) ** 2, rel=0.25)
     assert check.detectable == pytest.approx(2.486 * 100 * np.sqrt(0.2 / 200), rel=0.03)
     assert f"about {check.n_needed:,} needed" in decision.reasons[0]
@@ -138,7 +140,10 @@ def test_a_group_of_one_item_stays_open_beside_the_others() -> None:
 
 
 def test_a_small_group_that_shares_its_clusters_with_another_stays_open() -> None:
-    """A target term with items of two groups is drawn with one of them; some draws hold none of the other's few terms."""
+    """A target term with items of two groups is drawn with one of them.
+
+    So some draws hold none of the few terms of the other group.
+    """
     rows = stereoset(sides(400, 0.5), per_term=10)
     for number, item in enumerate(rows):
         item["group"] = "gender" if number in (0, 10) else "race"
@@ -274,7 +279,10 @@ def test_a_value_that_is_not_finite_is_an_error() -> None:
 
 
 def _rates(rules: Policy, groups: list[str], q_share: float, b_share: float, n: int, runs: int) -> dict[Verdict, float]:
-    """How often independent samples of one truth get each verdict; a fifth of the candidate's answers are drawn anew."""
+    """How often independent samples of one truth get each verdict.
+
+    A fifth of the candidate's answers are drawn anew.
+    """
     rng = np.random.default_rng(11)
     verdicts = []
     for _ in range(runs):
@@ -289,7 +297,8 @@ def _rates(rules: Policy, groups: list[str], q_share: float, b_share: float, n: 
     [(0.65, 0.05), (0.5, 0.10)],  # at neutral itself two bounds of 5 % stand side by side
 )
 def test_false_approval_and_false_rejection_stay_at_their_level(reference: float, approved: float) -> None:
-    # The truth lies exactly on the margin, the hardest case; 150 runs add 2 standard errors of 0.018 and 0.024.
+    # The truth lies exactly on the margin, the hardest case.
+    # 150 runs add 2 standard errors of 0.018 and 0.024.
     rates = _rates(policy({"margin": 6.0, "minimum_n": 50}), ["all"], reference + 0.06, reference, 120, 150)
     assert rates[Verdict.approve] <= approved + 2 * (approved * (1 - approved) / 150) ** 0.5
     assert rates[Verdict.reject] <= 0.086
@@ -316,7 +325,8 @@ def _grouped(**counts: tuple[int, int]) -> list[Outcome]:
 
 
 def test_groups_share_the_chance_of_a_false_rejection() -> None:
-    # Harm 5 points, standard error 1.56: beyond the margin of 2 at 5 %, but neither at 5 % / 2 nor at 5 % / 4 (Holm).
+    # Harm 5 points, standard error 1.56: beyond the margin of 2 at 5 %,
+    # but neither at 5 % / 2 nor at 5 % / 4 (Holm).
     weak, strong = (30, 10), (90, 10)
     assert _grouped(a=weak) == [Outcome.failed]
     assert _grouped(a=weak, b=weak, c=weak, d=weak) == [Outcome.open] * 4
