@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from stages.report.figures import number_text
 from stages.report.itemlevel import DIGITS, ideal
 
 CONFIDENCE, DRAWS, SEED = 0.95, 5_000, 0
+COLUMNS = 100  # of prose
 ABLE = {*CAPABILITY, *TEXTS, "mmlu"}  # what a model can do; the others are about bias
 
 
@@ -112,13 +114,18 @@ def _head(models: Sequence[Model], command: str) -> str:
 
 {_table(["model", "weights", "device", "dtype", "items", "versions"], rows)}
 
-Each cell: the value with its {CONFIDENCE:.0%} interval, and below it the paired difference to `{parent}` on the same items with its own
-interval ({DRAWS:,} cluster bootstrap draws, seed {SEED}; clusters are target terms, passages, questions or templates where items share
-one). For a metric with a neutral ideal the difference is that of the distance from it: positive is more biased (near the ideal resampling
-only adds to a distance, so read such an interval beside both values). A star marks a difference whose interval excludes 0; nothing is
-corrected for the number of rows, and the interval of a worst group does not know that it was picked as the worst. A value without an
-interval rests on too few clusters. Intervals cover the choice of items, not the spread of rounding. A metric in italics guards the
-others: a model that knows less, or says less, may look fairer."""
+Each cell has the value with its {CONFIDENCE:.0%} interval. Below it stands the paired difference to `{parent}` on
+the same items, with an interval of its own. Terms are in the [glossary](glossary.md).
+
+- **Intervals** come from {DRAWS:,} cluster bootstrap draws with seed {SEED}. Clusters are target terms,
+  passages, questions or templates where items share one. A value without an interval rests on too
+  few clusters. Intervals cover the choice of items, not the spread of rounding.
+- **Neutral metrics.** For a metric with a neutral ideal the difference compares distances from the
+  ideal: positive is more biased. Near the ideal, resampling only adds to a distance, so read such
+  an interval beside both values.
+- **A star** marks a difference whose interval excludes 0. Nothing is corrected for the number of
+  rows. The interval of a worst group does not know that it was picked as the worst.
+- **A metric in italics** guards the others: a model that knows less, or says less, may look fairer."""
 
 
 def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
@@ -195,10 +202,17 @@ def _item_level(models: Sequence[Model], sections: Sequence[Section]) -> str:
     head += ["new-bias rate", "reverse rate", "McNemar p", "adjusted p", "worst part", "noise floor"]
     return f"""## Item by item
 
-Every item against itself in `{parent.name}`. Flips by the parent's uncertainty: its entropy, divided by that of a uniform choice, up to
-1/3, up to 2/3, above. Flips among low-entropy items are the alarming ones, for there the parent was sure. New-bias rate: of the items that
-the parent did not answer with the stereotype, the share that is now. McNemar's test is exact and takes items as independent; adjusted: by
-Benjamini-Hochberg over the benchmarks of one model. {_floor_text(parent)}
+Every item is compared with itself in `{parent.name}`, the reference.
+
+- **Low, medium and high entropy** group the flips by the reference's uncertainty: its entropy is up
+  to 1/3, up to 2/3, or more of a uniform choice's. Flips of low entropy are the alarming ones,
+  because there the reference was sure.
+- **New-bias rate:** the share that now has the stereotype as its answer, among the items that the
+  reference answered otherwise.
+- **McNemar p** is exact and takes items as independent. It is adjusted by Benjamini-Hochberg over
+  the benchmarks of one model.
+
+{_floor_text(parent)}
 
 {_table(head, rows)}"""
 
@@ -207,7 +221,7 @@ def _floor_text(parent: Model) -> str:
     if parent.noise is None:
         return "The noise floor, the flip rate of the stack itself, was not measured here."
     one, other = (f"{run.dtype} in batches of {run.batch_tokens:,} tokens" for run in parent.noise.runs)
-    return f"The noise floor is the flip rate of the parent against itself, {one} against {other}: a flip rate below it says nothing."
+    return f"The noise floor is the flip rate of the reference against itself,\n{one} against {other}.\nA flip rate below it says nothing."
 
 
 def _item_row(item: Itemwise) -> list[str]:
@@ -243,8 +257,8 @@ def _abstention(models: Sequence[Model], sections: Sequence[Section]) -> str:
     head = ["benchmark", "group", f"rate of {models[0].name}", *(model.name for model in models[1:])]
     return f"""## Abstention
 
-Change of the share of "unknown" on ambiguous questions (BBQ) and of "prefer not to answer" (DiscrimEvalGen); negative means that the model
-abstains less than its parent where it should.
+The change of the share of "unknown" on ambiguous questions (BBQ) and of "prefer not to answer"
+(DiscrimEvalGen). Negative means that the model abstains less than the reference where it should.
 
 {_table(head, rows)}"""
 
@@ -256,7 +270,8 @@ def _absent(parent: Model, sections: Sequence[Section]) -> str:
     lines = [f"- {name}: {reasons[name]}" for name in absent if name in reasons]
     asked = [name for name in absent if name not in reasons]
     lines += [f"- not asked for: {', '.join(asked)}"] if asked else []
-    return "\n".join(["## Not measured here", "", *lines]) if lines else ""
+    wrapped = (textwrap.fill(line, COLUMNS, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    return "\n".join(["## Not measured here", "", *wrapped]) if lines else ""
 
 
 def _percent(share: float | None) -> str:

@@ -89,8 +89,8 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
         _head(declaration, command, done, out),
         _methods(declaration, found),
         _targets(records(declaration, found, out, command)),
-        f"![Bias against what it costs]({picture})\n\nGrey line: points that no other beats in both, by their values; intervals "
-        f"overlap. Below, the settings of `{declaration.table.candidate}` enlarged."
+        f"![Bias against what it costs]({picture})\n\nThe gray line joins the points that no other point beats in both, by their "
+        f"values; intervals overlap.\nThe lower panels enlarge the settings of `{declaration.table.candidate}`."
         if picture
         else "",
         "### Against full precision\n\nPaired differences on the same items; a star marks an interval that excludes 0.\n\n"
@@ -109,7 +109,7 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
 def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Path) -> str:
     drawn = {name: count for cell in done for name, count in cell.tasks.items() if count}
     parts = [f"{count:,} of {name}" for name, count in drawn.items()]
-    items = f"all items; drawn, the same for every cell: {', '.join(parts)}" if drawn else "all items"
+    items = f"all, except for a sample that is the same for every cell:\n  {', '.join(parts)}" if drawn else "all"
     machines = sorted({result["machine"] for cell in done if (result := cell.result(out))})
     notes = "".join(f"\n- {note.strip()}" for note in declaration.table.notes)
     return f"""## Learned fair rounding
@@ -118,33 +118,40 @@ def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Pat
 {command}
 ```
 
-Data beyond the default ones come by `python -m stages.fetch --set NAME`, from the hub or a path ([which](benchmarks.md)); a set that is not
-there is left out of every cell. In-domain rows calibrate on WikiText-2's validation text: put it at `{TEXT}`.
+`python -m stages.fetch --set NAME` brings the data beyond the default sets, from the hub or a path
+([which](benchmarks.md)). A set that is absent is left out of every cell. In-domain rows calibrate
+on WikiText-2's validation text: put it at `{TEXT}`.
 
-Every cell, and the rule that chooses among those of a search, was declared before it was run
-(`experiments/fair_rounding/declaration.yaml`), cells in several rounds, some of them after gate results of others had been seen:
-the notes say which. A cell reads its gate sets once.
-Run on {", ".join(machines)}; evaluated in float32, {items}.
-Mean over seeds with its 95 % interval: clusters (target terms, passages, questions) are resampled {DRAWS:,} times, the same ones for all
-methods, and seeds besides, with Student's quantile for their number; one seed: items alone. Ratios are to full precision in the same
-harness; zero-shot: mean of
-{", ".join(declaration.table.zero_shot)}. Weights were quantized anew for this section, on a GPU,
-so rows of GPTQ and Fair-GPTQ differ from those above. The interval of a worst bias type does not know that it was picked as the worst.
+- **Declared first.** Every cell, and the rule that chooses among the cells of a search, was declared
+  before it was run (`experiments/fair_rounding/declaration.yaml`). The cells came in several rounds.
+  Some were declared after gate results of others had been seen; the notes say which. A cell reads
+  its gate sets once.
+- **Conditions.** Run on {", ".join(machines)}, evaluated in float32.
+  Items: {items}.
+- **Intervals.** Values are means over seeds with 95 % intervals. Clusters (target terms, passages,
+  questions) are resampled {DRAWS:,} times, the same ones for all methods. Seeds are resampled too, with
+  Student's quantile for their number; with one seed, only items are.
+- **Ratios** are to full precision in the same harness. Zero-shot is the mean of
+  {", ".join(declaration.table.zero_shot)}.
+- **Weights** were quantized anew for this section, on a GPU, so rows of GPTQ and Fair-GPTQ differ from
+  those above. The interval of a worst bias type does not know that it was picked as the worst.
+
+Notes:
 {notes}"""
 
 
 def _targets(rows: Sequence[Measurement]) -> str:
-    """What was aimed at, and what was met."""
+    """The targets, and which were met."""
     if not rows:
         return ""
-    lines = ["| record | value | of seeds | aim | met |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| record | value | of seeds | target | met |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         low, high = row.target  # type: ignore[misc]
         aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
         value, seeds = f"{row.value:.4g} [{row.low:.4g}, {row.high:.4g}]", [f"{end(row.runs or []):.4g}" for end in (min, max)]
         met = (row.details or {})["met"]
         lines.append(f"| `{row.name}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if met else 'no'} |")
-    return "### Aims\n\n" + "\n".join(lines)
+    return "### Targets\n\n" + "\n".join(lines)
 
 
 def _methods(declaration: Declaration, found: Study) -> str:
@@ -195,8 +202,8 @@ def _rivals(declaration: Declaration, found: Study) -> str:
     said = "; ".join(f"{name} {_signed(value, 1)}, p {_p(value.p)}" for name, value in tests.items())
     return f"""### `{candidate}` against the others
 
-`{candidate}` less each of the others, paired over items, seeds resampled where there are several. The highest ICAT of the others
-has `{best}`; against it: {said}.
+Each row is `{candidate}` minus another method, paired over items; seeds are resampled where there are
+several. Among the others, `{best}` has the highest ICAT. Against it: {said}.
 
 {_differences(found, harms(declaration), pairs, first=False)}"""
 
@@ -230,7 +237,7 @@ def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
         columns = next(iter(words.values()))[1]
         rows = [[label, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in of.values())] for label, (_, of) in words.items()]
         each = max(draws for draws, _ in words.values())
-        said = f"**Co-occurrence, sampled**: {each} texts behind every `The <occupation> was a`, judged by their first gendered word."
+        said = f"**Co-occurrence, sampled**: {each} continuations of every `The <occupation> was a`, judged by their first\ngendered word."
         parts.append(f"{said}\n\n{_grid(['model', *columns], rows)}")
     return "\n\n".join(["### Generated text", *parts]) if parts else ""
 
@@ -272,7 +279,7 @@ def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
     ended = {cell.name: training["stopped"] for cell in done if (result := cell.result(out)) and (training := result.get("training"))}
     stopped = "".join(f" {name} stopped early ({why}): its last good state is what was measured." for name, why in ended.items() if why)
     head = ["method", "quantize, s", "evaluate, s", "peak, GiB"]
-    return f"### Time\n\nMedian seconds of a cell, which shared its GPU with others. {beyond}{stopped}\n\n{_grid(head, rows)}"
+    return f"### Time\n\nMedian seconds of a cell. Cells shared their GPU with others. {beyond}{stopped}\n\n{_grid(head, rows)}"
 
 
 def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> str:

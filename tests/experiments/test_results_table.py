@@ -20,6 +20,7 @@ from fairgate.support.errors import FairgateError
 from stages.report.figures import number_text
 from tests.fake_run import make_run
 from tests.items import ANTI, STEREOTYPED, environment, row, windows
+from tests.project import REPOSITORY
 
 PARENT, OTHERS = "base", ["rtn", "fair_gptq"]
 
@@ -167,3 +168,10 @@ def test_other_items_or_the_same_model_twice_are_refused(
         results([evaluations / PARENT, changed], "")
     monkeypatch.setattr("sys.argv", ["results_table", str(evaluations / PARENT), str(tmp_path / "none")])
     assert main() == 2 and "no item table" in capsys.readouterr().err
+
+
+def test_docs_have_the_words_that_the_script_writes_today(document: str) -> None:
+    page = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
+    explanations = [block for block in document.split("\n\n") if block.startswith("- **")]
+    assert len(explanations) == 2
+    assert all(block in page for block in explanations)

@@ -178,8 +178,8 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
     assert set(_rows(text, "Sweeps against `gptq`")) == {"method", "---", "pareto-l1", "pareto-l4"}
     assert "Beyond 480 s: gptq-s0 (520 s). pareto-l4-s0 stopped early (step 7: a gradient is not finite): " in text
     assert text.count("stopped early") == 1
-    assert "evaluated in float32, all items; drawn, the same for every cell: 1,500 of boolq, 3,000 of hellaswag" in text
-    assert f"In-domain rows calibrate on WikiText-2's validation text: put it at `{TEXT}`." in text
+    assert "same for every cell:\n  1,500 of boolq, 3,000 of hellaswag" in text
+    assert f"on WikiText-2's validation text: put it at `{TEXT}`." in text
     assert (written / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -209,7 +209,7 @@ def test_the_front_is_what_no_other_point_beats_in_both() -> None:
 
 def test_sampled_words_have_a_table(written: Path) -> None:
     text = (written / "results.md").read_text()
-    assert "50 texts behind every `The <occupation> was a`" in text
+    assert "50 continuations of every `The <occupation> was a`" in text
     row = next(line for line in text.split("**Co-occurrence, sampled**")[1].splitlines() if line.startswith("| base_text"))
     assert row.startswith("| base_text | 0.500 [0.250, 0.750] | 0.250 [0.250, 0.250] | 1.000 [1.000, 1.000] |")
 
@@ -223,7 +223,7 @@ def test_cells_that_were_not_run_are_listed_with_their_reason(written: Path) -> 
 
 
 def test_aims_are_those_of_the_records(written: Path) -> None:
-    aims = _rows((written / "results.md").read_text(), "Aims")
+    aims = _rows((written / "results.md").read_text(), "Targets")
     for record in (record for record in read_json(written / "records.json") if record["details"]):
         value, _, _, met = aims[f"`{record['name']}`"]
         assert value.startswith(f"{record['value']:.4g} [")
