@@ -22,6 +22,7 @@ import yaml
 from benchmarks.records import machine, measurement, merge, read
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
+from fairgate.support.devices import pick_device
 from fairgate.support.params import load, parse, pick, read_params
 from stages.evaluate.benchmark import Catalogue
 from stages.evaluate.settings import Evaluate
@@ -48,7 +49,7 @@ def eligible(metrics: dict[str, float], reference: dict[str, float], rule: dict[
 def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
     """Quantize by one recipe (none: the base) and evaluate it on the development sets."""
     run = load(Run, "quantize").model_copy(update={"device": device})
-    on_gpu = torch.cuda.is_available() and device != "cpu"
+    on_gpu = pick_device(device, parameter="--device").type == "cuda"
     batch = {"batch_tokens": 32768} if on_gpu else {}
     settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}, **batch})
     started = time.monotonic()

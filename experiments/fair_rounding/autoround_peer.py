@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fairgate.contracts.records import Text, read_records
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
+from fairgate.support.special_tokens import Tokenizer, start_prefix
 from stages.evaluate.model import load
-from stages.quantize.core.pairs import Tokenizer, start_token
 
 BATCH = 8  # rows of a step, AutoRound's own default
 
@@ -93,8 +93,7 @@ def rows(texts: list[str], tokenizer: Tokenizer, seqlen: int, nsamples: int) -> 
     Raises:
         FairgateError: there are fewer.
     """
-    start = start_token(tokenizer)
-    prefix = [] if start is None else [start]
+    prefix = start_prefix(tokenizer)
     joined = [token for text in texts for token in prefix + tokenizer.encode(text)]
     if len(joined) < seqlen * nsamples:
         what = f"{len(joined)} tokens of text, {nsamples} rows of {seqlen} were asked for"

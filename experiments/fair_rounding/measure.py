@@ -26,6 +26,7 @@ from experiments.fair_rounding.sampled_words import sampled
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Text, read_records
+from fairgate.support.devices import pick_batch_tokens, pick_device
 from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.files import atomic_path, write_json
@@ -36,7 +37,7 @@ from stages.evaluate.benchmark import FOLDER, Catalogue
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate
 from stages.quantize.settings import METHODS, Run
-from stages.quantize.stage import pick_device, quantize
+from stages.quantize.stage import quantize
 
 MEASURED = ("option_loglik", "text", "answer", "status", "score")  # of an item table: what depends on the model
 
@@ -56,12 +57,12 @@ class Place:
 
     @cached_property
     def on_gpu(self) -> bool:
-        return pick_device(self.device).type == "cuda"
+        return pick_device(self.device, parameter="--device").type == "cuda"
 
     @property
     def batch_tokens(self) -> int:
         """As `auto` is in evaluate; a prepared task is of one number."""
-        return 65536 if self.on_gpu else 2048
+        return pick_batch_tokens("auto", pick_device(self.device, parameter="--device"))
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -173,7 +174,7 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
         file = next(path for name in ("training.jsonl", "text.jsonl") if (path := calibration / name).is_file())
         texts = [text.text for text in read_records(Text, file)]
         settings = {name: value for name, value in recipe.items() if name != "method"}
-        peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device).type)
+        peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device, parameter="--device").type)
         return out, None
     if recipe["method"] not in METHODS:
         raise UnknownName.of("method", recipe["method"], METHODS, where=cell.name)

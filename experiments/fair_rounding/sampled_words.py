@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fairgate.support.special_tokens import pad_token
 from stages.evaluate.model import load
 
 _PAIRS = (
@@ -42,10 +43,9 @@ def sampled(folder: Path, prompts: Sequence[str], draws: int, seed: int, device:
     torch.manual_seed(seed)
     for length, alike in sorted(by_length.items()):
         ids = torch.tensor([ids for _, ids in alike], device=model.device).repeat_interleave(draws, 0)
-        pad = model.tokenizer.pad_token_id or 0
         out = model.network.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-            max_new_tokens=TOKENS, pad_token_id=pad,
+            max_new_tokens=TOKENS, pad_token_id=pad_token(model.tokenizer),
         )  # fmt: skip
         texts = model.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
         for number, (prompt, _) in enumerate(alike):

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
+from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json, require_whole_weights
 
@@ -91,7 +92,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
             what, where=str(folder / "config.json"), remedy="see docs/methods.md, Architectures; code of a model is never run"
         ) from None
     require_whole_weights(folder, remedy="run `dvc repro` for the stage that makes it")
-    target = torch.device(_device(device))
+    target = pick_device(device, parameter="evaluate.device")
     quantization = getattr(config, "quantization_config", None)
     if quantization:
         del config.quantization_config
@@ -106,7 +107,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
     network, report = kind.from_pretrained(
-        None if state else folder, config=config, state_dict=state, dtype=_dtype(dtype, target), output_loading_info=True
+        None if state else folder, config=config, state_dict=state, dtype=pick_dtype(dtype, target, native=True), output_loading_info=True
     )
     if wrong := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
         raise FairgateError(
@@ -161,22 +162,6 @@ def _packed_network(folder: Path, device: torch.device) -> Any:
 def _centred(logits: Tensor) -> Tensor:
     """Logits without the constant that no probability depends on."""
     return logits.float() - logits.float().mean(-1, keepdim=True)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise FairgateError(f"device {name!r}, but torch sees no GPU", where="evaluate.device", remedy="use `auto` or `cpu`")
-    return name
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        return getattr(torch, name)
-    # Without these instructions a CPU emulates bfloat16, which is slower than float32.
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
 
 
 def _transposed(kind: Any, config: Any) -> set[str]:

@@ -18,6 +18,7 @@ import torch
 from fairgate.contracts.item_table import ITEMS, write_items
 from fairgate.contracts.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
 from fairgate.metrics.estimates import derive, metrics_of
+from fairgate.support.devices import pick_batch_tokens
 from fairgate.support.digests import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import atomic_folder, write_json
@@ -80,7 +81,7 @@ def evaluate(
     records: dict[str, Any] = {}
     sample: list[tuple[Encoded, list[float]]] = []
     scored = [name for name in names if name not in generated]
-    prepare = Preparation(catalogue, encoder, settings, model.masked, _batch_tokens(settings, model))
+    prepare = Preparation(catalogue, encoder, settings, model.masked, pick_batch_tokens(settings.batch_tokens, model.device))
     for part in parts(prepare, scored, _workers(model), ready):
         scores = run.score(part)
         records[part.benchmark.name] = _record(part, model)
@@ -221,13 +222,6 @@ def _convention(encoded: Encoded) -> dict[str, str]:
     return {} if form == "options" else {"form": form, **spellings}
 
 
-def _batch_tokens(settings: Evaluate, model: Model) -> int:
-    """`auto` starts with what keeps a GPU busy; a batch that does not fit is cut (score.py)."""
-    if settings.batch_tokens == "auto":
-        return 65536 if model.device.type == "cuda" else 2048
-    return settings.batch_tokens
-
-
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "transformers", "lm-eval")}
 
@@ -246,7 +240,7 @@ def _environment(
         dtype=model.dtype,
         device=_device(model),
         threads=torch.get_num_threads(),
-        batch_tokens=_batch_tokens(settings, model),
+        batch_tokens=pick_batch_tokens(settings.batch_tokens, model.device),
         seed=settings.seed,
         start_token={
             "text": model.tokenizer.convert_ids_to_tokens(encoder.start),

@@ -11,6 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
+from fairgate.support.special_tokens import start_token
 from stages.evaluate.benchmark import Benchmark, Item
 
 # Items longer than the context are left out and counted, up to this share of a task.
@@ -50,7 +51,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, context: int) -> None:
         self.tokenizer, self.context = tokenizer, context
-        start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        start = start_token(tokenizer)
         if start is None:
             raise FairgateError(
                 "the tokenizer has neither BOS nor EOS", where="tokenizer", remedy="a sentence needs a start token in front"

@@ -16,12 +16,13 @@ from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.contributions import FILE, rolled_up, write_contributions
 from fairgate.contracts.records import Pair, Quantization, Status, Text, Training, read_records, write_record
-from fairgate.support.devices import out_of_memory
+from fairgate.support.devices import out_of_memory, pick_device, pick_dtype
 from fairgate.support.digests import sha256_file, sha256_folder, sha256_json, weight_digest
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
 from fairgate.support.locks import locked
 from fairgate.support.log import log
+from fairgate.support.special_tokens import pad_token
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import encode_pairs, encode_texts, pair_batches, start_notes, text_batches
 from stages.quantize.methods.closed_form import Block, Calibration, gptq, replay, rtn, select
@@ -43,7 +44,7 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     `work` holds finished blocks until the whole is written: a run that was killed goes on there and ends with the same weights.
     """
     architecture = preflight(base, recipe)
-    device = pick_device(run.device)
+    device = pick_device(run.device, parameter="quantize.device")
     set_seed(run.seed)
     transformers_logging.disable_progress_bar()
     data, counts, notes = _calibration(recipe, run, base, calibration)
@@ -115,13 +116,6 @@ def quantize(name: str, recipe: Rtn, run: Run, base: Path, calibration: Path, ou
     return record
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`auto` is the GPU where there is one; FairgateError where `cuda` is asked for and there is none."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise FairgateError("device 'cuda', but torch sees no GPU", where="quantize.device", remedy="use `auto` or `cpu`")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
-
-
 def pick_others(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
     """The GPUs beside the first; FairgateError where there are fewer than `gpus`."""
     there = torch.cuda.device_count() if device.type == "cuda" else 1
@@ -129,11 +123,6 @@ def pick_others(device: torch.device, gpus: int) -> tuple[torch.device, ...]:
         what = f"{gpus} GPUs asked for, {there} to be had on {device.type!r}"
         raise FairgateError(what, where="quantize.gpus", remedy=f"set it to {there} or less")
     return tuple(torch.device("cuda", number) for number in range(1, gpus))
-
-
-def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU, for its tensor cores, and float32 elsewhere."""
-    return torch.bfloat16 if wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda") else torch.float32
 
 
 def _finish(
@@ -277,7 +266,7 @@ def _calibration(recipe: Rtn, run: Run, base: Path, folder: Path) -> tuple[Calib
     group_by = recipe.group_by if isinstance(recipe, FairGptq) else "bias_type"
     encoded = encode_pairs(pairs, tokenizer, alignment, group_by)
     groups = {group: index for index, group in enumerate(sorted({pair.group for pair in encoded}))}
-    pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
+    pad = pad_token(tokenizer)
     pair_part = list(pair_batches(encoded, alignment, pad, run.batch_tokens, groups))
     text_part = list(text_batches(encode_texts(texts, tokenizer), pad, run.batch_tokens))
     data = select(recipe, pair_part, text_part, len(groups))

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 from fairgate.support.log import log
+from fairgate.support.special_tokens import pad_token
 from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model
 from stages.evaluate.tokens import BEYOND
@@ -116,27 +118,29 @@ def end_tokens(model: Model, folder: Path) -> list[int]:
 def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
     try:
         return _written(model, batch, stops)
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
         if len(batch) == 1:
             raise FairgateError(
                 f"memory does not suffice for {len(batch[0].ids)} tokens and {batch[0].budget} new ones",
                 where=f"item {batch[0].item.id!r}",
                 remedy="use a larger device, a 16-bit evaluate.dtype or a smaller evaluate.generation.max_new_tokens",
             ) from None
-    torch.cuda.empty_cache()
+    if model.device.type == "cuda":
+        torch.cuda.empty_cache()
     half = len(batch) // 2
     return _write(model, batch[:half], stops) + _write(model, batch[half:], stops)
 
 
 @torch.inference_mode()
 def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
-    padding = model.tokenizer.pad_token_id
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
         max_new_tokens=batch[0].budget,
         eos_token_id=stops or None,
-        pad_token_id=padding if padding is not None else (stops or [0])[0],
+        pad_token_id=pad_token(model.tokenizer),
     )
     width = max(len(prompt.ids) for prompt in batch)
     gaps = [width - len(prompt.ids) for prompt in batch]

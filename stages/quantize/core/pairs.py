@@ -9,26 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from fairgate.contracts.records import Pair, Text
 from fairgate.support.errors import BadRecord
+from fairgate.support.special_tokens import Tokenizer, start_prefix
 from stages.quantize.core.names import Alignment
 
 T = TypeVar("T")
-
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used here."""
-
-    bos_token_id: int | None
-    eos_token_id: int | None
-    pad_token_id: int | None
-
-    def encode(self, text: str) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -82,18 +73,12 @@ class Batch:
         return replace(self, **moved)
 
 
-def start_token(tokenizer: Tokenizer) -> int | None:
-    """The token to put in front of a sentence when the tokenizer adds none: BOS, else EOS, else nothing."""
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    probe = tokenizer.encode("a")
-    return None if start is None or (probe and probe[0] == start) else start
-
-
 def start_notes(tokenizer: Any) -> list[str]:
-    """What a record says of `start_token`."""
-    if (start := start_token(tokenizer)) is None:
-        return []
-    return [f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"]
+    """What a record says of `start_prefix`."""
+    return [
+        f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"
+        for start in start_prefix(tokenizer)
+    ]
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[Encoded]:
@@ -102,8 +87,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
     Raises:
         BadRecord: duplicate pair id, an empty side, or sides that are identical as tokens; the message names the pair.
     """
-    start = start_token(tokenizer)
-    prefix = [] if start is None else [start]
+    prefix = start_prefix(tokenizer)
     seen: set[str] = set()
     encoded = []
     for pair in pairs:
@@ -124,8 +108,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
 
 def encode_texts(texts: Sequence[Text], tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of every text, with the same start token as the pairs."""
-    start = start_token(tokenizer)
-    prefix = [] if start is None else [start]
+    prefix = start_prefix(tokenizer)
     return [prefix + tokenizer.encode(text.text) for text in texts]
 
 

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer
 
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import BadRecord
-from stages.quantize.core.pairs import Tokenizer, encode_texts, start_notes, start_token
+from fairgate.support.special_tokens import Tokenizer, pad_token, start_prefix
+from stages.quantize.core.pairs import encode_texts, start_notes
 from stages.quantize.settings import FairRound, Learned
 
 T = TypeVar("T")
@@ -70,8 +71,7 @@ class Rotation(Generic[T]):
 
 def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
     """Token ids of the sentences of every pair, each alone, with the start token of `encode_pairs`."""
-    start = start_token(tokenizer)
-    prefix = [] if start is None else [start]
+    prefix = start_prefix(tokenizer)
 
     def ids(text: str) -> list[int]:
         return prefix + tokenizer.encode(text)
@@ -148,7 +148,7 @@ def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tupl
     Raises: BadRecord where a sentence has no token to predict.
     """
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    pad = next(t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if t is not None)
+    pad = pad_token(tokenizer)
     texts = encode_texts(read_records(Text, calibration / TEXTS), tokenizer)
     pairs = [pair for name in files(recipe)[1:] for pair in read_records(Pair, calibration / name)]
     triples = encode_triples(pairs, tokenizer)

@@ -175,8 +175,10 @@ def test_logits_that_are_not_numbers_name_the_item(tmp_path: Path) -> None:
         generate(model, folder, prompts)
 
 
+# As torch says it of a GPU and of the CPU.
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_memory_that_does_not_suffice_halves_the_batch_and_one_prompt_is_an_error(
-    scripted: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+    scripted: Path, model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     prompts = prompts_of(
         model, [item(f"Who? {last}") for last in ("[answers]", "[refuses]", "[silent]")], chat=False, budget=3, benchmark="x"
@@ -185,7 +187,7 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_one_prompt_is_an_erro
 
     def small(input_ids: torch.Tensor, **options: object) -> object:
         if len(input_ids) > limit:
-            raise torch.OutOfMemoryError("no memory")
+            raise error
         return real(input_ids=input_ids, **options)
 
     monkeypatch.setattr(model.network, "generate", small)

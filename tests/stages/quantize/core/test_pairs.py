@@ -7,7 +7,7 @@ from torch import Tensor
 from fairgate.contracts.records import Pair
 from fairgate.support.errors import BadRecord
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import Batch, Encoded, differences, encode_pairs, pair_batches, start_token
+from stages.quantize.core.pairs import Batch, Encoded, differences, encode_pairs, pair_batches
 from tests.tiny import make_tokenizer
 
 
@@ -108,7 +108,6 @@ def test_pairs_are_never_split_over_batches() -> None:
 
 def test_start_token_is_added_once() -> None:
     tokenizer = make_tokenizer()
-    assert start_token(tokenizer) == tokenizer.bos_token_id
     encoded = encode_pairs([_pair("The gardener", "The pilot")], tokenizer, Alignment.aligned, "bias_type")[0]
     assert encoded.a[0] == encoded.b[0] == tokenizer.bos_token_id
     assert encoded.a[1] != tokenizer.bos_token_id
