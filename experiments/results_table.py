@@ -35,6 +35,7 @@ from fairgate.metrics.noise import Noise, read_noise
 from fairgate.metrics.statistic import Statistic
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_path
+from fairgate.support.tables import markdown_table
 from stages.report.figures import number_text
 from stages.report.itemlevel import DIGITS, ideal
 
@@ -112,7 +113,7 @@ def _head(models: Sequence[Model], command: str) -> str:
 {command}
 ```
 
-{_table(["model", "weights", "device", "dtype", "items", "versions"], rows)}
+{markdown_table(["model", "weights", "device", "dtype", "items", "versions"], rows)}
 
 Each cell has the value with its {CONFIDENCE:.0%} interval. Below it stands the paired difference to `{parent}` on
 the same items, with an interval of its own. Terms are in the [glossary](glossary.md).
@@ -135,7 +136,8 @@ def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
         metric, statistic = next(iter(benchmark_of(one.benchmark).statistics.items()))
         whole = [c for c in one.comparisons if c.cell == Cell(metric)]
         rows.append([one.benchmark, f"{metric}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
-    return f"## Overview\n\nThe first metric of every benchmark.\n\n{_table(['benchmark', 'metric', *(m.name for m in models)], rows)}"
+    table = markdown_table(["benchmark", "metric", *(model.name for model in models)], rows)
+    return f"## Overview\n\nThe first metric of every benchmark.\n\n{table}"
 
 
 def _metrics(one: Section, models: Sequence[Model]) -> str:
@@ -146,7 +148,8 @@ def _metrics(one: Section, models: Sequence[Model]) -> str:
         rows.append([f"{label}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
         for kind, parts in parts_of(one.comparisons, metric).items():
             rows.append([f"{metric}, worst {kind} of {len(parts)}", *_cells(parts, statistic, models)])
-    return f"### {one.benchmark}\n\n{_size(one.benchmark, models[0])}\n\n{_table(['metric', *(m.name for m in models)], rows)}"
+    table = markdown_table(["metric", *(model.name for model in models)], rows)
+    return f"### {one.benchmark}\n\n{_size(one.benchmark, models[0])}\n\n{table}"
 
 
 def _size(benchmark: str, model: Model) -> str:
@@ -214,7 +217,7 @@ Every item is compared with itself in `{parent.name}`, the reference.
 
 {_floor_text(parent)}
 
-{_table(head, rows)}"""
+{markdown_table(head, rows)}"""
 
 
 def _floor_text(parent: Model) -> str:
@@ -260,7 +263,7 @@ def _abstention(models: Sequence[Model], sections: Sequence[Section]) -> str:
 The change of the share of "unknown" on ambiguous questions (BBQ) and of "prefer not to answer"
 (DiscrimEvalGen). Negative means that the model abstains less than the reference where it should.
 
-{_table(head, rows)}"""
+{markdown_table(head, rows)}"""
 
 
 def _absent(parent: Model, sections: Sequence[Section]) -> str:
@@ -280,11 +283,6 @@ def _percent(share: float | None) -> str:
 
 def _p(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def results(folders: Sequence[Path], command: str) -> str:

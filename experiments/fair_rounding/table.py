@@ -44,6 +44,7 @@ from experiments.sections import put
 from fairgate.metrics.benchmarks import benchmark_of
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
+from fairgate.support.tables import markdown_table
 
 BASE, SECTION = "base", "fair-rounding"
 BEFORE = """python -m stages.fetch --set bbq --set bold --set arc_easy --set hellaswag --set wikitext2
@@ -144,14 +145,14 @@ def _targets(rows: Sequence[Measurement]) -> str:
     """The targets, and which were met."""
     if not rows:
         return ""
-    lines = ["| record | value | of seeds | target | met |", "| --- | --- | --- | --- | --- |"]
+    cells = []
     for row in rows:
         low, high = row.target  # type: ignore[misc]
         aim = f"{low} … {high}" if low is not None and high is not None else f"≥ {low}" if high is None else f"≤ {high}"
         value, seeds = f"{row.value:.4g} [{row.low:.4g}, {row.high:.4g}]", [f"{end(row.runs or []):.4g}" for end in (min, max)]
         met = (row.details or {})["met"]
-        lines.append(f"| `{row.name}` | {value} | {' … '.join(seeds)} | {aim} | {'yes' if met else 'no'} |")
-    return "### Targets\n\n" + "\n".join(lines)
+        cells.append([f"`{row.name}`", value, " … ".join(seeds), aim, "yes" if met else "no"])
+    return "### Targets\n\n" + markdown_table(["record", "value", "of seeds", "target", "met"], cells)
 
 
 def _methods(declaration: Declaration, found: Study) -> str:
@@ -164,8 +165,8 @@ def _methods(declaration: Declaration, found: Study) -> str:
         bound = f"{values['zero-shot ratio'].lower_95:.3f}" if "zero-shot ratio" in values else "–"
         shown = [_text(value, columns[name].digits) for name, value in values.items()]
         rows[bool(cells[0].variant)].append([label, str(len(cells)), *shown, worst, bound])
-    sweep = f"\n\n### Sweeps\n\n{_grid(head, rows[True])}" if rows[True] else ""
-    return f"### Methods\n\n{_grid(head, rows[False])}{sweep}"
+    sweep = f"\n\n### Sweeps\n\n{markdown_table(head, rows[True])}" if rows[True] else ""
+    return f"### Methods\n\n{markdown_table(head, rows[False])}{sweep}"
 
 
 def _worst(found: Study, label: str) -> str:
@@ -178,7 +179,7 @@ def _worst(found: Study, label: str) -> str:
 def _table(first: str, measures: dict[str, Measure], found: Study) -> str:
     columns = {name: measure for name, measure in measures.items() if found.has(measure)}
     rows = [[label, *(_text(found.of(m, label), m.digits) for m in columns.values())] for label in _methods_of(found)]
-    return _grid([first, *columns], rows)
+    return markdown_table([first, *columns], rows)
 
 
 def _differences(found: Study, measures: dict[str, Measure], pairs: Sequence[tuple[str, str]], *, first: bool = True) -> str:
@@ -187,7 +188,7 @@ def _differences(found: Study, measures: dict[str, Measure], pairs: Sequence[tup
     rows = [
         [label if first else other, *(_signed(found.of(m, label, other), m.digits) for m in columns.values())] for label, other in pairs
     ]
-    return _grid(["method", *columns], rows)
+    return markdown_table(["method", *columns], rows)
 
 
 def _rivals(declaration: Declaration, found: Study) -> str:
@@ -238,7 +239,7 @@ def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
         rows = [[label, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in of.values())] for label, (_, of) in words.items()]
         each = max(draws for draws, _ in words.values())
         said = f"**Co-occurrence, sampled**: {each} continuations of every `The <occupation> was a`, judged by their first\ngendered word."
-        parts.append(f"{said}\n\n{_grid(['model', *columns], rows)}")
+        parts.append(f"{said}\n\n{markdown_table(['model', *columns], rows)}")
     return "\n\n".join(["### Generated text", *parts]) if parts else ""
 
 
@@ -262,7 +263,7 @@ def _search(out: Path) -> str:
              "yes" if label in choice["eligible"] else ""]
             for label, row in sorted(choice["rows"].items(), key=lambda one: one[1]["distance"])
         ]  # fmt: skip
-        parts.append(f"{said}.\n\n{_grid(['cell', 'seeds', *keys, 'eligible'], rows)}")
+        parts.append(f"{said}.\n\n{markdown_table(['cell', 'seeds', *keys, 'eligible'], rows)}")
     return "### Search on the development sets\n\n" + "\n\n".join(parts)
 
 
@@ -279,7 +280,7 @@ def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
     ended = {cell.name: training["stopped"] for cell in done if (result := cell.result(out)) and (training := result.get("training"))}
     stopped = "".join(f" {name} stopped early ({why}): its last good state is what was measured." for name, why in ended.items() if why)
     head = ["method", "quantize, s", "evaluate, s", "peak, GiB"]
-    return f"### Time\n\nMedian seconds of a cell. Cells shared their GPU with others. {beyond}{stopped}\n\n{_grid(head, rows)}"
+    return f"### Time\n\nMedian seconds of a cell. Cells shared their GPU with others. {beyond}{stopped}\n\n{markdown_table(head, rows)}"
 
 
 def _missing(declaration: Declaration, left_out: dict[str, str], out: Path) -> str:
@@ -306,10 +307,6 @@ def _signed(value: Value, digits: int) -> str:
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def main() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from huggingface_hub import EvalResult, ModelCardData
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
+from fairgate.support.tables import markdown_table
 from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
@@ -93,7 +96,7 @@ def _text(report: Report) -> str:
     before, after = report.mib(report.reference), report.mib(report.candidate)
     size = f" The weights take {after:,.1f} MiB instead of {before:,.1f} MiB." if before and after else ""
     stated = sorted((key, _plain(value)) for key, value in settings.items() if value is not None)
-    facts = "\n".join(f"| {_inline(key)} | {_inline(str(value))} |" for key, value in stated)
+    facts = markdown_table(["Setting", "Value"], [[_inline(key), _inline(str(value))] for key, value in stated])
     weights = f"\n\nWeights: sha256 `{quantization.weight_digest}`. Modules: {counts}." if quantization else ""
     return f"""# {_inline(base.split("/")[-1])}, {bits} bits, recipe {_inline(report.candidate)}
 
@@ -106,8 +109,6 @@ def _text(report: Report) -> str:
 
 {_made(report, recipe)}
 
-| Setting | Value |
-|---|---|
 {facts}{weights}
 
 ## Bias, accuracy, size
@@ -173,30 +174,28 @@ def _load(recipe: Recipe) -> str:
 
 def _table(report: Report) -> str:
     names = list(report.names)
-    lines = [
-        f"| Measure | {' | '.join(_inline(name) for name in names)} | change, {_inline(report.candidate)} |",
-        "|---" * (len(names) + 2) + "|",
-    ]
+    rows: list[Sequence[str]] = []
     for measure in SUMMARY:
         cell = report.cell(measure.metric)
         if cell:
             values = [estimate_text(cell.levels.get(name), measure.digits) for name in names]
             change = estimate_text(cell.changes.get(report.candidate), measure.digits, signed=True)
-            lines.append(f"| {measure.name} | {' | '.join(values)} | {change} |")
+            rows.append([measure.name, *values, change])
     sizes = [f"{mib:,.1f}" if (mib := report.mib(name)) is not None else "–" for name in names]
-    return "\n".join([*lines, f"| Weights, MiB | {' | '.join(sizes)} | |"])
+    rows.append(["Weights, MiB", *sizes, ""])
+    return markdown_table(["Measure", *map(_inline, names), f"change, {_inline(report.candidate)}"], rows)
 
 
 def _groups(report: Report) -> str:
-    lines = ["| Set | Group | n | base | candidate | change of the distance from 50 |", "|---|---|---|---|---|---|"]
+    rows = []
     for cell in report.cells:
         if cell.group is None:
             continue
         base, own = cell.levels[report.reference], cell.levels[report.candidate]
         change = estimate_text(cell.changes.get(report.candidate), 1, signed=True)
         name = TITLES[cell.measure.benchmark]
-        lines.append(f"| {name} | {_inline(cell.group)} | {own.n} | {estimate_text(base, 1)} | {estimate_text(own, 1)} | {change} |")
-    return "\n".join(lines)
+        rows.append([name, _inline(cell.group), own.n, estimate_text(base, 1), estimate_text(own, 1), change])
+    return markdown_table(["Set", "Group", "n", "base", "candidate", "change of the distance from 50"], rows)
 
 
 def _plain(value: object) -> object:
