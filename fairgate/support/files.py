@@ -1,26 +1,28 @@
-"""Files that are either whole or absent: everything is written beside its target and renamed."""
+"""Write files that are either whole or absent, and read and write JSON.
+
+Everything is written beside its target and renamed, so a kill leaves the old file or none.
+"""
 
 from __future__ import annotations
 
-import bz2
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from fairgate.support.errors import BadRecord, FairgateError, MissingFile
+from fairgate.support.errors import BadRecord, MissingFile
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder; on success it replaces `path`, on any error it is removed."""
+    """Yield a temporary path beside `path`.
+
+    On success the temporary file replaces `path`. On any error it is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -37,9 +39,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; on success it becomes `path` (an older one is replaced), else it is removed.
+    """Yield an empty temporary folder beside `path`.
 
-    One writer at a time: what a killed one left beside `path` is removed first.
+    On success the temporary folder replaces `path`. On any error it is removed. Only one process
+    may write a `path` at a time: leftovers of a killed writer are removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,50 +65,39 @@ def _umask() -> int:
     return mask
 
 
-def require_space(folder: Path | str, needed_bytes: int, *, what: str) -> None:
-    """Raise FairgateError unless the disk that holds `folder` has `needed_bytes` free."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise FairgateError(
-            f"no disk space for {what}: {needed_bytes / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free",
-            where=str(folder),
-            remedy="free some space (`dvc gc -w` drops cached outputs that no commit here uses) or move the project to another disk",
-        )
-
-
-def require_whole_weights(folder: Path, *, remedy: str) -> None:
-    """Raise BadRecord if a safetensors file in `folder` is cut short or damaged in its header; no weight is read."""
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except SafetensorError as error:
-            raise BadRecord(f"not a whole safetensors file ({error})", where=str(path), remedy=remedy) from None
-
-
 def write_json(path: Path | str, data: Any) -> None:
-    """Write JSON with sorted keys, two spaces and a final newline; NaN and infinity are refused (ValueError)."""
+    """Write JSON with sorted keys, an indent of two spaces and a final newline.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path | str, *, written_by: str = "") -> Any:
-    """Read a JSON file; MissingFile or BadRecord name the stage that writes it."""
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        written_by: the stage that writes it, for the remedy.
+
+    Raises:
+        MissingFile: no such file.
+        BadRecord: not valid JSON.
+    """
     path = Path(path)
     if not path.is_file():
-        raise MissingFile("no such file", where=str(path), remedy=_run(written_by))
+        raise MissingFile("no such file", where=str(path), remedy=_rerun(written_by))
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BadRecord(f"not valid JSON ({error})", where=str(path), remedy=_run(written_by)) from None
+        raise BadRecord(f"not valid JSON ({error})", where=str(path), remedy=_rerun(written_by)) from None
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
-    """Write one JSON object a line; returns the number of lines."""
+    """Write one JSON value per line. Returns the number of lines."""
     count = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for row in rows:
@@ -115,32 +107,28 @@ def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
 
 
 def read_jsonl(path: Path | str, *, written_by: str = "") -> list[Any]:
-    """Read one JSON object a line; an error names the line."""
+    """Read one JSON value per line.
+
+    Args:
+        path: the file.
+        written_by: the stage that writes it, for the remedy.
+
+    Raises:
+        MissingFile: no such file.
+        BadRecord: a line is not valid JSON; the message has its number.
+    """
     path = Path(path)
     if not path.is_file():
-        raise MissingFile("no such file", where=str(path), remedy=_run(written_by))
+        raise MissingFile("no such file", where=str(path), remedy=_rerun(written_by))
     rows = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
             except ValueError as error:
-                raise BadRecord(f"not valid JSON ({error})", where=f"{path}:{number}", remedy=_run(written_by)) from None
+                raise BadRecord(f"not valid JSON ({error})", where=f"{path}:{number}", remedy=_rerun(written_by)) from None
     return rows
 
 
-def read_texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Name and text of a file in UTF-8; of a `.bz2` what is in it, of a `.tar.gz` every file in it."""
-    if path.name.endswith(".tar.gz"):
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                if (file := archive.extractfile(member)) is not None:
-                    yield member.name, file.read().decode("utf-8")
-    elif path.suffix == ".bz2":
-        yield path.stem, bz2.decompress(path.read_bytes()).decode("utf-8")
-    else:
-        yield path.name, path.read_bytes().decode("utf-8")
-
-
-def _run(stage: str) -> str:
+def _rerun(stage: str) -> str:
     return f"run `dvc repro {stage}` to write it again" if stage else ""

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from fairgate.contracts.records import Overlap
+from fairgate.support.archives import read_texts
 from fairgate.support.errors import FairgateError
-from fairgate.support.files import read_texts
 
 MIN_WORDS = 4  # a shared "Yes." or "However" is no leak
 

@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
 from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
-from fairgate.support.files import read_json, require_whole_weights
+from fairgate.support.files import read_json
+from fairgate.support.weights import require_whole_weights
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
 # vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
@@ -91,7 +92,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             what, where=str(folder / "config.json"), remedy="see docs/methods.md, Architectures; code of a model is never run"
         ) from None
-    require_whole_weights(folder, remedy="run `dvc repro` for the stage that makes it")
+    require_whole_weights(sorted(folder.glob("*.safetensors")), remedy="run `dvc repro` for the stage that makes it")
     target = pick_device(device, parameter="evaluate.device")
     quantization = getattr(config, "quantization_config", None)
     if quantization:

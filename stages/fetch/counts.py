@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from fairgate.support.archives import read_texts
 from fairgate.support.errors import BadRecord
-from fairgate.support.files import read_texts
 from stages.fetch.manifest import Counter
 
 

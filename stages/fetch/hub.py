@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from fairgate.support.digests import sha256_file
-from fairgate.support.files import require_space
+from fairgate.support.disk import require_space
 from stages.fetch.errors import HashMismatch, Unavailable
 
 Kind = Literal["model", "dataset"]

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from fairgate.support.digests import sha256_file
+from fairgate.support.disk import require_space
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
-from fairgate.support.files import atomic_folder, read_json, require_space, write_json
+from fairgate.support.files import atomic_folder, read_json, write_json
 from fairgate.support.log import log
+from fairgate.support.weights import require_whole_weights
 from stages.fetch import gguf_model, hub
 from stages.fetch.manifest import Manifest, ModelEntry
 from stages.fetch.origins import Origins
@@ -59,12 +59,8 @@ def check_model(folder: Path, *, where: str) -> None:
         absent = sorted(name for name in shards if not (folder / name).is_file())
         if absent:
             raise MissingFile(f"no shard {absent[0]}", where=where, remedy="copy or download the whole model")
-    for path in sorted(p for p in folder.iterdir() if _WEIGHTS.fullmatch(p.name)):
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except SafetensorError as error:
-            raise BadRecord(f"{path.name} is not a whole safetensors file ({error})", where=where, remedy="copy it again") from None
+    weights = sorted(path for path in folder.iterdir() if _WEIGHTS.fullmatch(path.name))
+    require_whole_weights(weights, remedy="copy it again", model=where)
 
 
 def _from_manifest(name: str, entry: ModelEntry, origins: Origins, folder: Path) -> dict[str, Any]:

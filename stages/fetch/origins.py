@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairgate.support.digests import sha256_file
-from fairgate.support.files import require_space
+from fairgate.support.disk import require_space
 from fairgate.support.log import log
 from stages.fetch import hub, wheel
 from stages.fetch.errors import HashMismatch, Unavailable

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fairgate.support.digests import sha256_file
-from fairgate.support.files import require_space
+from fairgate.support.disk import require_space
 from stages.fetch.errors import HashMismatch, Unavailable
 from stages.fetch.manifest import Wheel
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from fairgate.support.cli import run
-from fairgate.support.files import atomic_folder, atomic_path, require_space, write_json
+from fairgate.support.disk import require_space
+from fairgate.support.files import atomic_folder, atomic_path, write_json
 from stages.report import card, page, plots
 from stages.report.data import gather, timing
 

@@ -14,8 +14,8 @@ from datasets import Dataset
 from lm_eval.tasks.hellaswag.utils import preprocess
 from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
 
+from fairgate.support.archives import read_texts
 from fairgate.support.errors import BadRecord
-from fairgate.support.files import read_texts
 from stages.evaluate.tasks.reading import Rows, as_test, digest, given, identity, read_lines, read_rows, require_count
 
 _LETTERS = "ABCD"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from fairgate.support.disk import require_space
 from fairgate.support.errors import FairgateError
-from fairgate.support.files import require_space
 from stages.quantize.core.pairs import Batch
 from stages.quantize.methods.learned.data import Slots
 from stages.quantize.methods.learned.method import BLOCK_TEXTS

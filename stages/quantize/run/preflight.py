@@ -9,7 +9,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, bits_of
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
-from fairgate.support.files import read_json, require_whole_weights
+from fairgate.support.files import read_json
+from fairgate.support.weights import require_whole_weights
 from stages.quantize.model.architectures import Architecture, architecture_of, debiased_blocks, debiased_modules, supported
 from stages.quantize.model.calibration_pass import linear, weight_of
 from stages.quantize.model.streamed import skeleton
@@ -43,7 +44,7 @@ def preflight(base: Path, recipe: Rtn) -> Architecture:
     _refuse_multimodal(base, model_type)
     model = skeleton(base)
     _refuse_experts(base, model, model_type)
-    require_whole_weights(base, remedy="run `dvc repro fetch`")
+    require_whole_weights(sorted(base.glob("*.safetensors")), remedy="run `dvc repro fetch`")
     architecture = _architecture(base, model, model_type)
     blocks = model.get_submodule(architecture.blocks)
     for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
