@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.evaluate_gpu import Key, ours, theirs
 from benchmarks.records import Records
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.tokens import Encoder, Request
 

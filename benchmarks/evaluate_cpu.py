@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.records import Records, timed
 from fairgate.contracts.records import Role
 from fairgate.support.params import load
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate
 

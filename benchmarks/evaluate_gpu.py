@@ -26,7 +26,7 @@ from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
 from fairgate.contracts.records import Role
 from fairgate.support.files import read_json
-from stages.evaluate.benchmark import FOLDER, Catalogue
+from stages.evaluate.catalogue import FOLDER, Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.score import score
 from stages.evaluate.settings import Evaluate

@@ -24,7 +24,7 @@ from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.devices import pick_device
 from fairgate.support.params import load, parse, pick, read_params
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate
 from stages.quantize.settings import METHODS, Run

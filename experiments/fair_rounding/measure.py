@@ -33,7 +33,7 @@ from fairgate.support.files import atomic_path, write_json
 from fairgate.support.locks import locked
 from fairgate.support.log import log
 from fairgate.support.params import parse
-from stages.evaluate.benchmark import FOLDER, Catalogue
+from stages.evaluate.catalogue import FOLDER, Catalogue
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate
 from stages.quantize.settings import METHODS, Run

@@ -13,10 +13,10 @@ from fairgate.support.digests import sha256_file, sha256_folder, sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_path
 from fairgate.support.log import log
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
+from stages.evaluate.prefetch import prefetch
 from stages.evaluate.prepare import Preparation, Prepared
-from stages.evaluate.progress import ahead
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.tokens import Encoder
 
@@ -76,7 +76,7 @@ def prepare(base: Path, catalogue: Catalogue, evaluations: Sequence[Evaluate], f
                 path = folder / f"{preparation.key(name)}.pickle"
                 jobs[path] = (preparation, name, path)
     missing = [job for path, job in jobs.items() if not path.is_file()]
-    for _ in ahead(_store, missing, min(workers, len(missing))):
+    for _ in prefetch(_store, missing, min(workers, len(missing))):
         pass
 
 

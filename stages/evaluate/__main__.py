@@ -21,9 +21,9 @@ def main(arguments: argparse.Namespace) -> None:
     recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
-    from stages.evaluate.benchmark import Catalogue
+    from stages.evaluate.catalogue import Catalogue
+    from stages.evaluate.journal import Shard
     from stages.evaluate.repeat import evaluate_twice
-    from stages.evaluate.resume import Shard
     from stages.evaluate.settings import Evaluate
     from stages.evaluate.stage import evaluate
 

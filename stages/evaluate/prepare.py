@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fairgate.support.digests import sha256_json
-from stages.evaluate.benchmark import Benchmark, Catalogue
-from stages.evaluate.progress import ahead
+from stages.evaluate.catalogue import Catalogue
+from stages.evaluate.prefetch import prefetch
 from stages.evaluate.score import Batch, batches_of
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.subset import draw
+from stages.evaluate.task import Task
 from stages.evaluate.tokens import Encoded, Encoder
 
 
@@ -18,7 +19,7 @@ from stages.evaluate.tokens import Encoded, Encoder
 class Prepared:
     """A task ready to be scored. `available`: items of the data; `beyond`: drawn items that are longer than the context."""
 
-    benchmark: Benchmark
+    benchmark: Task
     encoded: list[Encoded]
     batches: list[Batch]
     available: int
@@ -61,10 +62,10 @@ class Preparation:
 def parts(prepare: Preparation, names: Sequence[str], workers: int, ready: dict[str, Prepared] | None) -> Iterator[Prepared]:
     """The tasks in order, those that are ready as they are."""
     if ready is None:
-        yield from ahead(prepare, names, workers)
+        yield from prefetch(prepare, names, workers)
         return
     keys = {name: prepare.key(name) for name in names}
-    made = ahead(prepare, [name for name in names if keys[name] not in ready], workers)
+    made = prefetch(prepare, [name for name in names if keys[name] not in ready], workers)
     for key in keys.values():
         if key not in ready:
             ready[key] = next(made)

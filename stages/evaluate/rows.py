@@ -23,7 +23,7 @@ from stages.evaluate.tokens import Encoded, Request
 
 Ints = npt.NDArray[np.int64]
 
-BEST = -1
+GREEDY = -1
 # A row that has branches grows to this many tokens, or to twice its longest path: attention costs the square of a row's length.
 _LONGEST = 256
 
@@ -32,7 +32,7 @@ _LONGEST = 256
 class Row:
     """One row of a forward pass, grown path by path.
 
-    reads: for each option (item, option) the places whose next token is scored, and that token; BEST is the likeliest one there.
+    reads: for each option (item, option) the places whose next token is scored, and that token; GREEDY is the likeliest one there.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -81,7 +81,7 @@ def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
             line, shared = [], 0
         line = rows[-1].grow(path.tolist(), shared, line)
         for i, k, request in owners[key]:
-            targets = (BEST,) * len(request.option) if request.best else request.option
+            targets = (GREEDY,) * len(request.option) if request.best else request.option
             rows[-1].reads.append((i, k, line[len(request.context) - 1 :], targets))
         before = path
     if rows:

@@ -16,7 +16,7 @@ from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from stages.evaluate.model import Model
-from stages.evaluate.rows import BEST, Ints, Row, rows_of
+from stages.evaluate.rows import GREEDY, Ints, Row, rows_of
 from stages.evaluate.tokens import Encoded
 
 Batch = list[Row]
@@ -43,7 +43,7 @@ def score(
     batches = batches_of(encoded, model.masked, batch_tokens)
     sums = [[0.0] * len(e.requests) for e in encoded]
     for number, values, _ in likelihoods(model, batches, range(len(batches)), encoded):
-        spread(batches[number], values, sums)
+        scatter(batches[number], values, sums)
         done(len(values))
     return sums
 
@@ -66,7 +66,7 @@ def batches_of(encoded: Sequence[Encoded], masked: int | None, batch_tokens: int
     return batches
 
 
-def spread(batch: Batch, values: Sequence[float], sums: list[list[float]]) -> None:
+def scatter(batch: Batch, values: Sequence[float], sums: list[list[float]]) -> None:
     """Put the values of a batch into their places, sums[item][option]."""
     options = [(i, k) for row in batch for i, k, _, _ in row.reads]
     for (i, k), value in zip(options, values, strict=True):
@@ -164,7 +164,7 @@ def _launch(model: Model, rows: Sequence[Row]) -> _Launched:
     on_device = _upload(np.concatenate(parts), model.device).split([len(part) for part in parts])
     layers = on_device[0].view(grid.shape)
     hidden = model.hidden(*layers).flatten(0, 1)[on_device[1]]
-    logprobs = _logprobs(model, hidden, index[order], on_device[2], on_device[3], best=bool((targets == BEST).any()))
+    logprobs = _logprobs(model, hidden, index[order], on_device[2], on_device[3], best=bool((targets == GREEDY).any()))
     if model.device.type != "cuda":
         return _Launched(logprobs, None, owners[order], len(reads))
     found = torch.empty(logprobs.shape, dtype=logprobs.dtype, pin_memory=True).copy_(logprobs, non_blocking=True)
@@ -174,7 +174,7 @@ def _launch(model: Model, rows: Sequence[Row]) -> _Launched:
 def _logprobs(model: Model, hidden: Tensor, places: Ints, index: Tensor, targets: Tensor, *, best: bool) -> Tensor:
     """Log-probability [n] float32 of each target after hidden state `index`, in whose order they are; `places` is it on the host.
 
-    best: some targets are BEST.
+    best: some targets are GREEDY.
     """
     vocabulary = model.network.get_output_embeddings().weight.shape[0]
     size = _LOGIT_ROWS if model.device.type == "cpu" else max(_LOGIT_ROWS, _LOGIT_BYTES // (12 * vocabulary))
@@ -185,7 +185,7 @@ def _logprobs(model: Model, hidden: Tensor, places: Ints, index: Tensor, targets
         row, target = index[low:high] - start, targets[low:high]
         reached = logits[row, target.clamp(min=0)]
         if best:
-            reached = reached.where(target != BEST, logits.amax(1)[row])
+            reached = reached.where(target != GREEDY, logits.amax(1)[row])
         parts.append(reached - logits.logsumexp(1)[row])
     return torch.cat(parts)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from fairgate.support.params import Section
 
 
-class Generation(Section):
+class GenerationSettings(Section):
     """How text is generated.
 
     batch: prompts at once. max_new_tokens: instead of a task's own budget; null: the task's, and only then the study's benchmark.
@@ -46,4 +46,4 @@ class Evaluate(Section):
     repeat: bool = False
     toxicity: str = "unitary/toxic-bert"
     judge: str | None = None
-    generation: Generation = Generation()
+    generation: GenerationSettings = GenerationSettings()

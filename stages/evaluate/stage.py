@@ -23,15 +23,16 @@ from fairgate.support.digests import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import atomic_folder, write_json
 from fairgate.support.log import log
-from stages.evaluate.benchmark import Benchmark, Catalogue
-from stages.evaluate.generated import texts
+from stages.evaluate.catalogue import Catalogue
+from stages.evaluate.generated import evaluation
+from stages.evaluate.journal import Journal, Shard, digest, discard, open_journal
 from stages.evaluate.model import KERNEL_TOLERANCE, Model, kernel_difference, load
 from stages.evaluate.prepare import Preparation, Prepared, parts
-from stages.evaluate.progress import Progress
-from stages.evaluate.resume import Kept, Shard, digest, forget, kept
+from stages.evaluate.progress import ProgressLine
 from stages.evaluate.rounding import rounding
-from stages.evaluate.score import likelihoods, spread
+from stages.evaluate.score import likelihoods, scatter
 from stages.evaluate.settings import Evaluate
+from stages.evaluate.task import Task
 from stages.evaluate.tokens import Encoded, Encoder
 
 WHOLE = Shard()
@@ -88,7 +89,7 @@ def evaluate(
         rows += [_row(recipe, part.benchmark, e, loglik) for e, loglik in zip(part.encoded, scores, strict=True)]
         sample += [] if part.benchmark.window else list(zip(part.encoded, scores, strict=True))[:CHECKED]
     for name in generated:
-        written, records[name] = texts.write(recipe, catalogue.load(name), run, settings, smoke=smoke)
+        written, records[name] = evaluation.write(recipe, catalogue.load(name), run, settings, smoke=smoke)
         rows += written
     if shard != WHOLE:
         log.info("part %d of %d is done; the run without --shard puts all parts together", shard.index, shard.count)
@@ -105,7 +106,7 @@ def evaluate(
         environment = environment.model_copy(update={"skipped": skipped, "rounding": check})
         write_record(temporary / "environment.json", environment)
     if work:
-        forget(work, names)
+        discard(work, names)
     return metrics
 
 
@@ -122,25 +123,25 @@ class Run:
     def score(self, part: Prepared) -> list[list[float]]:
         """Log-likelihoods [item][option]; those of other processes' parts are 0 unless they are kept already."""
         sums = [[0.0] * len(e.requests) for e in part.encoded]
-        progress = Progress(part.benchmark.name, len(part.encoded), sum(map(len, sums)))
-        with self.kept(part.benchmark, lambda: {"requests and batches": digest(part.batches)}) as done:
+        progress = ProgressLine(part.benchmark.name, len(part.encoded), sum(map(len, sums)))
+        with self.journal(part.benchmark, lambda: {"requests and batches": digest(part.batches)}) as done:
             for number, values in done.values.items():
-                spread(part.batches[number], values, sums)
+                scatter(part.batches[number], values, sums)
                 progress.update(len(values))
-            wanted = [n for n in range(len(part.batches)) if self.shard.of(n) and n not in done.values]
+            wanted = [n for n in range(len(part.batches)) if self.shard.owns(n) and n not in done.values]
             for number, values, pieces in likelihoods(self.model, part.batches, wanted, part.encoded, done.pieces):
                 done.add(number, values, pieces)
-                spread(part.batches[number], values, sums)
+                scatter(part.batches[number], values, sums)
                 progress.update(len(values))
         progress.finish()
         return sums
 
-    def kept(self, benchmark: Benchmark, made_from: Callable[[], dict[str, Any]]) -> AbstractContextManager[Kept]:
+    def journal(self, benchmark: Task, made_from: Callable[[], dict[str, Any]]) -> AbstractContextManager[Journal]:
         """What is done of a benchmark, where it was made from the same."""
         fingerprint = self._fingerprint(benchmark) | made_from() if self.work else {}
-        return kept(self.work, benchmark.name, fingerprint, self.shard)
+        return open_journal(self.work, benchmark.name, fingerprint, self.shard)
 
-    def _fingerprint(self, benchmark: Benchmark) -> dict[str, Any]:
+    def _fingerprint(self, benchmark: Task) -> dict[str, Any]:
         return {
             "weights": self.weights,
             "dtype": self.model.dtype,
@@ -181,7 +182,7 @@ def _workers(model: Model) -> int:
     return 0 if model.device.type == "cpu" else max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
-def _row(recipe: str, benchmark: Benchmark, encoded: Encoded, loglik: list[float]) -> dict[str, Any]:
+def _row(recipe: str, benchmark: Task, encoded: Encoded, loglik: list[float]) -> dict[str, Any]:
     item = encoded.item
     return {
         "schema": SCHEMA,

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from stages.evaluate.benchmark import Item
+from stages.evaluate.task import Item
 
 
 def draw(items: Sequence[Item], wanted: int | None, *, seed: int, benchmark: str) -> list[Item]:

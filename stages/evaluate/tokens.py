@@ -12,10 +12,10 @@ from fairgate.support.digests import sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from fairgate.support.special_tokens import start_token
-from stages.evaluate.benchmark import Benchmark, Item
+from stages.evaluate.task import Item, Task
 
 # Items longer than the context are left out and counted, up to this share of a task.
-BEYOND = 0.01
+MAX_TOO_LONG = 0.01
 _CHUNK = 8192  # items tokenised in one call: bounds the memory that tokens take twice
 _Ids = dict[tuple[str, bool], tuple[int, ...]]
 
@@ -62,7 +62,7 @@ class Encoder:
         """One request per option; items longer than the model's context are left out, and the log says how many.
 
         Raises:
-            FairgateError: an option without a token; more than BEYOND of the items are longer than the context (none is ever cut).
+            FairgateError: an option without a token; more than MAX_TOO_LONG of the items are longer than the context (none is ever cut).
         """
         encoded: list[Encoded] = []
         for start in range(0, len(items), _CHUNK):
@@ -81,13 +81,15 @@ class Encoder:
             first = next(e.item.id for e in encoded if e.item.id not in ids_kept)
             where = f"task {benchmark}"
             what = f"{beyond} of {len(encoded)} items exceed the context of {self.context} tokens; first: item {first!r}"
-            if beyond > BEYOND * len(encoded):
-                remedy = f"take the task out of evaluate.tasks for this model: no prompt is cut, and at most {BEYOND:.0%} may be left out"
+            if beyond > MAX_TOO_LONG * len(encoded):
+                remedy = (
+                    f"take the task out of evaluate.tasks for this model: no prompt is cut, and at most {MAX_TOO_LONG:.0%} may be left out"
+                )
                 raise FairgateError(what, where=where, remedy=remedy)
             log.warning("%s: %s; left out", where, what)
         return kept
 
-    def windows(self, benchmark: Benchmark) -> list[Encoded]:
+    def windows(self, benchmark: Task) -> list[Encoded]:
         """The text of a perplexity task in windows; each token is predicted once, the first of a window from the token before it."""
         assert benchmark.window is not None
         encoded = []

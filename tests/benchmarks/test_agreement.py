@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.agreement import apart, exact
 from benchmarks.evaluate_gpu import ours
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from tests.stages.evaluate.raw import write_raw, write_split, write_tasks
 from tests.tiny import make_tiny_llama
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fairgate.contracts.item_table import Ending
-from stages.evaluate.generated.generate import Written, rendered
+from stages.evaluate.generated.generate import Completion, rendered
 from stages.evaluate.model import Model
-from stages.evaluate.settings import Generation
+from stages.evaluate.settings import GenerationSettings
 from stages.evaluate.tasks.generated import read_answer
 
 
-def thinks(model: Model, prompt: str, *, chat: bool, tags: Generation) -> bool:
+def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: GenerationSettings) -> bool:
     """Whether the text after this prompt begins inside a thought.
 
     It does where the prompt leaves one open; behind a raw prompt, where the model's chat template opens one for every answer: such a
@@ -21,7 +21,7 @@ def thinks(model: Model, prompt: str, *, chat: bool, tags: Generation) -> bool:
     return prompt.rfind(tags.think_open) > prompt.rfind(tags.think_close)
 
 
-def spoken(text: str, *, thinking: bool, tags: Generation) -> str | None:
+def final_answer(text: str, *, thinking: bool, tags: GenerationSettings) -> str | None:
     """The text after the last closing tag, or all of a text without thoughts; None where a thought was never closed."""
     _, closed, said = text.rpartition(tags.think_close)
     if closed:
@@ -29,7 +29,7 @@ def spoken(text: str, *, thinking: bool, tags: Generation) -> str | None:
     return None if thinking or tags.think_open in text else text
 
 
-def outcome(written: Written, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
+def ending_of(written: Completion, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
     """How a text ended, and the answer that was read (-1: none); None where the benchmark asks for none."""
     answer = (read_answer(said, answers) if said is not None else -1) if answers else None
     if said is None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.evaluate.benchmark import Item
-from stages.evaluate.generated.answers import spoken, thinks
+from stages.evaluate.generated.answers import final_answer, starts_in_reasoning
 from stages.evaluate.generated.classifiers import here
 from stages.evaluate.generated.generate import batches_of, generate, prompts_of
 from stages.evaluate.model import load
 from stages.evaluate.settings import Evaluate
+from stages.evaluate.task import Item
 from stages.evaluate.tasks.generated import read_answer
 
 _LABELS = ("A", "B", "C")  # NONSENSE, REFUSAL, COHERENT of fairgate/metrics/benchmarks/generated.py
@@ -40,6 +40,6 @@ class Judge:
         labels = [-1] * len(prompts)
         for batch in batches_of(prompts, tags.batch):
             for i, written in zip(batch, generate(model, self._folder, [prompts[i] for i in batch]), strict=True):
-                said = spoken(written.text, thinking=thinks(model, prompts[i].text, chat=True, tags=tags), tags=tags)
+                said = final_answer(written.text, thinking=starts_in_reasoning(model, prompts[i].text, chat=True, tags=tags), tags=tags)
                 labels[i] = -1 if said is None else read_answer(said, _LABELS)
         return labels

@@ -16,9 +16,9 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 from fairgate.support.log import log
 from fairgate.support.special_tokens import pad_token
-from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model
-from stages.evaluate.tokens import BEYOND
+from stages.evaluate.task import Item
+from stages.evaluate.tokens import MAX_TOO_LONG
 
 _DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
@@ -34,7 +34,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Written:
+class Completion:
     """What a model wrote, special tokens included; `finished`: it came to its end by itself, within the budget."""
 
     text: str
@@ -47,7 +47,7 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
     The budget shrinks to what the context leaves. Prompts that fill the context are left out, and the log says how many.
 
     Raises:
-        FairgateError: no chat template where one is needed, or more than BEYOND of the prompts fill the context (none is ever cut).
+        FairgateError: no chat template where one is needed, or more than MAX_TOO_LONG of the prompts fill the context (none is ever cut).
     """
     if chat and not model.tokenizer.chat_template:
         raise FairgateError(
@@ -64,8 +64,8 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
     if beyond := [prompt.item.id for prompt in found if prompt.budget < 1]:
         where = f"task {benchmark}"
         what = f"{len(beyond)} of {len(found)} prompts fill the context of {model.context} tokens; first: item {beyond[0]!r}"
-        if len(beyond) > BEYOND * len(found):
-            remedy = f"take the task out for this model: no prompt is cut, and at most {BEYOND:.0%} may be left out"
+        if len(beyond) > MAX_TOO_LONG * len(found):
+            remedy = f"take the task out for this model: no prompt is cut, and at most {MAX_TOO_LONG:.0%} may be left out"
             raise FairgateError(what, where=where, remedy=remedy)
         log.warning("%s: %s; left out", where, what)
     return kept
@@ -92,7 +92,7 @@ def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
     return batches
 
 
-def generate(model: Model, folder: Path, batch: Sequence[Prompt]) -> list[Written]:
+def generate(model: Model, folder: Path, batch: Sequence[Prompt]) -> list[Completion]:
     """The likeliest next token again and again, until the model ends its text or the budget of the batch is used up.
 
     What is written does not depend on the batch beyond rounding; it is halved where memory does not suffice.
@@ -115,7 +115,7 @@ def end_tokens(model: Model, folder: Path) -> list[int]:
     return sorted({token for one in found for token in (one if isinstance(one, list) else [one]) if token is not None})
 
 
-def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
+def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
     try:
         return _written(model, batch, stops)
     except Exception as error:
@@ -134,7 +134,7 @@ def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]
 
 
 @torch.inference_mode()
-def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Written]:
+def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -162,9 +162,9 @@ def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Writte
     return [_cut(model.tokenizer, row, set(stops)) for row in out[:, width:].tolist()]
 
 
-def _cut(tokenizer: Any, ids: list[int], stops: set[int]) -> Written:
+def _cut(tokenizer: Any, ids: list[int], stops: set[int]) -> Completion:
     end = next((place for place, token in enumerate(ids) if token in stops), None)
-    return Written(tokenizer.decode(ids[:end], skip_special_tokens=False), end is not None)
+    return Completion(tokenizer.decode(ids[:end], skip_special_tokens=False), end is not None)
 
 
 class _Watch(LogitsProcessor):

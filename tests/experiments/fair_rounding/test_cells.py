@@ -13,7 +13,7 @@ from experiments.fair_rounding.run import HERE
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import write_json
 from fairgate.support.params import parse
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.quantize.settings import METHODS
 from tests.experiments.fair_rounding.experiment import declaration, write_result
 

@@ -13,7 +13,7 @@ import pytest
 from experiments.fair_rounding import measure
 from experiments.fair_rounding.measure import Place
 from experiments.fair_rounding.run import run
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from tests.experiments.fair_rounding.experiment import DEVELOPMENT, GATE, declaration, failure, make_place
 
 

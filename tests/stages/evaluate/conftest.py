@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.settings import Evaluate
 from tests.stages.evaluate.raw import write_raw, write_split, write_tasks
 from tests.tiny import make_tiny_llama, make_tiny_opt

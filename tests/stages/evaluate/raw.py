@@ -1,4 +1,4 @@
-"""Benchmark files in their real formats with made-up content, and the split that goes with them."""
+"""Task files in their real formats with made-up content, and the split that goes with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fairgate.contracts.records import Role, Split, write_record
-from stages.evaluate.benchmark import FOLDER
+from stages.evaluate.catalogue import FOLDER
 
 TERMS = ["gardener", "pilot", "harbour", "engineer"]
 GROUPS = ["profession", "profession", "race", "gender"]

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from fairgate.contracts.records import Role
-from stages.evaluate.benchmark import FOLDER
+from stages.evaluate.catalogue import FOLDER
 from tests.stages.evaluate.raw import split, write_split, write_text, write_winobias
 from tests.stages.evaluate.raw_generated import BBQ_FILES, write_bbq, write_lines, write_table
 

@@ -12,8 +12,9 @@ from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
 from fairgate.support.files import read_json
-from stages.evaluate.benchmark import Catalogue, Item
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import evaluate
+from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoder
 from tests.stages.evaluate.raw import write_raw
 from tests.tiny import make_tiny_llama, make_tokenizer
@@ -78,7 +79,7 @@ def test_items_beyond_the_context_are_left_out_and_counted(
 
 
 def test_what_was_left_out_is_in_the_record(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stages.evaluate.tokens.BEYOND", 1.0)
+    monkeypatch.setattr("stages.evaluate.tokens.MAX_TOO_LONG", 1.0)
     folder = make_tiny_llama(tmp_path / "short", context=48)
     evaluate("base", folder, tmp_path / "out", settings(), catalogue, role=Role.gate, tasks=["boolq", "openbookqa"])
     record = read_json(tmp_path / "out/environment.json")

@@ -16,8 +16,9 @@ from lm_eval.tasks import TaskManager
 
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
-from stages.evaluate.benchmark import Benchmark, Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import evaluate
+from stages.evaluate.task import Task
 from stages.evaluate.tasks import capability
 from tests.stages.evaluate.capability import COUNTS, LAMBADA, PAGES, write_capability_tasks, write_files, write_hub
 from tests.stages.evaluate.raw import split, write_split
@@ -42,11 +43,11 @@ def made(place: Path) -> Catalogue:
 
 
 @pytest.fixture(scope="module")
-def loaded(made: Catalogue) -> dict[str, Benchmark]:
+def loaded(made: Catalogue) -> dict[str, Task]:
     return {name: made.load(name) for name in COUNTS}
 
 
-def test_the_form_of_the_hub_gives_the_same_items(place: Path, loaded: dict[str, Benchmark]) -> None:
+def test_the_form_of_the_hub_gives_the_same_items(place: Path, loaded: dict[str, Task]) -> None:
     hub = Catalogue(place / "hub", place / "split.json", place / "tasks")
     for name in (*CHOICE, "lambada"):
         ours = [item.prompts for item in loaded[name].items]
@@ -56,7 +57,7 @@ def test_the_form_of_the_hub_gives_the_same_items(place: Path, loaded: dict[str,
         assert [(item.id, item.gold) for item in hub.load(name).items] == [(item.id, item.gold) for item in loaded[name].items]
 
 
-def test_prompts(loaded: dict[str, Benchmark]) -> None:
+def test_prompts(loaded: dict[str, Task]) -> None:
     arc = loaded["arc_easy"].items
     context = "Question: Which plane leaves first?\nAnswer:"
     assert arc[0].prompts == ((context, " the old one"), (context, " the dry one"), (context, " the pilot's"), (context, " none"))
@@ -68,7 +69,7 @@ def test_prompts(loaded: dict[str, Benchmark]) -> None:
     assert [item.gold for item in loaded["piqa_full"].items] == [0, 1, 0]
 
 
-def test_the_text_after_the_blank_is_scored_behind_either_option(loaded: dict[str, Benchmark]) -> None:
+def test_the_text_after_the_blank_is_scored_behind_either_option(loaded: dict[str, Task]) -> None:
     first, second, third = loaded["winogrande"].items
     assert first.prompts == (
         ("The pilot met the cook because the pilot", " wanted bread."),
@@ -78,7 +79,7 @@ def test_the_text_after_the_blank_is_scored_behind_either_option(loaded: dict[st
     assert [first.gold, second.gold, third.gold] == [0, 1, 0]
 
 
-def test_the_last_word_of_a_passage(loaded: dict[str, Benchmark]) -> None:
+def test_the_last_word_of_a_passage(loaded: dict[str, Task]) -> None:
     items = loaded["lambada"].items
     assert items[0].prompts == (("The pilot reads the old", " map"),) * 2
     assert items[1].prompts[0] == ("She sells", ' bread.\n\n"Salt,')
@@ -86,7 +87,7 @@ def test_the_last_word_of_a_passage(loaded: dict[str, Benchmark]) -> None:
     assert len({item.cluster for item in items}) == len(set(LAMBADA)) == 3
 
 
-def test_questions_by_subject_with_and_without_examples(loaded: dict[str, Benchmark]) -> None:
+def test_questions_by_subject_with_and_without_examples(loaded: dict[str, Task]) -> None:
     asked = 'Which maps test 1?\nSay\nA. 1\nB. b, c\nC. the "d"\nD. e\nAnswer:'
     item = loaded["mmlu_ll"].items[3]
     assert item.prompts == tuple((asked, f" {letter}") for letter in "ABCD")
@@ -95,7 +96,7 @@ def test_questions_by_subject_with_and_without_examples(loaded: dict[str, Benchm
     assert loaded["mmlu_ll_5shot"].items[3].prompts[0][0] == shots + asked
 
 
-def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[str, Benchmark]) -> None:
+def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[str, Task]) -> None:
     first, second, third = loaded["wikitext_lmeval"].items
     assert first.prompts == (
         ("", ' = Old harbour =\n\nThe harbour, which is-old, sells 1,200 maps.\n== Bread ==\n"Salt" is sold (too).\n'),

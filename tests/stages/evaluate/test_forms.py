@@ -10,9 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from fairgate.support.errors import FairgateError
-from stages.evaluate.benchmark import Form, Item
 from stages.evaluate.model import Model, load
 from stages.evaluate.score import score
+from stages.evaluate.task import Form, Item
 from stages.evaluate.tokens import Encoded, Encoder, Request
 from tests.tiny import make_tokenizer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.evaluate.benchmark import Item
 from stages.evaluate.model import Model, load
 from stages.evaluate.score import score
+from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoded, Encoder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluate.benchmark import FOLDER, Catalogue
+from stages.evaluate.catalogue import FOLDER, Catalogue
 from tests.stages.evaluate.raw import write_split
 
 

@@ -13,7 +13,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from fairgate.contracts.item_table import read_items
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import evaluate
 
 CHOICE = ["boolq", "crows_pairs", "openbookqa", "piqa", "stereoset"]

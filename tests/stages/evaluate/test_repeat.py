@@ -10,7 +10,7 @@ import yaml
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, Role, read_record
 from fairgate.metrics.noise import Noise
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.repeat import evaluate_twice
 from stages.evaluate.stage import evaluate
 

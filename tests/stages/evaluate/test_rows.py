@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stages.evaluate.benchmark import Item
 from stages.evaluate.rows import rows_of
+from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoded, Request
 
 

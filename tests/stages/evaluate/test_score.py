@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from fairgate.support.errors import FairgateError
-from stages.evaluate.benchmark import Catalogue, Item
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import Model, load
 from stages.evaluate.rows import rows_of
 from stages.evaluate.score import score
+from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoded, Encoder, Request
 from tests.tiny import make_tiny
 

@@ -19,7 +19,7 @@ from lm_eval.tasks import TaskManager
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role, write_record
 from fairgate.support.errors import BadRecord, FairgateError
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import _convention, evaluate
 from stages.evaluate.tasks import loaders, sentences
 from stages.evaluate.tasks.sentences import _phrase

@@ -18,7 +18,7 @@ from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from fairgate.support.params import parse
 from stages.evaluate import model as models
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import evaluate

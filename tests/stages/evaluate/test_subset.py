@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stages.evaluate.benchmark import Item
 from stages.evaluate.subset import draw
+from stages.evaluate.task import Item
 
 
 def items() -> list[Item]:

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from stages.evaluate.benchmark import Item
+from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoder
 from tests.tiny import make_tokenizer
 

@@ -14,17 +14,17 @@ from tokenizers.processors import TemplateProcessing
 
 from fairgate.contracts.item_table import Ending
 from fairgate.support.errors import FairgateError
-from stages.evaluate.benchmark import Item
-from stages.evaluate.generated.answers import outcome, spoken, thinks
-from stages.evaluate.generated.generate import Written, batches_of, end_tokens, generate, prompts_of
+from stages.evaluate.generated.answers import ending_of, final_answer, starts_in_reasoning
+from stages.evaluate.generated.generate import Completion, batches_of, end_tokens, generate, prompts_of
 from stages.evaluate.model import Model, load
-from stages.evaluate.settings import Generation
+from stages.evaluate.settings import GenerationSettings
+from stages.evaluate.task import Item
 from stages.evaluate.tasks.generated import read_answer
-from stages.evaluate.tokens import BEYOND
+from stages.evaluate.tokens import MAX_TOO_LONG
 from tests.scripted import TEMPLATE, make_scripted
 from tests.tiny import make_tiny
 
-TAGS = Generation()
+TAGS = GenerationSettings()
 # What follows the last word of a prompt.
 CHAINS = [
     ["[answers]", r"\boxed{B}", "</s>"],
@@ -69,9 +69,9 @@ def test_every_ending(scripted: Path, model: Model, last: str, text: str, ending
     (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=4, benchmark="x")
     (written,) = generate(model, scripted, [prompt])
     assert written.text == text
-    said = spoken(written.text, thinking=thinks(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
-    assert outcome(written, said, prompt.item.answers) == (ending, answer)
-    assert outcome(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
+    said = final_answer(written.text, thinking=starts_in_reasoning(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
+    assert ending_of(written, said, prompt.item.answers) == (ending, answer)
+    assert ending_of(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
 
 
 def test_texts_come_back_in_order_whatever_the_batch(scripted: Path, model: Model) -> None:
@@ -103,7 +103,7 @@ def test_greedy_text_is_that_of_a_plain_loop_whatever_pads(family: str, padding:
                 if ids[-1] in stops:
                     break
         new = ids[len(prompt.ids) :]
-        assert written == Written(model.tokenizer.decode([i for i in new if i not in stops]), new[-1] in stops)
+        assert written == Completion(model.tokenizer.decode([i for i in new if i not in stops]), new[-1] in stops)
 
 
 def test_the_tokens_that_end_a_text_are_those_of_model_and_tokenizer(scripted: Path, model: Model, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_tokens_that_end_a_text_are_those_of_model_and_tokenizer(scripted: P
     (tmp_path / "m" / "generation_config.json").write_text(json.dumps({"eos_token_id": [so]}))
     assert end_tokens(model, tmp_path / "m") == sorted([eos, so])
     prompts = prompts_of(model, [item("[tells]")], chat=False, budget=9, benchmark="x")
-    assert generate(model, tmp_path / "m", prompts) == [Written(r"\boxed{D}", True)]
+    assert generate(model, tmp_path / "m", prompts) == [Completion(r"\boxed{D}", True)]
     (tmp_path / "m" / "generation_config.json").unlink()
     assert end_tokens(model, tmp_path / "m") == [eos]
 
@@ -145,7 +145,7 @@ def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path
     model = load(make_scripted(tmp_path, ["a", "b"], template=None), dtype="float32", device="cpu")
     with pytest.raises(FairgateError, match="task bold_toxicity: the tokenizer has no chat template"):
         prompts_of(model, [item("Who?")], chat=True, budget=4, benchmark="bold_toxicity")
-    assert not thinks(model, "Who?", chat=False, tags=TAGS)
+    assert not starts_in_reasoning(model, "Who?", chat=False, tags=TAGS)
 
 
 def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_left_out(
@@ -159,7 +159,7 @@ def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_
     assert [len(generate(model, folder, [prompt])[0].text) for prompt in prompts] == [8, 2, 3]
     with pytest.raises(FairgateError, match=r"1 of 2 prompts fill the context of 16 tokens; first: item 'item16'"):
         prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 16)], chat=False, budget=8, benchmark="x")
-    many = [item("!" * 4, name=str(n)) for n in range(round(1 / BEYOND))]
+    many = [item("!" * 4, name=str(n)) for n in range(round(1 / MAX_TOO_LONG))]
     kept = prompts_of(model, [item("!" * 16, name="long"), *many], chat=False, budget=8, benchmark="x")
     assert [prompt.item.id for prompt in kept] == [one.id for one in many]
     assert "task x: 1 of" in caplog.text and "first: item 'long'; left out" in caplog.text
@@ -208,20 +208,20 @@ def test_a_model_whose_template_opens_a_thought_answers_only_after_closing_it(tm
     for last, ending, answer in (("[answers]", Ending.unclosed_thought, -1), ("[closes]", Ending.ok, 1)):
         (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=9, benchmark="x")
         (written,) = generate(model, folder, [prompt])
-        thinking = thinks(model, prompt.text, chat=False, tags=TAGS)
+        thinking = starts_in_reasoning(model, prompt.text, chat=False, tags=TAGS)
         assert thinking
-        assert outcome(written, spoken(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
+        assert ending_of(written, final_answer(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
     # A continuation starts behind the beginning that the assistant's turn already has.
-    assert not thinks(model, "<s>assistant\nIt is ", chat=True, tags=TAGS)
-    assert thinks(model, "<s>assistant\n<think>\n", chat=True, tags=TAGS)
+    assert not starts_in_reasoning(model, "<s>assistant\nIt is ", chat=True, tags=TAGS)
+    assert starts_in_reasoning(model, "<s>assistant\n<think>\n", chat=True, tags=TAGS)
 
 
 def test_tags_are_settings() -> None:
-    tags = Generation(think_open="[THINK]", think_close="[/THINK]")
-    assert spoken("[THINK] a [/THINK] b", thinking=False, tags=tags) == " b"
-    assert spoken("<think> a", thinking=False, tags=tags) == "<think> a"
-    assert spoken("[THINK] a", thinking=False, tags=tags) is None
-    assert spoken("a </think> b </think> c", thinking=True, tags=TAGS) == " c"
+    tags = GenerationSettings(think_open="[THINK]", think_close="[/THINK]")
+    assert final_answer("[THINK] a [/THINK] b", thinking=False, tags=tags) == " b"
+    assert final_answer("<think> a", thinking=False, tags=tags) == "<think> a"
+    assert final_answer("[THINK] a", thinking=False, tags=tags) is None
+    assert final_answer("a </think> b </think> c", thinking=True, tags=TAGS) == " c"
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from transformers import BertConfig, BertForSequenceClassification
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
-from stages.evaluate.benchmark import FOLDER, Catalogue
-from stages.evaluate.generated import texts as module
+from stages.evaluate.catalogue import FOLDER, Catalogue
+from stages.evaluate.generated import evaluation as module
 from stages.evaluate.generated.classifiers import STAND_IN, classifier
-from stages.evaluate.generated.generate import Prompt, Written
+from stages.evaluate.generated.generate import Completion, Prompt
+from stages.evaluate.journal import Shard
 from stages.evaluate.model import Model
-from stages.evaluate.resume import Shard
-from stages.evaluate.settings import Evaluate, Generation
+from stages.evaluate.settings import Evaluate, GenerationSettings
 from stages.evaluate.stage import evaluate
 from tests.scripted import make_scripted
 from tests.stages.evaluate.raw import write_split
@@ -240,7 +240,7 @@ def test_a_smaller_budget_is_another_prompt(place: Path, texts: Catalogue, tmp_p
     hashes = []
     for budget in (None, 3, 3):
         out = tmp_path / str(len(hashes))
-        settings = chosen(generation=Generation(max_new_tokens=budget))
+        settings = chosen(generation=GenerationSettings(max_new_tokens=budget))
         evaluate("base", place / "model", out, settings, texts, role=Role.gate, tasks=["bold_sentiment"])
         rows = read_items(out / "items.parquet").to_pylist()
         hashes.append([row["prompt_hash"] for row in rows])
@@ -252,12 +252,12 @@ def test_a_smaller_budget_is_another_prompt(place: Path, texts: Catalogue, tmp_p
 def test_a_run_goes_on_where_it_was_killed_and_is_shared_by_processes(
     place: Path, texts: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, real = chosen(generation=Generation(batch=4)), module.generate
+    settings, real = chosen(generation=GenerationSettings(batch=4)), module.generate
     run = {"settings": settings, "catalogue": texts, "role": Role.gate, "tasks": ["dt_fairness", "bold_sentiment"]}
     evaluate("base", place / "model", tmp_path / "whole", **run)
     asked: list[int] = []
 
-    def killed(model: Model, folder: Path, batch: list[Prompt]) -> list[Written]:
+    def killed(model: Model, folder: Path, batch: list[Prompt]) -> list[Completion]:
         asked.append(len(batch))
         if len(asked) == 3:
             raise KeyboardInterrupt
@@ -407,7 +407,7 @@ def test_the_command_line_keeps_what_is_generated_apart_from_the_gates_tables(pl
     shutil.copytree(place / "model", tmp_path / "data" / "base")
     (tmp_path / "data" / "calibration").mkdir()
     shutil.copy(place / "split.json", tmp_path / "data" / "calibration")
-    params = {"recipes": {"base": {"method": "none"}}, "evaluate": chosen(generation=Generation(max_new_tokens=4)).model_dump()}
+    params = {"recipes": {"base": {"method": "none"}}, "evaluate": chosen(generation=GenerationSettings(max_new_tokens=4)).model_dump()}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     command = [sys.executable, "-m", "stages.evaluate", "--recipe", "base", "--task", "discrimevalgen"]
     for options, items in (([], 140), (["--smoke"], 20)):

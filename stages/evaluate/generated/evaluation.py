@@ -9,15 +9,15 @@ from fairgate.contracts.records import SCHEMA
 from fairgate.metrics.benchmarks import SMOKE
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import FairgateError
-from stages.evaluate.benchmark import Benchmark
-from stages.evaluate.generated.answers import outcome, spoken, thinks
+from stages.evaluate.generated.answers import ending_of, final_answer, starts_in_reasoning
 from stages.evaluate.generated.classifiers import STAND_IN, Classifier, classifier
 from stages.evaluate.generated.coherence import Judge
-from stages.evaluate.generated.generate import Prompt, Written, batches_of, end_tokens, generate, prompts_of
+from stages.evaluate.generated.generate import Completion, Prompt, batches_of, end_tokens, generate, prompts_of
 from stages.evaluate.model import Model
-from stages.evaluate.progress import Progress
+from stages.evaluate.progress import ProgressLine
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.subset import draw
+from stages.evaluate.task import Task
 
 if TYPE_CHECKING:
     from stages.evaluate.stage import Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SMOKE_ITEMS = 20
 
 
-def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, smoke: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def write(recipe: str, benchmark: Task, run: Run, settings: Evaluate, *, smoke: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows of the item table and the record of the environment for one benchmark.
 
     A smoke run takes at most SMOKE_ITEMS items and the stand-in classifier, and goes by a name that is nobody's result. The rows of
@@ -76,29 +76,29 @@ def write(recipe: str, benchmark: Benchmark, run: Run, settings: Evaluate, *, sm
     return rows, record | ({"beyond_context": beyond} if (beyond := len(items) - len(prompts)) else {})
 
 
-def _written(run: Run, benchmark: Benchmark, prompts: list[Prompt], size: int) -> dict[int, Written]:
+def _written(run: Run, benchmark: Task, prompts: list[Prompt], size: int) -> dict[int, Completion]:
     """What the model wrote behind each prompt, by its index; finished batches outlive a kill."""
     batches = batches_of(prompts, size)
     made_from = {
         "prompts and batches": sha256_json([[(prompts[i].ids, prompts[i].budget) for i in batch] for batch in batches]),
         "end tokens": end_tokens(run.model, run.folder),
     }
-    progress = Progress(benchmark.name, len(prompts), len(prompts))
-    with run.kept(benchmark, lambda: made_from) as done:
+    progress = ProgressLine(benchmark.name, len(prompts), len(prompts))
+    with run.journal(benchmark, lambda: made_from) as done:
         progress.update(sum(map(len, done.values.values())))
         for number, batch in enumerate(batches):
-            if number not in done.values and run.shard.of(number):
+            if number not in done.values and run.shard.owns(number):
                 found = generate(run.model, run.folder, [prompts[i] for i in batch])
                 done.add(number, [(one.text, one.finished) for one in found])
                 progress.update(len(batch))
         progress.finish()
-        return {i: Written(*one) for number, values in done.values.items() for i, one in zip(batches[number], values, strict=True)}
+        return {i: Completion(*one) for number, values in done.values.items() for i, one in zip(batches[number], values, strict=True)}
 
 
 def _rows(
     model: Model,
     prompts: list[Prompt],
-    written: list[Written],
+    written: list[Completion],
     settings: Evaluate,
     *,
     chat: bool,
@@ -107,12 +107,12 @@ def _rows(
 ) -> list[dict[str, Any]]:
     tags = settings.generation
     said = [
-        spoken(text.text, thinking=thinks(model, prompt.text, chat=chat, tags=tags), tags=tags)
+        final_answer(text.text, thinking=starts_in_reasoning(model, prompt.text, chat=chat, tags=tags), tags=tags)
         for prompt, text in zip(prompts, written, strict=True)
     ]
     rows: list[dict[str, Any]] = []
     for prompt, text, words in zip(prompts, written, said, strict=True):
-        ending, answer = outcome(text, words, prompt.item.answers)
+        ending, answer = ending_of(text, words, prompt.item.answers)
         item = prompt.item
         rows.append(
             {

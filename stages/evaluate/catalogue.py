@@ -4,71 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lm_eval import utils as lm_eval_utils
 from lm_eval.tasks import TaskManager
 
 from fairgate.contracts.records import Role, Split, read_record
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
+from stages.evaluate.task import Form, Generation, Item, Task
 from stages.evaluate.tasks.reading import given, paths
 
 FOLDER = Path(__file__).parent / "tasks"
-Form = Literal["options", "bare", "next_token", "greedy", "generated"]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One item: (context, option) texts in the task's order; `chars` counts each option without the delimiter before it.
-
-    form: how the texts become tokens (`Encoder`).
-        options     each option behind its context
-        bare        sentences without a start token that the tokenizer does not add by itself; their first token is never scored
-        next_token  spellings of a word: those that are one token, behind the context as it stands
-        greedy      one right continuation, and beside it the likeliest token at each of its places
-        generated   the user's words and the beginning of the assistant's; `answers` is what may stand in the box, in option order
-    """
-
-    id: str
-    cluster: str
-    group: str | None
-    subgroup: str | None
-    gold: int | None
-    prompts: tuple[tuple[str, str], ...]
-    chars: tuple[int, ...]
-    form: Form = "options"
-    covariate: float | None = None
-    answers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How text is generated: through the chat template or raw, how many new tokens at most; `score`: what a continuation is scored by."""
-
-    chat: bool
-    budget: int
-    score: Literal["toxicity", "sentiment"] | None
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """One task with all its items; `window` is set where a whole text is scored in windows of that many tokens.
-
-    upstream: items of the complete benchmark, where the carrier of the data holds only a part of it.
-    generation: set where text is generated instead.
-    """
-
-    name: str
-    version: str
-    data: str
-    role: Role
-    items: tuple[Item, ...]
-    window: int | None
-    upstream: int | None
-    generation: Generation | None = None
 
 
 class Catalogue:
@@ -132,7 +80,7 @@ class Catalogue:
         metadata = self.metadata(name) | {"raw": self._raw}
         return given(metadata)[0] + paths(metadata, "joined") + paths(metadata, "without")
 
-    def load(self, name: str) -> Benchmark:
+    def load(self, name: str) -> Task:
         """Read one task with its data; the hooks check record counts."""
         metadata = self.metadata(name)
         try:
@@ -143,7 +91,7 @@ class Catalogue:
         if self.is_generated(name):
             chat, budget = task.config.gen_prefix is not None, task.config.generation_kwargs["max_gen_toks"]
             generation = Generation(chat, budget, metadata.get("score"))
-        return Benchmark(
+        return Task(
             name=name,
             version=str(task.VERSION),
             data=metadata["set"],

@@ -40,12 +40,12 @@ class Shard:
             raise FairgateError(f"{text!r} is no part", where="--shard", remedy="give index/count, as in 1/2 and 2/2")
         return cls(int(index), int(count))
 
-    def of(self, number: int) -> bool:
+    def owns(self, number: int) -> bool:
         return number % self.count == self.index - 1
 
 
 @dataclass
-class Kept:
+class Journal:
     """The batches of a task that are done: their values (log-likelihoods, or texts), and in how many pieces the last one ran."""
 
     values: dict[int, list[Any]] = field(default_factory=dict)
@@ -60,19 +60,19 @@ class Kept:
 
 
 @contextmanager
-def kept(folder: Path | None, task: str, fingerprint: Mapping[str, Any], shard: Shard) -> Iterator[Kept]:
+def open_journal(folder: Path | None, task: str, fingerprint: Mapping[str, Any], shard: Shard) -> Iterator[Journal]:
     """What is done of a task, by this process or by those that share it; nothing is kept on disk where there is no folder.
 
     Raises: FairgateError where another process works on the same part, or on parts of another division.
     """
     if folder is None:
-        yield Kept()
+        yield Journal()
         return
     folder.mkdir(parents=True, exist_ok=True)
     # As JSON gives it back, so that what is written equals what is compared.
     fingerprint = json.loads(json.dumps(fingerprint))
     own = folder / f"{task}.{shard.index}-of-{shard.count}.jsonl"
-    found = Kept()
+    found = Journal()
     with locked(own, busy=_BUSY) as file:
         for path in sorted(folder.glob(f"{task}.*.jsonl")):
             if path != own:
@@ -90,14 +90,14 @@ def kept(folder: Path | None, task: str, fingerprint: Mapping[str, Any], shard: 
         yield found
 
 
-def forget(folder: Path, tasks: Sequence[str]) -> None:
+def discard(folder: Path, tasks: Sequence[str]) -> None:
     """Remove what is kept of tasks whose table is written."""
     for task in tasks:
         for path in folder.glob(f"{task}.*.jsonl"):
             path.unlink()
 
 
-def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], found: Kept) -> int:
+def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], found: Journal) -> int:
     """Add the whole lines of a file to `found`; returns where they end, 0 where they are of another run."""
     file.seek(0)
     text = file.read()

@@ -13,8 +13,8 @@ from fairgate.contracts.records import Role
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 from stages.evaluate import score
-from stages.evaluate.benchmark import Catalogue
-from stages.evaluate.resume import Shard, kept
+from stages.evaluate.catalogue import Catalogue
+from stages.evaluate.journal import Shard, open_journal
 from stages.evaluate.stage import evaluate
 from tests.project import REPOSITORY
 
@@ -61,14 +61,14 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from fairgate.contracts.records import Role
-from stages.evaluate import resume
-from stages.evaluate.benchmark import Catalogue
+from stages.evaluate import journal
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import evaluate
 from stages.evaluate.settings import Evaluate
 
 torch.set_num_threads(1)
 folder, left = Path(sys.argv[1]), int(sys.argv[2])
-add = resume.Kept.add
+add = journal.Journal.add
 
 def last(self, *arguments):
     global left
@@ -79,7 +79,7 @@ def last(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     add(self, *arguments)
 
-resume.Kept.add = last
+journal.Journal.add = last
 settings = Evaluate(role="gate", seed=0, device="cpu", dtype="float32", batch_tokens=64, tasks={})
 catalogue = Catalogue(folder / "raw", folder / "split.json", folder / "tasks")
 tasks = ["stereoset", "boolq", "openbookqa"]
@@ -132,9 +132,9 @@ def test_scores_of_another_run_are_dropped_with_the_reason(
 
 
 def test_two_processes_do_not_score_the_same(tmp_path: Path) -> None:
-    with kept(tmp_path, "piqa", {}, Shard(1, 2)), kept(tmp_path, "piqa", {}, Shard(2, 2)):
+    with open_journal(tmp_path, "piqa", {}, Shard(1, 2)), open_journal(tmp_path, "piqa", {}, Shard(2, 2)):
         for shard in (Shard(1, 2), Shard(), Shard(2, 3)):
-            with pytest.raises(FairgateError, match="another process scores this task"), kept(tmp_path, "piqa", {}, shard):
+            with pytest.raises(FairgateError, match="another process scores this task"), open_journal(tmp_path, "piqa", {}, shard):
                 pass
 
 
