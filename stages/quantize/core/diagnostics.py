@@ -1,8 +1,11 @@
-"""Where in a weight matrix the pair penalty F(Q) = tr (Q C Q^T) sits. C holds no alpha, so values of different runs compare.
+"""What a record says about the fairness term, beside the formulas: where it sits, how strong it is.
+
+The pair penalty of a weight is F(Q) = tr (Q C Q^T). C holds no alpha, so different runs compare.
 
     F = sum over inputs j of f_j = sum over outputs i of g_i = sum over weights
 
-Single f_j may be negative (cancellation between channels); they are signed on purpose, and only then do they add up.
+A single f_j may be negative, because channels cancel. Values keep their sign: only then do they
+add up. The strength against the plain Hessian is the largest mu with B v = mu H v.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from fairgate.contracts.contributions import Contribution
 from stages.quantize.core.products import coarse_matmul
 
 TOP = 8  # channels of a module that are listed
+_NU_LIMIT = 1 - 1e-6  # keeps mu = nu / (1 - nu) finite where B dwarfs H
 
 
 def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +45,43 @@ def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C:
         rows += [_row(level, names, channel, states, values[:, at]) for at, channel in enumerate(channels.tolist())]
         rows.append(_row(level, names, None, states, values[:, -1]))
     return rows
+
+
+def generalized_eigenvalue(B: Tensor, U: Tensor, *, of_sum: bool) -> float:
+    """The largest mu with B v = mu H v, from the factor that the column loop needs anyway.
+
+    Args:
+        B: [d, d] float32.
+        U: [d, d] float32 with U^T U = H^-1, or (H + B)^-1 where `of_sum` is set.
+        of_sum: whether U belongs to H + B. Its eigenvalue is nu = mu / (1 + mu).
+    """
+    top = top_eigenvalue(B, U)
+    if not of_sum:
+        return top
+    nu = min(top, _NU_LIMIT)
+    return nu / (1 - nu)
+
+
+def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 16) -> float:
+    """Largest eigenvalue of U B U^T by subspace iteration.
+
+    It is the largest generalized eigenvalue of (B, A) where U^T U = A^-1. B, U: [d, d] float32.
+    """
+    generator = torch.Generator().manual_seed(0)
+    V = torch.randn(B.shape[0], min(vectors, B.shape[0]), generator=generator).to(B)
+    # 16 bits are enough on the way: the last product, in float32, squares an error in V away.
+    b, u = (B.bfloat16(), U.bfloat16()) if B.is_cuda else (B, U)
+    for step in range(steps):
+        if step % 8 == 7:
+            # Nearly orthogonal is enough, and on a GPU a factor of 8 x 8 is far cheaper than a QR.
+            gram = V.T @ V
+            # B may have fewer directions than there are vectors, or none.
+            gram.diagonal().add_((1e-5 * gram.trace()).clamp(min=1e-30))
+            V = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram)[0], V.T, upper=False).T
+        V = (u @ (b @ (u.T @ V.to(u.dtype)))).to(V.dtype)
+    V = torch.linalg.qr(V)[0]
+    projected = V.T @ (U @ (B @ (U.T @ V)))
+    return float(torch.linalg.eigvalsh((projected + projected.T) / 2)[-1])
 
 
 def _largest(values: Tensor) -> tuple[Tensor, Tensor]:

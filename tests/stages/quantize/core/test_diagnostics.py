@@ -5,7 +5,8 @@ import torch
 
 from fairgate.contracts.contributions import STATES, rolled_up
 from stages.quantize.core import reference
-from stages.quantize.core.diagnostics import TOP, by_channel, of_module
+from stages.quantize.core.diagnostics import TOP, by_channel, generalized_eigenvalue, of_module, top_eigenvalue
+from stages.quantize.core.fair import factorize
 
 
 def test_contributions_of_inputs_and_outputs_add_up_to_the_penalty() -> None:
@@ -38,6 +39,17 @@ def test_rows_of_a_module_are_its_penalty_its_largest_channels_and_the_rest() ->
     exact = torch.stack([(Q * (Q @ C)).sum(0).abs() for Q in states.values()]).amax(0)
     assert listed[:-1] == exact.argsort(descending=True)[:TOP].tolist()
     assert module.alpha_zero is None
+
+
+def test_the_eigenvalue_is_the_same_from_the_factor_of_H_and_from_that_of_the_sum() -> None:
+    _, H, C, _ = reference.problem()
+    B = 0.1 * C
+    H = reference.damp(H, 0.01)
+    expected = float(torch.linalg.eigvals(torch.linalg.solve(H, B)).real.max())
+    of_H, of_sum = (factorize(matrix.float(), 0.0).U for matrix in (H, H + B))
+    assert top_eigenvalue(B.float(), of_H) == pytest.approx(expected, rel=0.02)
+    assert generalized_eigenvalue(B.float(), of_H, of_sum=False) == pytest.approx(expected, rel=0.02)
+    assert generalized_eigenvalue(B.float(), of_sum, of_sum=True) == pytest.approx(expected, rel=0.02)
 
 
 def test_modules_add_up_to_types_blocks_and_model() -> None:
