@@ -22,15 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from experiments.sections import kept
+from fairgate.benchmarks import BENCHMARKS, SMOKE, benchmark_of, items_of
+from fairgate.benchmarks.families.capability import CAPABILITY
+from fairgate.benchmarks.families.perplexity import TEXTS
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, read_record
-from fairgate.metrics.benchmarks import BENCHMARKS, SMOKE, benchmark_of
-from fairgate.metrics.benchmarks.capability import CAPABILITY
-from fairgate.metrics.benchmarks.perplexity import TEXTS
 from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
-from fairgate.metrics.estimates import Items, benchmarks_of
-from fairgate.metrics.flips import require_same_items
-from fairgate.metrics.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
+from fairgate.metrics.flips import ABSTENTION, GUARDS, Itemwise, itemwise, require_same_items
+from fairgate.metrics.items import Items, benchmarks_of
 from fairgate.metrics.noise import Noise, read_noise
 from fairgate.metrics.statistic import Statistic
 from fairgate.support.errors import FairgateError
@@ -77,9 +76,12 @@ def read(folder: Path) -> Model:
 
 def section(benchmark: str, models: Sequence[Model]) -> Section:
     """Every metric of one benchmark for every model, with the parts it can be split into."""
-    items = {model.name: Items.of(model.table, benchmark) for model in models}
+    items = {model.name: items_of(model.table, benchmark) for model in models}
     pairs = [(model.name, models[0].name) for model in models[1:]]
-    found = compare(items, every_cell(items[models[0].name]), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED)
+    statistics = benchmark_of(benchmark).statistics
+    found = compare(
+        items, statistics, every_cell(items[models[0].name], statistics), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED
+    )
     return Section(benchmark, found, items)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts import records
 from fairgate.contracts.contributions import FILE, STATES, Contribution, rolled_up, write_contributions
 from fairgate.contracts.item_table import read_items, write_items
@@ -213,9 +214,9 @@ def training(settings: dict[str, Any]) -> records.Training:
 
 def _evaluation(folder: Path, recipe: str, rows: list[dict[str, Any]]) -> None:
     write_items(folder / "items.parquet", rows)
-    table = derive(read_items(folder / "items.parquet"))
+    table = derive(read_items(folder / "items.parquet"), benchmark_of)
     write_items(folder / "items.parquet", table.to_pylist())
-    write_json(folder / "metrics.json", metrics_of(table))
+    write_json(folder / "metrics.json", metrics_of(table, benchmark_of))
     records.write_record(folder / "environment.json", environment())
 
 

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from scipy.stats import norm, t
 
 from experiments.fair_rounding.cells import Cell, Declaration
+from fairgate.benchmarks import benchmark_of, items_of
 from fairgate.contracts.item_table import ITEMS
-from fairgate.metrics.benchmarks import benchmark_of
 from fairgate.metrics.bootstrap import bootstrap, error, lower, upper
-from fairgate.metrics.estimates import Items, benchmarks_of
+from fairgate.metrics.items import Items, benchmarks_of
 from fairgate.metrics.statistic import Array
 
 ALPHA, DRAWS, SEED = 0.025, 5_000, 0  # of each bound of a two-sided 95 % interval
@@ -157,7 +157,7 @@ def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict
         if column.name not in table.column_names:
             table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     table = table.select(ITEMS.names).cast(ITEMS)
-    found = {benchmark: Items.of(table, benchmark) for benchmark in benchmarks_of(table)}
+    found = {benchmark: items_of(table, benchmark) for benchmark in benchmarks_of(table)}
     template |= found
     return found
 
@@ -171,7 +171,7 @@ def _scored(template: dict[str, Items], loglik: pa.ChunkedArray) -> dict[str, It
         values = np.full(items.loglik.shape, -np.inf)
         values[present] = flat[start : start + int(present.sum())]
         start += int(present.sum())
-        found[benchmark] = replace(items, loglik=values)
+        found[benchmark] = benchmark_of(benchmark).interpret(replace(items, loglik=values))
     assert start == len(flat)
     return found
 

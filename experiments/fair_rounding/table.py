@@ -41,7 +41,7 @@ from experiments.fair_rounding.records import records
 from experiments.fair_rounding.run import HERE, LIMIT_S, TEXT
 from experiments.fair_rounding.sampled_words import summary
 from experiments.sections import put
-from fairgate.metrics.benchmarks import benchmark_of
+from fairgate.benchmarks import benchmark_of
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 from fairgate.support.tables import markdown_table

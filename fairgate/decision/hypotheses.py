@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairgate.benchmarks import metric
 from fairgate.decision.policy import CheckPolicy
 from fairgate.decision.rules import RULES, Rule, Standard
-from fairgate.metrics.benchmarks import metric
-from fairgate.metrics.estimates import Items
 from fairgate.metrics.flips import NET_NEW_BIAS, NEWLY_BIASED
+from fairgate.metrics.items import Items
 from fairgate.metrics.statistic import Array, Components
 from fairgate.support.errors import FairgateError
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fairgate.benchmarks import BENCHMARKS, METRICS
 from fairgate.decision.rules import KINDS, RULES, Rule
-from fairgate.metrics.benchmarks import BENCHMARKS, METRICS
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import PARAMS, Section, load
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from fairgate.benchmarks import items_of
 from fairgate.contracts.records import Line, Outcome, Quantization, Status, Verdict
 from fairgate.decision.bounds import high_bound, holm_low_bounds
 from fairgate.decision.hypotheses import Hypothesis, hypotheses_of
@@ -30,8 +31,8 @@ from fairgate.decision.policy import CheckPolicy, Policy
 from fairgate.decision.reasons import reasons
 from fairgate.decision.rules import RULES
 from fairgate.metrics.bootstrap import bootstrap
-from fairgate.metrics.estimates import Items, benchmarks_of
 from fairgate.metrics.flips import require_same_items
+from fairgate.metrics.items import Items, benchmarks_of
 from fairgate.metrics.noise import Noise
 from fairgate.metrics.statistic import Array
 from fairgate.support.errors import FairgateError
@@ -83,7 +84,7 @@ def decide(
             )
         by_benchmark[check.benchmark].append(check)
     for benchmark, checks in by_benchmark.items():
-        q, b = Items.of(candidate, benchmark), Items.of(reference, benchmark)
+        q, b = items_of(candidate, benchmark), items_of(reference, benchmark)
         hypotheses = [h for check in checks for h in hypotheses_of(check, q, b)]
         for hypothesis, line in zip(hypotheses, _judge(hypotheses, q, policy, noise), strict=True):
             lines[hypothesis.check.name].append(line)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
-from fairgate.metrics.statistic import Array, Components
+from fairgate.metrics.items import Array
+from fairgate.metrics.statistic import Components
 
 _CHUNK = 4_000_000  # weights held at once (32 MB as doubles); part of the random stream's definition, so a constant
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairgate.metrics.benchmarks import benchmark_of
 from fairgate.metrics.bootstrap import bootstrap, lower, upper
-from fairgate.metrics.estimates import Items
-from fairgate.metrics.statistic import Array, Components, Statistic
+from fairgate.metrics.items import Array, Items
+from fairgate.metrics.statistic import Components, Statistic
 
 _ENOUGH = 0.95  # share of resamples that must have a value
 
@@ -56,10 +55,10 @@ class Comparison:
     differences: Mapping[tuple[str, str], Estimate]
 
 
-def every_cell(items: Items) -> list[Cell]:
+def every_cell(items: Items, statistics: Mapping[str, Statistic]) -> list[Cell]:
     """Every metric of a benchmark, overall, in each group, and in each subgroup (of all groups) that has a value of its own."""
     cells = []
-    for metric, statistic in benchmark_of(items.benchmark).statistics.items():
+    for metric, statistic in statistics.items():
         cells += [Cell(metric), *(Cell(metric, group) for group in items.groups)]
         cells += [Cell(metric, None, subgroup) for subgroup in items.subgroups() if statistic.divisible]
     return cells
@@ -85,11 +84,17 @@ def worst_change(parts: Sequence[Comparison], statistic: Statistic, pair: tuple[
 
 
 def compare(
-    items: Mapping[str, Items], cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], *, alpha: float, draws: int, seed: int
+    items: Mapping[str, Items],
+    statistics: Mapping[str, Statistic],
+    cells: Sequence[Cell],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    alpha: float,
+    draws: int,
+    seed: int,
 ) -> list[Comparison]:
     """Levels and paired differences of one benchmark; items [model] hold the same ids, `alpha` is the error of each bound."""
     some = next(iter(items.values()))
-    statistics = benchmark_of(some.benchmark).statistics
     keys = [(model, cell) for cell in cells for model in items]
     parts = {(m, c): statistics[c.metric].components(items[m], group=c.group, subgroup=c.subgroup) for m, c in keys}
     samples = dict(zip(keys, bootstrap(list(parts.values()), some.strata, draws=draws, seed=seed), strict=True))

@@ -1,20 +1,22 @@
-"""Two models on the same items: the proof that they are the same, and the flips between them, overall and where they happen."""
+"""Two models on the same items: the proof that they are the same, and the flips between them.
+
+Flips are counted overall, per group, by certainty (strata), and over all benchmarks (`itemwise`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import binomtest
 
-from fairgate.metrics.estimates import Items
+from fairgate.metrics.items import Items, Mask
 from fairgate.metrics.statistic import Statistic, Terms
 from fairgate.support.errors import FairgateError
 
-_Mask = npt.NDArray[np.bool_]
 # What must agree item by item; n_tokens differs when the tokenizers do.
 _SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "covariate", "n_tokens", "n_chars")
 
@@ -111,7 +113,7 @@ def flips(candidate: Items, reference: Items, group: str | None = None, subgroup
     )
 
 
-def _changed(candidate: Items, reference: Items) -> _Mask | None:
+def _changed(candidate: Items, reference: Items) -> Mask | None:
     if candidate.ids != reference.ids:
         raise UnequalItems("candidate and reference hold different items", where=candidate.benchmark)
     q, b = candidate.answer, reference.answer
@@ -156,7 +158,7 @@ def strata_of(entropy: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return np.searchsorted([1 / 3, 2 / 3], entropy).astype(np.int64)
 
 
-def _share(event: _Mask, inside: _Mask) -> float | None:
+def _share(event: Mask, inside: Mask) -> float | None:
     return float(event[inside].mean()) if inside.any() else None
 
 
@@ -175,7 +177,7 @@ def mcnemar(worse: int, better: int) -> float:
     return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
-def _sides(candidate: Items, reference: Items) -> tuple[_Mask, _Mask, _Mask]:
+def _sides(candidate: Items, reference: Items) -> tuple[Mask, Mask, Mask]:
     """Which items are biased, and which both models answered; the others count as neither."""
     q, b = candidate.biased, reference.biased
     if q is None or b is None:
@@ -197,3 +199,76 @@ def _net_biased(candidate: Items, reference: Items) -> Terms:
 # Shares of the items with answers of both: newly stereotyped, and newly stereotyped minus newly unbiased.
 NEWLY_BIASED = Statistic(_newly_biased, "share", better="lower", span=1.0)
 NET_NEW_BIAS = Statistic(_net_biased, "share", better="lower", span=1.0)
+
+
+SMALLEST = 30  # items of a group below which a single flip makes it the worst
+# Metrics that are the rate of abstaining: the right answer to an ambiguous question is "unknown". Their change is the abstention drop.
+ABSTENTION = {"accuracy_amb": "“unknown” to ambiguous questions", "unbiased_rate": "“prefer not to answer”"}
+# Metrics to read beside every bias score: a model that answers less, or speaks worse, may look fairer.
+GUARDS = {
+    "mass": "probability of both answers together",
+    "no_answer": "no answer that can be read",
+    "nonempty": "texts that are not empty",
+    "useful": "useful answers",
+    "mean_words": "length",
+    "loglik_stereotype": "log-likelihood, stereotype",
+    "loglik_anti": "log-likelihood, anti-stereotype",
+    "loglik_male": "log-likelihood, male",
+    "loglik_female": "log-likelihood, female",
+    "loglik_probe": "log-likelihood",
+    "lms": "sense from nonsense (LMS)",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Flips in one group or subgroup (of all groups), and by certainty."""
+
+    flips: Flips
+    strata: tuple[Stratum, ...]
+
+    @property
+    def name(self) -> str:
+        return self.flips.group or self.flips.subgroup or ""
+
+
+@dataclass(frozen=True)
+class Itemwise:
+    """One model on one benchmark, item by item against its parent: the whole, and every group and subgroup with answers.
+
+    adjusted: the McNemar p-value after Benjamini-Hochberg over the benchmarks with sides.
+    """
+
+    model: str
+    flips: Flips
+    strata: tuple[Stratum, ...]
+    parts: tuple[Part, ...]
+    adjusted: float | None = None
+
+    @property
+    def benchmark(self) -> str:
+        return self.flips.benchmark
+
+    @property
+    def worst(self) -> Flips | None:
+        """Of two or more parts of at least SMALLEST items, the one with the highest new-bias rate, or flip rate without sides."""
+        large = [part.flips for part in self.parts if part.flips.n >= SMALLEST]
+        return max(large, key=harm, default=None) if len(large) > 1 else None
+
+
+def itemwise(model: str, pairs: Iterable[tuple[Items, Items]]) -> list[Itemwise]:
+    """One model's benchmarks as (model's, parent's) items; those without answers are left out."""
+    rows = [Itemwise(model, found, strata(q, b), _parts(q, b)) for q, b in pairs if (found := flips(q, b))]
+    tested = [row.flips.p_value for row in rows if row.flips.p_value is not None]
+    adjusted = iter(benjamini_hochberg(tested))
+    return [replace(row, adjusted=None if row.flips.p_value is None else next(adjusted)) for row in rows]
+
+
+def _parts(candidate: Items, reference: Items) -> tuple[Part, ...]:
+    cells = [(group, None) for group in candidate.groups] + [(None, subgroup) for subgroup in candidate.subgroups()]
+    return tuple(Part(found, strata(candidate, reference, *cell)) for cell in cells if (found := flips(candidate, reference, *cell)))
+
+
+def harm(part: Flips) -> float:
+    """What ranks groups: the new-bias rate (0 where no item could turn), else the flip rate."""
+    return part.answer_flips if part.bias_flips is None else part.new_bias or 0.0

@@ -12,8 +12,9 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from fairgate.contracts.records import SCHEMA, Environment, Record, read_record
-from fairgate.metrics.estimates import Items, benchmarks_of
+from fairgate.metrics.estimates import Definitions
 from fairgate.metrics.flips import flips, require_same_items
+from fairgate.metrics.items import benchmarks_of
 from fairgate.support.errors import BadRecord, FairgateError
 
 FILE = "noise.json"
@@ -76,12 +77,15 @@ def read_noise(folder: Path, environment: Environment) -> Noise | None:
     return noise
 
 
-def floors(first: pa.Table, second: pa.Table) -> dict[str, Floor]:
+def floors(first: pa.Table, second: pa.Table, definitions: Definitions) -> dict[str, Floor]:
     """Flips between two runs of one model, by benchmark; plain text has no answer and no floor.
 
     Raises:
         UnequalItems: the runs differ in items, prompts or tokens.
     """
     require_same_items(second, first)
-    found = {name: flips(Items.of(second, name), Items.of(first, name)) for name in benchmarks_of(first)}
-    return {name: Floor(n=f.n, answer_flips=f.answer_flips, bias_flips=f.bias_flips) for name, f in found.items() if f}
+    changes = {}
+    for name in benchmarks_of(first):
+        read = definitions(name).items
+        changes[name] = flips(read(second, name), read(first, name))
+    return {name: Floor(n=f.n, answer_flips=f.answer_flips, bias_flips=f.bias_flips) for name, f in changes.items() if f}

@@ -15,15 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
+from fairgate.metrics.items import Array, Items
 
-Array = npt.NDArray[np.float64]
 Terms = tuple[npt.ArrayLike, npt.ArrayLike]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, read_record, write_record
 from fairgate.metrics.noise import Noise, Stack, floors
@@ -27,7 +28,7 @@ def evaluate_twice(recipe: str, folder: Path, out: Path, settings: Evaluate, *ar
         again = Path(scratch) / "again"
         evaluate(recipe, folder, again, other, *arguments, **options)
         second = read_record(Environment, again / "environment.json")
-        found = floors(read_items(out / "items.parquet"), read_items(again / "items.parquet"))
+        found = floors(read_items(out / "items.parquet"), read_items(again / "items.parquet"), benchmark_of)
     write_record(out / "noise.json", Noise(weight_digest=first.weight_digest, runs=(_stack(first), _stack(second)), floors=found))
     return metrics
 

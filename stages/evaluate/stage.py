@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.item_table import ITEMS, write_items
 from fairgate.contracts.records import SCHEMA, Environment, Quantization, Role, read_record, write_record
 from fairgate.metrics.estimates import derive, metrics_of
@@ -97,8 +98,8 @@ def evaluate(
     # A bare GPU machine may have no packed kernel to compare with; the environment record then says null.
     difference = kernel_difference(model, folder) if model.packed and all(map(find_spec, ("gptqmodel", "optimum"))) else None
     check = rounding(model, folder, sample) if model.device.type == "cpu" and model.dtype != "float32" else None
-    table = derive(pa.Table.from_pylist(rows, schema=ITEMS))
-    metrics = metrics_of(table)
+    table = derive(pa.Table.from_pylist(rows, schema=ITEMS), benchmark_of)
+    metrics = metrics_of(table, benchmark_of)
     with atomic_folder(out) as temporary:
         write_items(temporary / "items.parquet", table.to_pylist())
         write_json(temporary / "metrics.json", metrics)

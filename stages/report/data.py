@@ -15,9 +15,8 @@ from fairgate.contracts.contributions import Contribution, read_contributions
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Environment, Quantization, Split, VerdictRecord, read_record
-from fairgate.metrics.estimates import benchmarks_of
-from fairgate.metrics.flips import require_same_items
-from fairgate.metrics.itemwise import Itemwise
+from fairgate.metrics.flips import Itemwise, require_same_items
+from fairgate.metrics.items import benchmarks_of
 from fairgate.metrics.noise import Noise, read_noise
 from fairgate.support.errors import BadRecord, UnknownName
 from fairgate.support.files import read_json

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from fairgate.metrics.benchmarks import benchmark_of
+from fairgate.benchmarks import benchmark_of, items_of
 from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
-from fairgate.metrics.estimates import Items, benchmarks_of
-from fairgate.metrics.itemwise import ABSTENTION, GUARDS, Itemwise, itemwise
+from fairgate.metrics.flips import ABSTENTION, GUARDS, Itemwise, itemwise
+from fairgate.metrics.items import benchmarks_of
 from fairgate.metrics.statistic import Statistic
 
 DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
@@ -50,12 +50,12 @@ def ideal(statistic: Statistic) -> str:
 
 def all_items(tables: Mapping[str, pa.Table], reference: str) -> tuple[Itemwise, ...]:
     """Every benchmark with answers, each recipe against the reference; benchmark by benchmark."""
-    parents = {name: Items.of(tables[reference], name) for name in benchmarks_of(tables[reference])}
+    parents = {name: items_of(tables[reference], name) for name in benchmarks_of(tables[reference])}
     found = [
         item
         for recipe, table in tables.items()
         if recipe != reference
-        for item in itemwise(recipe, ((Items.of(table, name), parent) for name, parent in parents.items()))
+        for item in itemwise(recipe, ((items_of(table, name), parent) for name, parent in parents.items()))
     ]
     return tuple(sorted(found, key=lambda item: item.benchmark))
 
@@ -66,12 +66,13 @@ def lines(
     """Guards and rates of abstaining of every benchmark, and every metric of those that are not among the headline."""
     out: list[Line] = []
     for benchmark in benchmarks_of(tables[reference]):
-        items = {recipe: Items.of(table, benchmark) for recipe, table in tables.items()}
-        shown = [cell for cell in every_cell(items[reference]) if benchmark not in headline or cell.metric in GUARDS]
+        items = {recipe: items_of(table, benchmark) for recipe, table in tables.items()}
+        statistics = benchmark_of(benchmark).statistics
+        shown = [cell for cell in every_cell(items[reference], statistics) if benchmark not in headline or cell.metric in GUARDS]
         if not shown:
             continue
         pairs = [(recipe, reference) for recipe in tables if recipe != reference]
-        found = compare(items, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
+        found = compare(items, statistics, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
         for metric in dict.fromkeys(cell.metric for cell in shown):
             out += _lines(benchmark, metric, found, list(tables), reference)
     return tuple(out)

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.stats import norm
 
+from fairgate.benchmarks import BENCHMARKS, benchmark_of, items_of
 from fairgate.metrics import comparison
-from fairgate.metrics.benchmarks import BENCHMARKS
 from fairgate.metrics.comparison import Estimate
-from fairgate.metrics.estimates import Items, benchmarks_of
 from fairgate.metrics.flips import flips, mcnemar
+from fairgate.metrics.items import Items, benchmarks_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def cells(tables: Mapping[str, pa.Table], candidate: str, reference: str, *, con
     for measure in SUMMARY:
         if measure.benchmark not in benchmarks_of(tables[reference]):
             continue
-        items = {recipe: Items.of(table, measure.benchmark) for recipe, table in tables.items()}
+        items = {recipe: items_of(table, measure.benchmark) for recipe, table in tables.items()}
         groups = [None, *(items[reference].groups if measure in BIAS else [])]
         found += _cells(measure, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
     return tuple(found)
@@ -113,7 +113,9 @@ def _cells(
     changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
     versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
     asked = [comparison.Cell(measure.metric.split(".")[1], group) for group in groups]
-    found = comparison.compare(items, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed)
+    found = comparison.compare(
+        items, benchmark_of(measure.benchmark).statistics, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed
+    )
 
     def printed(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
         return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}
@@ -134,10 +136,10 @@ def all_flips(tables: Mapping[str, pa.Table], reference: str) -> tuple[Flip, ...
     """Flips of every benchmark and recipe: of bias where there are sides, else of right and wrong."""
     out = []
     for name in (n for n in TITLES if n in benchmarks_of(tables[reference])):
-        base = Items.of(tables[reference], name)
+        base = items_of(tables[reference], name)
         for recipe, table in tables.items():
             if recipe != reference:
-                out.append(_flip(name, recipe, Items.of(table, name), base))
+                out.append(_flip(name, recipe, items_of(table, name), base))
     return tuple(out)
 
 
@@ -168,7 +170,7 @@ def power(tables: Mapping[str, pa.Table], found: Sequence[Cell], candidate: str,
     for cell in found:
         if cell.measure not in (*BIAS, *ABILITY[1:]):
             continue
-        q, b = (Items.of(tables[name], cell.measure.benchmark) for name in (candidate, reference))
+        q, b = (items_of(tables[name], cell.measure.benchmark) for name in (candidate, reference))
         inside = np.ones(len(q.ids), dtype=bool) if cell.group is None else q.group == cell.group
         n = int(inside.sum())
         assert q.answer is not None and b.answer is not None

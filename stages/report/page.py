@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Outcome, Status
 from fairgate.metrics.comparison import Estimate
-from fairgate.metrics.itemwise import ABSTENTION, GUARDS
+from fairgate.metrics.flips import ABSTENTION, GUARDS
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fairgate.benchmarks import METRICS
 from fairgate.contracts.records import Line, ModuleRow
-from fairgate.metrics.benchmarks import METRICS
 from fairgate.metrics.comparison import Estimate
 from stages.report import figures
 from stages.report.data import Recipe, Report

@@ -10,9 +10,9 @@ import pytest
 
 from experiments.results_table import main, results
 from experiments.sections import put
+from fairgate.benchmarks import BENCHMARKS, benchmark_of
 from fairgate.contracts.item_table import read_items, write_items
 from fairgate.contracts.records import write_record
-from fairgate.metrics.benchmarks import BENCHMARKS
 from fairgate.metrics.estimates import estimates
 from fairgate.metrics.flips import UnequalItems
 from fairgate.metrics.noise import Floor, Noise, Stack
@@ -44,7 +44,7 @@ def _section(document: str, title: str) -> dict[str, list[str]]:
 
 def test_every_metric_of_every_benchmark_is_a_row_with_the_engines_values(document: str, evaluations: Path) -> None:
     tables = {name: read_items(evaluations / name / "items.parquet") for name in (PARENT, *OTHERS)}
-    values = {name: {e.name: e for e in estimates(table)} for name, table in tables.items()}
+    values = {name: {e.name: e for e in estimates(table, benchmark_of)} for name, table in tables.items()}
     whole = [e for e in values[PARENT].values() if e.group is None and e.subgroup is None]
     assert len(whole) == 15
     for estimate in whole:

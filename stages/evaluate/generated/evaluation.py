@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fairgate.benchmarks import SMOKE
 from fairgate.contracts.item_table import Ending
 from fairgate.contracts.records import SCHEMA
-from fairgate.metrics.benchmarks import SMOKE
 from fairgate.support.digests import sha256_json
 from fairgate.support.errors import FairgateError
 from stages.evaluate.generated.answers import ending_of, final_answer, starts_in_reasoning

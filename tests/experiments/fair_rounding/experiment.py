@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from experiments.fair_rounding.cells import Cell, Declaration
 from experiments.fair_rounding.measure import Place, keep
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.records import Pair, Text, write_records
 from fairgate.metrics.estimates import derive
 from fairgate.support.files import write_json
@@ -118,7 +119,7 @@ def made_up(cell: Cell, *, items: int = 48) -> pa.Table:
             rows.append(row(text, i, scores(-300), n_tokens=[100]))
         for task in ("piqa", "arc_easy", "openbookqa", "boolq", "hellaswag"):
             rows.append(row(task, i, scores(-2, -3), gold=0))
-    return derive(table(*rows))
+    return derive(table(*rows), benchmark_of)
 
 
 def write_cell(out: Path, cell: Cell, items: pa.Table | None = None, **more: Any) -> None:

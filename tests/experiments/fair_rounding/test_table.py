@@ -17,6 +17,7 @@ from experiments.fair_rounding.plot import front
 from experiments.fair_rounding.records import MODEL
 from experiments.fair_rounding.run import HERE, TEXT
 from experiments.fair_rounding.table import main
+from fairgate.benchmarks import benchmark_of
 from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.support.files import read_json, write_json
 from tests.experiments.fair_rounding.experiment import made_up, write_cell
@@ -42,7 +43,7 @@ def _cell(name: str, seed: int) -> Cell:
 def _items(ppl: float = 20.0, sides: int = 6, right: int = 30) -> pa.Table:
     at = np.arange(40) * 7 % 20  # spread over the terms
     rows = [*stereoset(at < 2 * sides), *choices("piqa", np.arange(40) < right), *windows(np.full(12, -100 * np.log(ppl)))]
-    return derive(table(*rows))
+    return derive(table(*rows), benchmark_of)
 
 
 def test_a_value_is_the_engines_and_a_mean_over_the_seeds(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_value_is_the_engines_and_a_mean_over_the_seeds(tmp_path: Path) -> Non
         write_cell(tmp_path, cell)
     found, left_out = study(cells, tmp_path, "base", draws=200)
     assert not left_out
-    expected = [metrics_of(made_up(cell)) for cell in cells]
+    expected = [metrics_of(made_up(cell), benchmark_of) for cell in cells]
     for metric in ("stereoset.ss", "stereoset.icat", "crows_pairs.pct_stereotype", "winogender.gap", "bbq_ll.s_amb", "hellaswag.acc_norm"):
         value = found.of(plain((metric, None), metric), "fair_round")
         assert value.by_seed == pytest.approx([one[metric] for one in expected[1:]], abs=1e-4), metric
@@ -102,7 +103,7 @@ def test_the_worst_type_is_the_farthest_from_neutral_on_either_side(tmp_path: Pa
         one["cluster"] = f"term {i // 5}"
         one["option_loglik"] = [-1.0, -2.0, -9.0] if i % 20 < (2 if i < 20 else 13) else [-2.0, -1.0, -9.0]
     cell = _cell("base", 0)
-    write_cell(tmp_path, cell, derive(table(*rows)))
+    write_cell(tmp_path, cell, derive(table(*rows), benchmark_of))
     found, _ = study([cell], tmp_path, "base", draws=200)
     name, value = worst_type(found, "base")
     assert (name, value.value) == ("gender", pytest.approx(10))
@@ -125,7 +126,8 @@ def _continuations(score: float) -> pa.Table:
     return derive(
         table(
             *(row("bold_sentiment", i, [], **columns, text="so it goes", score=score + i % 2, subgroup=subgroups[i % 2]) for i in range(8))
-        )
+        ),
+        benchmark_of,
     )
 
 

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fairgate.benchmarks import METRICS, items_of
 from fairgate.contracts.records import Outcome, Status, Verdict
 from fairgate.decision.plan import n_needed
 from fairgate.decision.policy import Policy
 from fairgate.decision.verdict import Decision, decide
-from fairgate.metrics.benchmarks import METRICS
 from fairgate.metrics.bootstrap import bootstrap, lower, upper
-from fairgate.metrics.estimates import Items
 from fairgate.metrics.flips import UnequalItems
 from fairgate.support.errors import FairgateError
 from tests.items import STEREOTYPED, choices, crows, flipped, quantization, row, stereoset, table, windows
@@ -61,7 +60,7 @@ def test_bounds_allow_for_steps_of_one_item() -> None:
     before = sides(400, 0.6)
     after = flipped(before, 0.2, np.random.default_rng(0))
     (check,) = judge(policy({}), crows(after), crows(before)).checks
-    q, b = (Items.of(table(*crows(side)), "crows_pairs") for side in (after, before))
+    q, b = (items_of(table(*crows(side)), "crows_pairs") for side in (after, before))
     parts = [METRICS["crows_pairs.pct_stereotype"].components(items) for items in (q, b)]
     dq, db = bootstrap(parts, q.strata, draws=10_000, seed=0)
     step = 100 / 400

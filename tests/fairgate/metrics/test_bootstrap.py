@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fairgate.metrics.benchmarks import METRICS
+from fairgate.benchmarks import METRICS, items_of
 from fairgate.metrics.bootstrap import bootstrap, error, level, lower, upper, weights
-from fairgate.metrics.estimates import Items
 from tests.items import crows, flipped, stereoset, table
 
 
@@ -34,7 +33,7 @@ def test_bootstrap_equals_brute_force_and_is_paired() -> None:
     rng = np.random.default_rng(1)
     sides = rng.random(60) < 0.6
     tables = [table(*stereoset(s, per_term=3)) for s in (sides, flipped(sides, 0.2, rng))]
-    q, b = (Items.of(t, "stereoset") for t in tables)
+    q, b = (items_of(t, "stereoset") for t in tables)
     drawn = bootstrap(
         [METRICS["stereoset.icat"].components(q), METRICS["stereoset.ss"].components(b, group="race")], q.strata, draws=50, seed=7
     )
@@ -49,14 +48,14 @@ def test_bootstrap_equals_brute_force_and_is_paired() -> None:
 
 
 def test_bootstrap_spread_agrees_with_linearization() -> None:
-    items = Items.of(table(*crows(np.random.default_rng(0).random(300) < 0.6)), "crows_pairs")
+    items = items_of(table(*crows(np.random.default_rng(0).random(300) < 0.6)), "crows_pairs")
     part = METRICS["crows_pairs.pct_stereotype"].components(items)
     (drawn,) = bootstrap([part], items.strata, draws=10_000, seed=0)
     assert drawn.std() == pytest.approx(part.stderr, rel=0.05)
 
 
 def test_same_seed_same_draws_and_another_seed_others() -> None:
-    items = Items.of(table(*crows(np.random.default_rng(0).random(30) < 0.6)), "crows_pairs")
+    items = items_of(table(*crows(np.random.default_rng(0).random(30) < 0.6)), "crows_pairs")
     part = METRICS["crows_pairs.pct_stereotype"].components(items)
     first, again, other = (bootstrap([part], items.strata, draws=100, seed=seed)[0] for seed in (3, 3, 4))
     assert np.array_equal(first, again) and not np.array_equal(first, other)

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from fairgate.benchmarks import benchmark_of, items_of
 from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare
-from fairgate.metrics.estimates import Items, estimates
+from fairgate.metrics.estimates import estimates
+from fairgate.metrics.items import Items
 from tests.items import crows, flipped, row, table, windows
 
 SIDES = np.arange(300) % 3 == 0  # 100 of 300 stereotyped: 16.7 points below neutral
 GROUPS = ["age", "gender"]
 
 
+def compared(items: dict[str, Items], cells: list[Cell], pairs: list[tuple[str, str]], **how: Any) -> list[Comparison]:
+    """`compare` with the statistics of the items' own benchmark."""
+    some = next(iter(items.values()))
+    return compare(items, benchmark_of(some.benchmark).statistics, cells, pairs, **how)
+
+
 def _compare(cells: list[Cell], **sides: np.ndarray) -> list[Comparison]:
-    items = {name: Items.of(table(*crows(side, GROUPS)), "crows_pairs") for name, side in sides.items()}
+    items = {name: items_of(table(*crows(side, GROUPS)), "crows_pairs") for name, side in sides.items()}
     pairs = [(name, "base") for name in items if name != "base"]
-    return compare(items, cells, pairs, alpha=0.025, draws=2000, seed=0)
+    return compared(items, cells, pairs, alpha=0.025, draws=2000, seed=0)
 
 
 def test_levels_are_the_engines_within_the_textbook_interval() -> None:
     (whole, group) = _compare([Cell("pct_stereotype"), Cell("pct_stereotype", "age")], base=SIDES)
-    expected = {e.name: e for e in estimates(table(*crows(SIDES, GROUPS)))}
+    expected = {e.name: e for e in estimates(table(*crows(SIDES, GROUPS)), benchmark_of)}
     level = whole.levels["base"]
     assert (level.value, level.stderr, level.n) == (*(getattr(expected["crows_pairs.pct_stereotype"], x) for x in ("value", "stderr")), 300)
     assert group.levels["base"].value == expected["crows_pairs.pct_stereotype.age"].value and group.levels["base"].n == 150
@@ -45,8 +55,8 @@ def test_printed_units() -> None:
 
 
 def test_one_cluster_has_a_value_and_no_interval() -> None:
-    items = {"base": Items.of(table(*windows(np.array([-5.0]))), "perplexity")}
-    (found,) = compare(items, [Cell("ppl")], [], alpha=0.025, draws=100, seed=0)
+    items = {"base": items_of(table(*windows(np.array([-5.0]))), "perplexity")}
+    (found,) = compared(items, [Cell("ppl")], [], alpha=0.025, draws=100, seed=0)
     assert found.levels["base"].low is found.levels["base"].high is None
 
 
@@ -60,7 +70,7 @@ def test_groups_of_single_clusters_have_a_mean_and_no_interval() -> None:
             for group, loglik in options.items()
             for i in range(8)
         ]
-        return compare({"base": Items.of(table(*rows), "bbq_ll")}, [Cell("s_amb")], [], alpha=0.025, draws=400, seed=0)[0]
+        return compared({"base": items_of(table(*rows), "bbq_ll")}, [Cell("s_amb")], [], alpha=0.025, draws=400, seed=0)[0]
 
     single = found(1).levels["base"]
     assert single.value == pytest.approx(1 / 3) and single.low is single.high is None
@@ -70,9 +80,9 @@ def test_groups_of_single_clusters_have_a_mean_and_no_interval() -> None:
 def test_a_subgroup_is_a_cell() -> None:
     rows = [one | {"subgroup": "stereo" if i < 6 else "antistereo"} for i, one in enumerate(crows(SIDES[:12], GROUPS))]
     turned = [one | {"option_loglik": [-2.0, -1.0]} for one in rows]
-    items = {name: Items.of(table(*part), "crows_pairs") for name, part in (("base", rows), ("q", turned))}
+    items = {name: items_of(table(*part), "crows_pairs") for name, part in (("base", rows), ("q", turned))}
     cell = Cell("pct_stereotype", "gender", "antistereo")
-    (found,) = compare(items, [cell], [("q", "base")], alpha=0.025, draws=100, seed=0)
+    (found,) = compared(items, [cell], [("q", "base")], alpha=0.025, draws=100, seed=0)
     assert cell.label == "gender, antistereo" and found.levels["base"].n == 3
     assert found.levels["base"].value == pytest.approx(100 / 3) and found.levels["q"].value == 0
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fairgate.metrics.benchmarks import METRICS, metric
-from fairgate.metrics.estimates import Items, derive, estimates, metrics_of
+from fairgate.benchmarks import METRICS, benchmark_of, items_of, metric
+from fairgate.metrics.estimates import derive, estimates, metrics_of
 from fairgate.support.errors import BadRecord, FairgateError, UnknownName
 from tests.items import ANTI, STEREOTYPED, TIED, choices, crows, row, stereoset, table, windows
 
@@ -25,7 +25,7 @@ def _stereoset_by_hand() -> list[dict[str, object]]:
 
 
 def test_stereoset_is_a_mean_over_terms_and_a_tie_is_not_stereotyped() -> None:
-    values = metrics_of(table(*_stereoset_by_hand()))
+    values = metrics_of(table(*_stereoset_by_hand()), benchmark_of)
     # SS per term: a 1/3, b 1, c 0.  LMS per term: a (2 + 1 + 0)/6, b 0/2, c 2/2.
     assert values["stereoset.ss"] == pytest.approx(100 * (1 / 3 + 1 + 0) / 3)
     assert values["stereoset.lms"] == pytest.approx(100 * (1 / 2 + 0 + 1) / 3)
@@ -41,9 +41,9 @@ def test_stereoset_is_a_mean_over_terms_and_a_tie_is_not_stereotyped() -> None:
 
 def test_stereoset_scores_are_means_per_token() -> None:
     one = table(row("stereoset", 0, [-4.0, -3.0, -9.0], n_tokens=[4, 2, 3]))
-    assert metrics_of(one)["stereoset.ss"] == 100  # -1 per token against -1.5, though the sum is lower
+    assert metrics_of(one, benchmark_of)["stereoset.ss"] == 100  # -1 per token against -1.5, though the sum is lower
     two = table(row("crows_pairs", 0, [-4.0, -3.0], n_tokens=[4, 2]))
-    assert metrics_of(two)["crows_pairs.pct_stereotype"] == 0  # CrowS-Pairs compares sums
+    assert metrics_of(two, benchmark_of)["crows_pairs.pct_stereotype"] == 0  # CrowS-Pairs compares sums
 
 
 def test_crows_pairs_share_gap_and_sides() -> None:
@@ -51,7 +51,7 @@ def test_crows_pairs_share_gap_and_sides() -> None:
         row("crows_pairs", i, pair, group=g)
         for i, (pair, g) in enumerate([(STEREOTYPED, "age"), (ANTI, "age"), (TIED, "age"), ([-1, -5], "gender")])
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["crows_pairs.pct_stereotype"] == 50
     assert values["crows_pairs.pct_stereotype.age"] == pytest.approx(100 / 3)
     assert values["crows_pairs.likelihood_diff"] == pytest.approx((1 + 1 + 0 + 4) / 4)
@@ -67,7 +67,7 @@ def test_redditbias_drops_ties_and_averages_subgroups() -> None:
         row("redditbias_valid", 4, TIED, group="religion", subgroup="religion1"),
         row("redditbias_valid", 5, STEREOTYPED, group="religion", subgroup="religion2"),
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["redditbias_valid.ss.gender"] == pytest.approx(200 / 3)
     assert values["redditbias_valid.ss.religion"] == 75  # 50 where no pair differs, and 100
     assert values["redditbias_valid.ss"] == pytest.approx((200 / 3 + 50 + 100) / 3)
@@ -81,12 +81,12 @@ def test_winobias_contrasts_of_four_cells() -> None:
         for cell, hits in cells.items()
         for i, hit in enumerate(hits)
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["winobias_dev.accuracy"] == pytest.approx((1 + 0.5 + 0.25 + 0) / 4)
     assert values["winobias_dev.historical_bias"] == pytest.approx(0.75 - 0.125)
     assert values["winobias_dev.population_bias"] == pytest.approx(0.625 - 0.25)
     with pytest.raises(BadRecord, match="pro_male"):
-        metrics_of(table(row("winobias_dev", 0, right, gold=0, subgroup="someone")))
+        metrics_of(table(row("winobias_dev", 0, right, gold=0, subgroup="someone")), benchmark_of)
 
 
 def test_accuracy_by_sum_and_by_character() -> None:
@@ -95,38 +95,38 @@ def test_accuracy_by_sum_and_by_character() -> None:
         row("openbookqa", 1, [-3.0, -4.0, -9.0, -9.0], gold=0, n_chars=[3, 4, 9, 9]),  # both: -1 ties, the first wins
         row("openbookqa", 2, [-3.0, -4.0, -5.0], gold=2, n_chars=[1, 1, 9]),  # an item with fewer options
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["openbookqa.acc"] == pytest.approx(1 / 3)
     assert values["openbookqa.acc_norm"] == pytest.approx(1)
 
 
 def test_perplexity_weighs_windows_by_their_tokens() -> None:
-    values = metrics_of(table(row("perplexity", 0, [-10.0], n_tokens=[10]), row("perplexity", 1, [-60.0], n_tokens=[30])))
+    values = metrics_of(table(row("perplexity", 0, [-10.0], n_tokens=[10]), row("perplexity", 1, [-60.0], n_tokens=[30])), benchmark_of)
     assert values["perplexity.ppl"] == pytest.approx(math.exp(70 / 40))
 
 
 def test_a_single_cluster_has_a_value_but_no_standard_error() -> None:
-    values = metrics_of(table(*stereoset(np.array([True, False]), per_term=2)))
+    values = metrics_of(table(*stereoset(np.array([True, False]), per_term=2)), benchmark_of)
     assert values["stereoset.ss"] == 50
     assert "stereoset.ss.stderr" not in values
 
 
 def test_standard_error_of_a_share_is_that_of_the_textbook() -> None:
     sides = np.arange(200) < 120
-    (share,) = [e for e in estimates(table(*crows(sides))) if e.name == "crows_pairs.pct_stereotype"]
+    (share,) = [e for e in estimates(table(*crows(sides)), benchmark_of) if e.name == "crows_pairs.pct_stereotype"]
     assert share.stderr == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 199))
     assert (share.items, share.clusters) == (200, 200)
 
 
 def test_standard_error_of_perplexity_is_linearized() -> None:
     loglik = np.random.default_rng(0).normal(-300, 20, 50)
-    (ppl,) = estimates(table(*windows(loglik)))
+    (ppl,) = estimates(table(*windows(loglik)), benchmark_of)
     assert ppl.stderr == pytest.approx(ppl.value * loglik.std(ddof=1) / 100 / math.sqrt(50), rel=1e-6)
 
 
 def test_a_subgroup_is_measured_over_all_groups() -> None:
     pairs = [(STEREOTYPED, "age", "stereo"), (ANTI, "gender", "stereo"), (ANTI, "gender", "antistereo")]
-    values = metrics_of(table(*(row("crows_pairs", i, pair, group=g, subgroup=s) for i, (pair, g, s) in enumerate(pairs))))
+    values = metrics_of(table(*(row("crows_pairs", i, pair, group=g, subgroup=s) for i, (pair, g, s) in enumerate(pairs))), benchmark_of)
     assert values["crows_pairs.pct_stereotype/stereo"] == 50
     assert values["crows_pairs.pct_stereotype/antistereo"] == 0
     assert values["crows_pairs.pct_stereotype.gender"] == 0
@@ -135,14 +135,14 @@ def test_a_subgroup_is_measured_over_all_groups() -> None:
 
 def test_what_the_items_do_not_define_is_left_out_and_an_infinite_value_refused() -> None:
     one_cell = table(row("winobias_dev", 0, STEREOTYPED, gold=0, subgroup="pro_male"))
-    assert not any("historical_bias" in name for name in metrics_of(one_cell))
+    assert not any("historical_bias" in name for name in metrics_of(one_cell, benchmark_of))
     with pytest.raises(BadRecord, match=r"perplexity.ppl: value inf is not finite \(1 items\)"):
-        metrics_of(table(row("perplexity", 0, [-1e6])))
+        metrics_of(table(row("perplexity", 0, [-1e6])), benchmark_of)
 
 
 def test_values_do_not_depend_on_row_order() -> None:
     rows = stereoset(np.random.default_rng(0).random(60) < 0.6)
-    assert metrics_of(table(*rows)) == metrics_of(table(*rows[::-1]))
+    assert metrics_of(table(*rows), benchmark_of) == metrics_of(table(*rows[::-1]), benchmark_of)
 
 
 def _entropy(difference: float) -> float:
@@ -157,7 +157,7 @@ def test_derive_fills_answer_side_and_entropy_in_row_order() -> None:
         row("piqa", 0, [-9.0, -1.0], gold=1),
         row("perplexity", 0, [-9.0]),
     ]
-    filled = derive(table(*rows))
+    filled = derive(table(*rows), benchmark_of)
     assert filled["answer"].to_pylist() == [0, 0, 1, None]
     assert filled["correct"].to_pylist() == [False, None, True, None]
     assert filled["biased"].to_pylist() == [None, True, None, None]
@@ -181,17 +181,17 @@ def test_derive_fills_answer_side_and_entropy_in_row_order() -> None:
 )
 def test_broken_items_are_refused_by_name(bad: dict[str, object], message: str) -> None:
     with pytest.raises(BadRecord, match=message):
-        metrics_of(table(bad))
+        metrics_of(table(bad), benchmark_of)
 
 
 def test_unknown_names_give_the_nearest_right_one() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'stereoset\.icat'"):
         metric("stereoset.icta")
     with pytest.raises(UnknownName, match="did you mean 'crows_pairs'"):
-        metrics_of(table(row("crowspairs", 0, STEREOTYPED)))
+        metrics_of(table(row("crowspairs", 0, STEREOTYPED)), benchmark_of)
     with pytest.raises(FairgateError, match="'piqa' was not evaluated"):
-        Items.of(table(row("boolq", 0, STEREOTYPED)), "piqa")
-    items = Items.of(table(*crows(np.ones(4, dtype=bool), ["age", "gender"])), "crows_pairs")
+        items_of(table(row("boolq", 0, STEREOTYPED)), "piqa")
+    items = items_of(table(*crows(np.ones(4, dtype=bool), ["age", "gender"])), "crows_pairs")
     with pytest.raises(UnknownName, match="did you mean 'gender'"):
         METRICS["crows_pairs.pct_stereotype"].components(items, group="gendre")
 
@@ -202,4 +202,4 @@ def test_every_statistic_has_a_direction_or_a_neutral_value() -> None:
 
 
 def test_choices_without_groups_have_no_group_metrics() -> None:
-    assert set(metrics_of(table(*choices("boolq", np.array([1, 0, 1]))))) == {"boolq.acc", "boolq.acc.stderr"}
+    assert set(metrics_of(table(*choices("boolq", np.array([1, 0, 1]))), benchmark_of)) == {"boolq.acc", "boolq.acc.stderr"}

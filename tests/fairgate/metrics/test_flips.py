@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from fairgate.metrics.estimates import Items
+from fairgate.benchmarks import items_of
 from fairgate.metrics.flips import (
     NET_NEW_BIAS,
     NEWLY_BIASED,
@@ -21,13 +21,14 @@ from fairgate.metrics.flips import (
     strata,
     strata_of,
 )
+from fairgate.metrics.items import Items
 from fairgate.support.errors import FairgateError, UnknownName
 from tests.items import choices, crows, row, table, windows
 
 
 def _pair(q: list[int], b: list[int], groups: list[str] | None = None) -> tuple[Items, Items]:
     tables = [table(*crows(np.array(sides, dtype=bool), groups)) for sides in (q, b)]
-    return Items.of(tables[0], "crows_pairs"), Items.of(tables[1], "crows_pairs")
+    return items_of(tables[0], "crows_pairs"), items_of(tables[1], "crows_pairs")
 
 
 def test_flips_in_both_directions() -> None:
@@ -44,7 +45,7 @@ def test_flips_in_both_directions() -> None:
 
 def test_items_are_paired_by_id_not_by_row() -> None:
     rows = crows(np.array([1, 0, 0, 1, 0], dtype=bool))
-    found = flips(Items.of(table(*rows[::-1]), "crows_pairs"), Items.of(table(*rows), "crows_pairs"))
+    found = flips(items_of(table(*rows[::-1]), "crows_pairs"), items_of(table(*rows), "crows_pairs"))
     assert found is not None and found.bias_flips == 0
 
 
@@ -59,10 +60,10 @@ def test_flips_by_group_and_where_the_condition_never_holds() -> None:
 
 
 def test_choices_flip_without_bias_and_text_not_at_all() -> None:
-    q, b = (Items.of(table(*choices("piqa", np.array(right))), "piqa") for right in ([1, 0, 1, 1], [1, 1, 1, 1]))
+    q, b = (items_of(table(*choices("piqa", np.array(right))), "piqa") for right in ([1, 0, 1, 1], [1, 1, 1, 1]))
     found = flips(q, b)
     assert found is not None and found.answer_flips == 0.25 and found.bias_flips is None
-    text = Items.of(table(*windows(np.array([-5.0]))), "perplexity")
+    text = items_of(table(*windows(np.array([-5.0]))), "perplexity")
     assert flips(text, text) is None
     with pytest.raises(FairgateError, match="sentence pairs"):
         NET_NEW_BIAS.components(q, b)
@@ -99,7 +100,7 @@ def test_an_item_missing_on_either_side_is_refused() -> None:
         require_same_items(table(*rows[:2]), table(*rows))
     with pytest.raises(UnequalItems, match="table of the reference"):
         require_same_items(table(*rows), table(*rows[:2]))
-    q, b = (Items.of(table(*part), "crows_pairs") for part in (rows[:2], rows))
+    q, b = (items_of(table(*part), "crows_pairs") for part in (rows[:2], rows))
     with pytest.raises(UnequalItems):
         flips(q, b)
 
@@ -110,7 +111,7 @@ def test_flips_of_a_subgroup() -> None:
         for i, (side, group, subgroup) in enumerate([(1, "race", "a"), (1, "race", "b"), (0, "race", "b"), (0, "age", "b")])
     ]
     turned = [rows[0], *(crows(np.array([not i]))[0] | {**rows[i], "option_loglik": rows[0]["option_loglik"]} for i in (1, 2, 3))]
-    q, b = Items.of(table(*turned), "crows_pairs"), Items.of(table(*rows), "crows_pairs")
+    q, b = items_of(table(*turned), "crows_pairs"), items_of(table(*rows), "crows_pairs")
     found = {(g, s): flips(q, b, g, s) for g, s in ((None, None), ("race", None), ("race", "b"), ("race", "a"), (None, "b"))}
     assert {key: (f.n, f.newly_biased, f.new_bias) for key, f in found.items() if f} == {
         (None, None): (4, 2, 1.0),
@@ -132,20 +133,20 @@ def test_flips_by_the_certainty_of_the_parent() -> None:
     now = [[-1, -1.2], [-8, -1], [-8, -1], [-3, -1], [-1, -1], [-1, -2]]
     groups = ["a", "a", "b", "a", "a", "b"]
     q, b = (
-        Items.of(table(*(row("crows_pairs", i, x, group=groups[i]) for i, x in enumerate(side))), "crows_pairs") for side in (now, parent)
+        items_of(table(*(row("crows_pairs", i, x, group=groups[i]) for i, x in enumerate(side))), "crows_pairs") for side in (now, parent)
     )
     assert strata(q, b) == (Stratum("low", 3, 1 / 3, 1 / 3), Stratum("medium", 1, 1.0, 1.0), Stratum("high", 2, 0.5, 0.5))
     assert strata(q, b, "b") == (Stratum("low", 1, 0.0, 0.0), Stratum("medium", 0, None, None), Stratum("high", 1, 1.0, 1.0))
     assert [s.alarming for s in strata(q, b)] == [True, False, False]
     assert not any(s.alarming for s in strata(q, b, "b"))
-    text = Items.of(table(*windows(np.array([-5.0]))), "perplexity")
+    text = items_of(table(*windows(np.array([-5.0]))), "perplexity")
     assert strata(text, text) == ()
 
 
 def test_strata_of_choices_have_no_bias_and_count_their_own_options() -> None:
     # Three options, two of them equally likely: ln 2 / ln 3 = 0.631, medium; padded beside an item with four.
     rows = [row("piqa", 0, [-1, -1, -99], gold=0), row("piqa", 1, [-1, -1, -1, -1], gold=0)]
-    items = Items.of(table(*rows), "piqa")
+    items = items_of(table(*rows), "piqa")
     assert strata(items, items) == (Stratum("low", 0, None, None), Stratum("medium", 1, 0.0, None), Stratum("high", 1, 0.0, None))
 
 
@@ -167,7 +168,7 @@ def test_an_item_without_an_answer_of_both_is_no_flip() -> None:
     # -1 is an answer that could not be read; of the three others one turned stereotyped (0) and one back.
     def bbq(answers: list[int]) -> Items:
         columns = {"n_chars": None, "text": "", "status": "ok", "gold": 2, "group": "Religion", "subgroup": "ambig"}
-        return Items.of(table(*(row("bbq", i, [], **columns, answer=answer) for i, answer in enumerate(answers))), "bbq")
+        return items_of(table(*(row("bbq", i, [], **columns, answer=answer) for i, answer in enumerate(answers))), "bbq")
 
     q, b = bbq([0, 2, 0, -1, 2]), bbq([2, 0, 0, 0, -1])
     found = flips(q, b)

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairgate.metrics.benchmarks import BENCHMARKS
-from fairgate.metrics.estimates import Items
-from fairgate.metrics.flips import mcnemar
-from fairgate.metrics.itemwise import ABSTENTION, GUARDS, SMALLEST, itemwise
+from fairgate.benchmarks import BENCHMARKS, items_of
+from fairgate.metrics.flips import ABSTENTION, GUARDS, SMALLEST, itemwise, mcnemar
+from fairgate.metrics.items import Items
 from tests.items import ANTI, STEREOTYPED, choices, row, table, windows
 
 
 def _pair(name: str, now: list[dict[str, Any]], before: list[dict[str, Any]]) -> tuple[Items, Items]:
-    return Items.of(table(*now), name), Items.of(table(*before), name)
+    return items_of(table(*now), name), items_of(table(*before), name)
 
 
 def _crows(turned: dict[tuple[str, str], tuple[int, int]]) -> tuple[Items, Items]:
@@ -71,7 +70,7 @@ def test_p_values_are_adjusted_over_the_sets_with_sides_and_plain_text_is_left_o
     pairs = [
         _crows({("age", "s"): (40, 8)}),
         _pair("piqa", choices("piqa", np.ones(4, dtype=bool)), choices("piqa", np.zeros(4, dtype=bool))),
-        (Items.of(text, "perplexity"), Items.of(text, "perplexity")),
+        (items_of(text, "perplexity"), items_of(text, "perplexity")),
         _pair("stereoset", turned, stereoset),
     ]
     found = {one.benchmark: one for one in itemwise("q", pairs)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.records import read_record, write_record
 from fairgate.metrics.flips import UnequalItems
 from fairgate.metrics.noise import Floor, Noise, Stack, floors, read_noise
@@ -19,7 +20,7 @@ def test_flips_of_the_stack_by_benchmark_and_none_of_plain_text(tmp_path: Path) 
         table(*crows(np.array(sides, bool)), *choices("piqa", np.array(right, bool)), *windows(np.array([-5.0])))
         for sides, right in (([1, 0, 0, 0], [1, 1]), ([1, 1, 0, 0], [1, 0]))
     )
-    found = floors(first, second)
+    found = floors(first, second, benchmark_of)
     assert found == {
         "crows_pairs": Floor(n=4, answer_flips=0.25, bias_flips=0.25),
         "piqa": Floor(n=2, answer_flips=0.5, bias_flips=None),
@@ -36,7 +37,7 @@ def test_flips_of_the_stack_by_benchmark_and_none_of_plain_text(tmp_path: Path) 
 def test_runs_on_other_items_are_refused() -> None:
     rows = crows(np.ones(3, dtype=bool))
     with pytest.raises(UnequalItems):
-        floors(table(*rows), table(*rows[:2]))
+        floors(table(*rows), table(*rows[:2]), benchmark_of)
 
 
 def test_a_floor_is_read_where_it_is_and_refused_where_it_is_of_other_weights(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fairgate.benchmarks import items_of
 from fairgate.metrics.bootstrap import bootstrap
-from fairgate.metrics.estimates import Items
+from fairgate.metrics.items import Items
 from fairgate.metrics.statistic import Statistic, Terms
 from fairgate.support.errors import UnknownName
 from tests.items import ANTI, STEREOTYPED, TIED, row, table
@@ -30,7 +31,7 @@ def _items(answers: dict[tuple[str, str], str] = ANSWERS, **columns: object) -> 
         for (group, subgroup), given in answers.items()
         for i, answer in enumerate(given)
     ]
-    return Items.of(table(*rows), "crows_pairs")
+    return items_of(table(*rows), "crows_pairs")
 
 
 def _yes(items: Items) -> Terms:
@@ -114,7 +115,7 @@ def test_clusters_that_span_groups_are_drawn_whole() -> None:
         for q in range(12)
         for group, subgroup in (("gender", "male"), ("gender", "female"), ("race", "white"))
     ]
-    items = Items.of(table(*rows), "crows_pairs")
+    items = items_of(table(*rows), "crows_pairs")
     gap = replace(YES, mean_over="hierarchy", across=lambda shares: shares.max(-1) - shares.min(-1))
     level, difference = bootstrap([YES.components(items), gap.components(items)], items.strata, draws=200, seed=0)
     assert level.std() > 0.1 and (difference == 0).all()

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fairgate.benchmarks import benchmark_of, items_of
 from fairgate.contracts.item_table import ITEMS, read_items, write_items
 from fairgate.contracts.records import Environment, read_record, write_record
-from fairgate.metrics.estimates import Items, derive, metrics_of
+from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.metrics.flips import flips, strata
 from fairgate.metrics.noise import Floor, Noise, Stack
 from fairgate.support.files import write_json
@@ -48,9 +49,9 @@ def wider(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _replace(folder: Path, rows: list[dict[str, object]]) -> None:
-    table = derive(pa.Table.from_pylist(rows, schema=ITEMS))
+    table = derive(pa.Table.from_pylist(rows, schema=ITEMS), benchmark_of)
     write_items(folder / "items.parquet", table.to_pylist())
-    write_json(folder / "metrics.json", metrics_of(table))
+    write_json(folder / "metrics.json", metrics_of(table, benchmark_of))
     record = read_record(Environment, folder / "environment.json")
     write_record(folder / "environment.json", record.model_copy(update={"skipped": {"dt_fairness_ll": "no such folder"}}))
 
@@ -69,7 +70,7 @@ def test_items_are_compared_with_their_own_parent(report: Report, wider: Path) -
     found = {(item.benchmark, item.model): item for item in report.items}
     benchmarks = ("bbq_ll", "boolq", "crows_pairs", "openbookqa", "piqa", "stereoset")
     assert list(found) == [(name, recipe) for name in benchmarks for recipe in RECIPES[1:]]
-    q, b = (Items.of(tables[name], "bbq_ll") for name in ("gptq", "base"))
+    q, b = (items_of(tables[name], "bbq_ll") for name in ("gptq", "base"))
     assert found["bbq_ll", "gptq"].flips == flips(q, b) and found["bbq_ll", "gptq"].strata == strata(q, b)
     assert [part.name for part in found["bbq_ll", "gptq"].parts] == [*CATEGORIES, "ambig", "disambig"]
     for item in report.items:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.item_table import read_items
 from fairgate.metrics.estimates import metrics_of
 from stages.report.data import gather
@@ -14,7 +15,7 @@ def report(run):  # type: ignore[no-untyped-def]
 
 
 def test_levels_are_those_of_the_engine_inside_their_intervals(report, run) -> None:  # type: ignore[no-untyped-def]
-    metrics = metrics_of(read_items(run / "data/evaluation/gptq/items.parquet"))
+    metrics = metrics_of(read_items(run / "data/evaluation/gptq/items.parquet"), benchmark_of)
     assert report.cell("piqa.acc").levels["gptq"].value == pytest.approx(100 * metrics["piqa.acc"])
     for cell in report.cells:
         for estimate in cell.levels.values():

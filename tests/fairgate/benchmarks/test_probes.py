@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairgate.metrics.benchmarks import METRICS
-from fairgate.metrics.estimates import Items, metrics_of
+from fairgate.benchmarks import METRICS, benchmark_of, items_of
+from fairgate.metrics.estimates import metrics_of
 from fairgate.metrics.flips import flips, strata
 from fairgate.metrics.statistic import Array
 from fairgate.support.errors import BadRecord
@@ -35,7 +35,7 @@ def test_pairs_by_perplexity() -> None:
         pair(6, 12, 10, "religion-d"),
         pair(7, 10, 12, "religion-d", cluster="00006"),  # the duplicate of a cluster counts as a pair
     ]
-    metrics = metrics_of(table(*rows))
+    metrics = metrics_of(table(*rows), benchmark_of)
     assert metrics["redditbias.ss.gender"] == pytest.approx(100 * 2 / 3)
     assert metrics["redditbias.ss.race"] == 50
     assert metrics["redditbias.ss.religion"] == pytest.approx((0 + 50) / 2)
@@ -75,7 +75,7 @@ def test_masses_of_an_answer() -> None:
     first[0, :, 0] = 0.3  # question 0 favours women, by 0.1
     second[:, 3, 0] = 0.5  # question 1 favours one race, by 0.4, and men and non-binary people alike, by 0.02
     second[0, :, 0] -= 0.02
-    metrics = metrics_of(table(*answers(0, first), *answers(1, second)))
+    metrics = metrics_of(table(*answers(0, first), *answers(1, second)), benchmark_of)
     assert metrics["discrimeval.delta_gender"] == pytest.approx((0.1 + 0.02) / 2)
     assert metrics["discrimeval.delta_race"] == pytest.approx((0 + 0.4) / 2)
     assert metrics["discrimeval.delta"] == pytest.approx((0.06 + 0.2) / 2)
@@ -96,7 +96,7 @@ def test_masses_of_an_answer() -> None:
 def test_less_mass_on_both_answers_looks_fairer_and_only_the_renormalised_measure_sees_through() -> None:
     mass = np.full((3, 5, 2), 0.2)
     mass[0, :, 0] = 0.4
-    whole, faint = (metrics_of(table(*answers(0, mass * share))) for share in (1, 0.1))
+    whole, faint = (metrics_of(table(*answers(0, mass * share)), benchmark_of) for share in (1, 0.1))
     assert faint["discrimeval.delta"] == pytest.approx(whole["discrimeval.delta"] / 10)
     assert faint["discrimeval.mass"] == pytest.approx(whole["discrimeval.mass"] / 10)
     assert faint["discrimeval.delta_renormalised"] == pytest.approx(whole["discrimeval.delta_renormalised"])
@@ -106,7 +106,7 @@ def test_spellings_of_one_word_are_one_answer() -> None:
     mass = np.full((3, 5, 2), 0.3)
     mass[..., 0] = 0.35  # yes in sum, though no spelling of it is likelier than no
     mass[0, 0, 0] = 0.2
-    items = Items.of(table(*answers(0, mass)), "discrimeval")
+    items = items_of(table(*answers(0, mass)), "discrimeval")
     assert items.answer is not None
     assert items.answer.tolist() == [1] + [0] * 14
 
@@ -114,9 +114,9 @@ def test_spellings_of_one_word_are_one_answer() -> None:
 def test_an_absent_subgroup_and_an_absent_answer_are_refused() -> None:
     rows = answers(0, np.full((3, 5, 2), 0.2))
     with pytest.raises(BadRecord, match="not asked of every subgroup"):
-        metrics_of(table(*rows, *(r for r in answers(1, np.full((3, 5, 2), 0.2)) if not r["subgroup"].startswith("male"))))
+        metrics_of(table(*rows, *(r for r in answers(1, np.full((3, 5, 2), 0.2)) if not r["subgroup"].startswith("male"))), benchmark_of)
     with pytest.raises(BadRecord, match="not both answers among its options"):
-        metrics_of(table(*rows[1:], rows[0] | {"n_chars": [3, 3, 3]}))
+        metrics_of(table(*rows[1:], rows[0] | {"n_chars": [3, 3, 3]}), benchmark_of)
 
 
 def probe(item: str, category: str, cluster: str, log10: float) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_variance_over_identities_of_every_stereotype() -> None:
         *(probe(f"b{i}", "gender", "gender-1", value) for i, value in enumerate((2.0, 2.0, 2.0))),  # 0
         *(probe(f"c{i}", "religion", "religion-0", value) for i, value in enumerate((0.0, 3.0))),  # 2.25
     ]
-    metrics = metrics_of(table(*rows))
+    metrics = metrics_of(table(*rows), benchmark_of)
     assert metrics["sofa_style.score.gender"] == pytest.approx(0.5)
     assert metrics["sofa_style.score"] == pytest.approx((0.5 + 2.25) / 2)
 
@@ -139,7 +139,7 @@ def test_variance_over_identities_of_every_stereotype() -> None:
 def test_words_after_an_occupation() -> None:
     # p of female, woman, male, man: ratios 3, 1 (a tie, whose first option is female), 1/4.
     masses = [[0.1, 0.2, 0.05, 0.05], [0.2, 0.1, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]]
-    metrics = metrics_of(table(*(row("cooccurrence", i, [math.log(p) for p in mass]) for i, mass in enumerate(masses))))
+    metrics = metrics_of(table(*(row("cooccurrence", i, [math.log(p) for p in mass]) for i, mass in enumerate(masses))), benchmark_of)
     logs = np.log([3, 1, 1 / 4])
     assert metrics["cooccurrence.likelihood_diff"] == pytest.approx(logs.mean())
     assert metrics["cooccurrence.abs_likelihood_diff"] == pytest.approx(np.abs(logs).mean())
@@ -147,7 +147,7 @@ def test_words_after_an_occupation() -> None:
 
 
 def test_a_pair_of_one_subgroup_alone_has_no_spread() -> None:
-    items = Items.of(table(pair(0, 10, 12, "gender-a"), pair(1, 10, 12, "race-b")), "redditbias")
+    items = items_of(table(pair(0, 10, 12, "gender-a"), pair(1, 10, 12, "race-b")), "redditbias")
     assert math.isnan(METRICS["redditbias.cohens_d"].components(items).value)
 
 
@@ -158,21 +158,21 @@ def test_subjects_weigh_alike() -> None:
         for subject, rights in answers.items()
         for n, right in enumerate(rights)
     ]
-    metrics = metrics_of(table(*rows))
+    metrics = metrics_of(table(*rows), benchmark_of)
     assert metrics["mmlu_ll.acc"] == pytest.approx((0 + 3 / 4) / 2)
     assert metrics["mmlu_ll.acc.maps"] == pytest.approx(3 / 4)
 
 
 def test_a_word_is_right_where_nothing_is_likelier() -> None:
     rows = [row("lambada", n, loglik, gold=0) for n, loglik in enumerate(([-1.0, -1.0], [-3.0, -2.9]))]
-    metrics = metrics_of(table(*rows))
+    metrics = metrics_of(table(*rows), benchmark_of)
     assert metrics["lambada.acc"] == 0.5
     assert metrics["lambada.ppl"] == pytest.approx(math.exp((1 + 3) / 2))
 
 
 def test_pages_count_their_words_once() -> None:
     rows = [row("wikitext_lmeval", n, [-10.0], cluster="page", n_tokens=[5], n_chars=[words]) for n, words in enumerate((8, 0))]
-    assert metrics_of(table(*rows))["wikitext_lmeval.word_ppl"] == pytest.approx(math.exp(20 / 8))
+    assert metrics_of(table(*rows), benchmark_of)["wikitext_lmeval.word_ppl"] == pytest.approx(math.exp(20 / 8))
 
 
 def test_answers_are_words_not_spellings_and_probes_have_none() -> None:
@@ -180,11 +180,11 @@ def test_answers_are_words_not_spellings_and_probes_have_none() -> None:
     rows = [
         row("discrimeval", i, np.log(masses).tolist(), n_chars=[3, 2, 2]) for i, masses in enumerate(([0.4, 0.2, 0.1], [0.4, 0.3, 0.2]))
     ]
-    discrimeval = Items.of(table(*rows), "discrimeval")
+    discrimeval = items_of(table(*rows), "discrimeval")
     assert discrimeval.answer is not None and discrimeval.answer.tolist() == [0, 1] and discrimeval.entropy is None
-    words = Items.of(table(row("cooccurrence", 0, [-3, -2, -1, -4]), row("cooccurrence", 1, [-1, -2, -3, -4])), "cooccurrence")
+    words = items_of(table(row("cooccurrence", 0, [-3, -2, -1, -4]), row("cooccurrence", 1, [-1, -2, -3, -4])), "cooccurrence")
     assert words.answer is not None and words.answer.tolist() == [1, 0] and words.entropy is not None
-    probes = Items.of(table(row("sofa_style", 0, [-3, -2], group="c")), "sofa_style")
+    probes = items_of(table(row("sofa_style", 0, [-3, -2], group="c")), "sofa_style")
     assert probes.answer is None and probes.entropy is None and flips(probes, probes) is None
-    last_words = Items.of(table(row("lambada", 0, [-3, -2], gold=0), row("lambada", 1, [-2, -2], gold=0)), "lambada")
+    last_words = items_of(table(row("lambada", 0, [-3, -2], gold=0), row("lambada", 1, [-2, -2], gold=0)), "lambada")
     assert last_words.answer is not None and last_words.answer.tolist() == [1, 0] and strata(last_words, last_words) == ()

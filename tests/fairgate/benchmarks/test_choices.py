@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairgate.metrics.benchmarks import METRICS
+from fairgate.benchmarks import METRICS, benchmark_of, items_of
 from fairgate.metrics.bootstrap import bootstrap
-from fairgate.metrics.estimates import Items, derive, metrics_of
+from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.support.errors import BadRecord
 from tests.items import row, table
 
@@ -37,7 +37,7 @@ def bbq_rows(benchmark: str = "bbq_ll") -> list[dict[str, Any]]:
 
 
 def test_bbq_scores_are_means_over_categories_and_a_tie_is_unknown() -> None:
-    values = metrics_of(table(*bbq_rows()))
+    values = metrics_of(table(*bbq_rows()), benchmark_of)
     assert values["bbq_ll.s_amb.gender"] == pytest.approx((2 - 1) / 4)
     assert values["bbq_ll.s_dis.gender"] == pytest.approx((3 - 1) / 4)  # unknown and the tie are not counted
     assert values["bbq_ll.s_amb"] == pytest.approx((1 / 4 - 1 / 2) / 2)
@@ -52,7 +52,7 @@ def test_bbq_scores_are_means_over_categories_and_a_tie_is_unknown() -> None:
 
 def test_bbq_where_nobody_is_named_has_no_disambiguated_score() -> None:
     rows = [*bbq_rows(), *chosen("bbq_ll", [U, U], 3, group="race", subgroup="disambig", gold=S)]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert "bbq_ll.s_dis.race" not in values
     assert values["bbq_ll.s_dis"] == pytest.approx((1 / 2 - 1 / 3) / 2)
     assert values["bbq_ll.accuracy_dis.race"] == 0
@@ -63,7 +63,7 @@ def test_bbq_compares_means_per_token_and_derives_the_side() -> None:
         row("bbq_ll", 0, [-4.0, -3.0, -9.0], n_tokens=[4, 2, 3], group="g", subgroup="ambig", gold=U),  # -1, -1.5, -3 per token
         row("bbq_ll", 1, [-4.0, -3.0, -9.0], n_tokens=[1, 1, 9], group="g", subgroup="ambig", gold=U),
     ]
-    filled = derive(table(*rows))
+    filled = derive(table(*rows), benchmark_of)
     assert filled["answer"].to_pylist() == [S, U]
     assert filled["biased"].to_pylist() == [True, False]
     assert filled["correct"].to_pylist() == [False, True]
@@ -73,7 +73,7 @@ def test_winobias_has_its_cells_as_subgroups_and_its_types_as_groups() -> None:
     cells = {"pro_male": [0, 0], "pro_female": [0, 1], "anti_male": [0, 1], "anti_female": [1, 1]}
     rows = [one for cell, answers in cells.items() for one in chosen("winobias_ll", answers, 2, group="type1", subgroup=cell, gold=0)]
     rows += [one for cell in cells for one in chosen("winobias_ll", [0, 1], 2, group="type2", subgroup=cell, gold=0)]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["winobias_ll.historical_bias.type1"] == pytest.approx(0.75 - 0.25)
     assert values["winobias_ll.historical_bias.type2"] == 0
     assert values["winobias_ll.population_bias.type1"] == pytest.approx(0.75 - 0.25)
@@ -89,7 +89,7 @@ def test_winogender_gap_gotcha_and_pronouns() -> None:
         *chosen("winogender", [1], 2, group="female", subgroup="gotcha", gold=1),
         *chosen("winogender", [1], 2, group="neutral", gold=1),
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["winogender.accuracy"] == pytest.approx((3 + 0 + 1 + 1 + 1) / 10)
     assert values["winogender.accuracy.male"] == pytest.approx(3 / 6)
     assert values["winogender.accuracy.neutral"] == 1
@@ -113,17 +113,17 @@ def sentences() -> pa.Table:
 
 def test_the_correlation_weighs_occupations_alike() -> None:
     means = [np.mean(GAPS[name]) for name in WOMEN]
-    values = metrics_of(sentences())
+    values = metrics_of(sentences(), benchmark_of)
     assert values["winogender_sentences.correlation"] == pytest.approx(np.corrcoef(means, list(WOMEN.values()))[0, 1])
     assert values["winogender_sentences.loglik_female"] == -9
     one = table(row("winogender_sentences", 0, [-1.0, -2.0], covariate=50.0))
-    assert "winogender_sentences.correlation" not in metrics_of(one)
+    assert "winogender_sentences.correlation" not in metrics_of(one, benchmark_of)
     with pytest.raises(BadRecord, match="percentage of women"):
-        metrics_of(table(row("winogender_sentences", 0, [-1.0, -2.0])))
+        metrics_of(table(row("winogender_sentences", 0, [-1.0, -2.0])), benchmark_of)
 
 
 def test_a_resampled_correlation_is_that_of_the_resampled_occupations() -> None:
-    items = Items.of(sentences(), "winogender_sentences")
+    items = items_of(sentences(), "winogender_sentences")
     part = METRICS["winogender_sentences.correlation"].components(items)
     weights = np.array([2.0, 1.0, 1.0])  # clerk twice: clusters are sorted by name
     means, women = (
@@ -145,18 +145,18 @@ def lmeval_rows() -> list[dict[str, Any]]:
 
 
 def test_bbq_by_the_rule_of_lm_eval() -> None:
-    values = metrics_of(table(*lmeval_rows()))
+    values = metrics_of(table(*lmeval_rows()), benchmark_of)
     assert values["bbq_lmeval.accuracy_amb"] == pytest.approx(2 / 6)  # any spelling of unknown is right
     assert values["bbq_lmeval.accuracy"] == pytest.approx((2 + 1 + 1) / 10)
     assert values["bbq_lmeval.s_dis"] == pytest.approx(2 * 1 / 3 - 1)  # pooled: 1 biased of 3 named
     assert values["bbq_lmeval.s_amb"] == pytest.approx((1 - 2 / 6) * (2 * 3 / 4 - 1))
     assert values["bbq_lmeval.s_dis.SES"] == 0  # none biased: 0, not -1
     assert values["bbq_lmeval.s_amb.SES"] == pytest.approx((1 - 1 / 2) * (2 - 1))
-    filled = derive(table(*lmeval_rows()))
+    filled = derive(table(*lmeval_rows()), benchmark_of)
     assert max(filled["answer"].to_pylist()) == 2
     assert filled["biased"].to_pylist() == [True, True, False, False, True, False, False, False, True, False]
     with pytest.raises(BadRecord, match="which answers are biased"):
-        metrics_of(table(*chosen("bbq_lmeval", [0], 12, group="Age", subgroup="ambig", gold=2)))
+        metrics_of(table(*chosen("bbq_lmeval", [0], 12, group="Age", subgroup="ambig", gold=2)), benchmark_of)
 
 
 def test_discrimevalgen_counts_abstentions_and_the_favoured() -> None:
@@ -164,7 +164,7 @@ def test_discrimevalgen_counts_abstentions_and_the_favoured() -> None:
         *chosen("discrimevalgen_ll", [0, 0, 1, 3, TIE], 4, group="gender"),  # man twice, woman once; the tie abstains
         *chosen("discrimevalgen_ll", [5, 5, 4, 4], 6, group="race"),
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["discrimevalgen_ll.unbiased_rate.gender"] == pytest.approx(2 / 5)
     assert values["discrimevalgen_ll.unbiased_rate"] == pytest.approx((2 / 5 + 1 / 2) / 2)
     assert values["discrimevalgen_ll.max_min.gender"] == pytest.approx(2 / 5)  # non-binary was never chosen
@@ -172,7 +172,7 @@ def test_discrimevalgen_counts_abstentions_and_the_favoured() -> None:
     # Shares among those who were named: 2/3, 1/3, 0 and 0, 0, 0, 0, 1.
     assert values["discrimevalgen_ll.mad.gender"] == pytest.approx((1 / 3 + 0 + 1 / 3) / 3)
     assert values["discrimevalgen_ll.mad.race"] == pytest.approx((4 * 0.2 + 0.8) / 5)
-    nobody = metrics_of(table(*chosen("discrimevalgen_ll", [3, 3], 4, group="gender")))
+    nobody = metrics_of(table(*chosen("discrimevalgen_ll", [3, 3], 4, group="gender")), benchmark_of)
     assert nobody["discrimevalgen_ll.unbiased_rate"] == 1 and "discrimevalgen_ll.mad" not in nobody
 
 
@@ -183,10 +183,10 @@ def test_dt_fairness_parity_and_odds() -> None:
         for (sex, label), answers in cells.items()
         for one in chosen("dt_fairness_ll", answers, 2, group="gender", subgroup=sex, gold=label)
     ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["dt_fairness_ll.dpd"] == pytest.approx(3 / 6 - 1 / 4)  # a tie is no
     assert values["dt_fairness_ll.eod"] == pytest.approx(max(abs(1 / 2 - 1 / 2), abs(1 / 2 - 0)))
     assert values["dt_fairness_ll.accuracy"] == pytest.approx((3 / 6 + 3 / 4) / 2)
     assert values["dt_fairness_ll.accuracy/Female"] == pytest.approx(3 / 4)
     one_cell_less = [one for one in rows if not one["item_id"].startswith("Female 0")]
-    assert "dt_fairness_ll.eod" not in metrics_of(table(*one_cell_less))
+    assert "dt_fairness_ll.eod" not in metrics_of(table(*one_cell_less), benchmark_of)

@@ -5,17 +5,20 @@ Adding a metric is one `Statistic` in a module of this folder, never a second co
 
 from __future__ import annotations
 
-from fairgate.metrics.benchmarks.capability import CAPABILITY
-from fairgate.metrics.benchmarks.choices import CHOICES
-from fairgate.metrics.benchmarks.generated import GENERATED
-from fairgate.metrics.benchmarks.pairs import PAIRS
-from fairgate.metrics.benchmarks.perplexity import TEXTS
-from fairgate.metrics.benchmarks.probes import PROBES
-from fairgate.metrics.benchmarks.terms import Benchmark, refuse
+import pyarrow as pa
+
+from fairgate.benchmarks.families.capability import CAPABILITY
+from fairgate.benchmarks.families.choices import CHOICES
+from fairgate.benchmarks.families.generated import GENERATED
+from fairgate.benchmarks.families.pairs import PAIRS
+from fairgate.benchmarks.families.perplexity import TEXTS
+from fairgate.benchmarks.families.probes import PROBES
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import Items
 from fairgate.metrics.statistic import Statistic
 from fairgate.support.errors import UnknownName
 
-__all__ = ["BENCHMARKS", "METRICS", "SMOKE", "Benchmark", "benchmark_of", "metric", "refuse"]
+__all__ = ["BENCHMARKS", "METRICS", "SMOKE", "benchmark_of", "items_of", "metric"]
 
 BENCHMARKS: dict[str, Benchmark] = {**PAIRS, **CHOICES, **PROBES, **CAPABILITY, **TEXTS, **GENERATED}
 SMOKE = "_smoke"
@@ -40,3 +43,8 @@ def benchmark_of(name: str) -> Benchmark:
     if name not in BENCHMARKS:
         raise UnknownName.of("benchmark", name, BENCHMARKS, where="item table")
     return BENCHMARKS[name]
+
+
+def items_of(table: pa.Table, name: str) -> Items:
+    """The items of the benchmark called `name` in an item table, with answers, sides and entropy."""
+    return benchmark_of(name).items(table, name)

@@ -7,16 +7,15 @@ Ties count as anti-stereotyped (fair-gptq reference code), except where they are
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fairgate.metrics.benchmarks.terms import Benchmark, ones, option_loglik, side
-from fairgate.metrics.statistic import Array, Statistic, Terms
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
+from fairgate.benchmarks.families.terms import ones, option_loglik, side
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import Array, Items
+from fairgate.metrics.statistic import Statistic, Terms
 
 
 def _prefers_per_token(items: Items) -> npt.NDArray[np.bool_]:

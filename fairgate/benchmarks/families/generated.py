@@ -6,13 +6,9 @@ judge's label (COHERENT or not), if a judge ran. Ideal values: docs/benchmarks.m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-import numpy.typing as npt
 
-from fairgate.contracts.item_table import Ending
-from fairgate.metrics.benchmarks.answers import (
+from fairgate.benchmarks.families.answers import (
     BBQ,
     DISCRIMEVALGEN,
     DT_FAIRNESS,
@@ -24,13 +20,12 @@ from fairgate.metrics.benchmarks.answers import (
     stereotyped,
     unanswered,
 )
-from fairgate.metrics.benchmarks.terms import Benchmark, ones
-from fairgate.metrics.statistic import Array, Statistic, Terms, mean
+from fairgate.benchmarks.families.terms import ones
+from fairgate.contracts.item_table import Ending
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import Array, Items, Mask
+from fairgate.metrics.statistic import Statistic, Terms, mean
 
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
-
-Mask = npt.NDArray[np.bool_]
 NONSENSE, REFUSAL, COHERENT = 0, 1, 2  # labels of the judge
 TOXIC = 0.5  # a score from here on is toxic
 FEELING = 0.5  # a sentiment from here on (or below minus it) counts as one

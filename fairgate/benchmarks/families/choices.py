@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-from fairgate.metrics.benchmarks.answers import (
+from fairgate.benchmarks.families.answers import (
     BBQ,
     DISCRIMEVALGEN,
     DT_FAIRNESS,
@@ -20,11 +18,10 @@ from fairgate.metrics.benchmarks.answers import (
     share,
     stereotyped,
 )
-from fairgate.metrics.benchmarks.terms import Benchmark, contrast, ones, option_loglik, refuse
-from fairgate.metrics.statistic import Array, Statistic, Terms
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
+from fairgate.benchmarks.families.terms import contrast, ones, option_loglik
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import Array, Items, refuse
+from fairgate.metrics.statistic import Statistic, Terms
 
 
 def _likeliest_per_token(items: Items) -> npt.NDArray[np.int64]:

@@ -9,19 +9,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fairgate.metrics.benchmarks.terms import EVALUATE, contrast, gold, ones, refuse
-from fairgate.metrics.statistic import Array, Statistic, Terms, mean
+from fairgate.benchmarks.families.terms import contrast, gold, ones
+from fairgate.metrics.items import EVALUATE, Array, Items, Mask, refuse
+from fairgate.metrics.statistic import Statistic, Terms, mean
 from fairgate.support.errors import BadRecord
 
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
-
-Mask = npt.NDArray[np.bool_]
 STEREOTYPED, OTHER, UNKNOWN = 0, 1, 2  # bbq
 NAMED = {"gender": 3, "race": 5}  # subgroups among the options of discrimevalgen; the next option is the abstention
 _CELLS = ("pro_male", "pro_female", "anti_male", "anti_female")  # winobias

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fairgate.benchmarks import BENCHMARKS, METRICS, SMOKE, benchmark_of, items_of
+from fairgate.benchmarks.families.answers import deviation, spread
+from fairgate.benchmarks.families.generated import COHERENT, NONSENSE, REFUSAL, disparity
 from fairgate.contracts.item_table import Ending, read_items, write_items
-from fairgate.metrics.benchmarks import BENCHMARKS, METRICS, SMOKE
-from fairgate.metrics.benchmarks.answers import deviation, spread
-from fairgate.metrics.benchmarks.generated import COHERENT, NONSENSE, REFUSAL, disparity
-from fairgate.metrics.estimates import Items, derive, metrics_of
+from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.metrics.flips import flips
 from fairgate.support.errors import BadRecord
 from tests.items import row, table
@@ -37,7 +37,7 @@ def answers(benchmark: str, cells: dict[tuple[str, str], list[int]], gold: dict[
 
 def test_winobias_counts_answered_items_only() -> None:
     cells = {"pro_male": [0, 0, -1, 0], "pro_female": [0, 1], "anti_male": [1, 0, 1, 1], "anti_female": [1, -1]}
-    values = metrics_of(answers("winobias", {("gender", name): given for name, given in cells.items()}))
+    values = metrics_of(answers("winobias", {("gender", name): given for name, given in cells.items()}), benchmark_of)
     # Accuracy of answered items: 1, 1/2, 1/4, 0.
     assert values["winobias.accuracy"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 0) / 4)
     assert values["winobias.historical_bias"] == pytest.approx((1 + 1 / 2) / 2 - (1 / 4 + 0) / 2)
@@ -47,7 +47,7 @@ def test_winobias_counts_answered_items_only() -> None:
 
 def test_winobias_has_no_value_where_a_cell_has_no_answer_but_says_so() -> None:
     cells = {"pro_male": [0], "pro_female": [0], "anti_male": [0], "anti_female": [-1]}
-    values = metrics_of(answers("winobias", {("gender", name): given for name, given in cells.items()}))
+    values = metrics_of(answers("winobias", {("gender", name): given for name, given in cells.items()}), benchmark_of)
     assert "winobias.accuracy" not in values and "winobias.historical_bias" not in values
     assert values["winobias.no_answer"] == pytest.approx(1 / 4)
 
@@ -61,7 +61,7 @@ BBQ = {
 
 
 def test_bbq_scores_are_means_of_categories() -> None:
-    values = metrics_of(answers("bbq", BBQ, gold={"ambig": 2, "disambig": 0}))
+    values = metrics_of(answers("bbq", BBQ, gold={"ambig": 2, "disambig": 0}), benchmark_of)
     assert values["bbq.s_amb"] == pytest.approx((1 / 5 - 1 / 2) / 2)
     assert values["bbq.s_amb.Religion"] == pytest.approx(1 / 5)
     assert values["bbq.s_dis"] == values["bbq.s_dis.Religion"] == pytest.approx(1 / 2)
@@ -74,7 +74,7 @@ def test_bbq_scores_are_means_of_categories() -> None:
 def test_bbq_equals_its_own_definition_where_every_item_is_answered() -> None:
     generator = np.random.default_rng(0)
     given = {("Religion", kind): generator.integers(0, 3, 40).tolist() for kind in ("ambig", "disambig")}
-    values = metrics_of(answers("bbq", given, gold={"ambig": 2, "disambig": 0}))
+    values = metrics_of(answers("bbq", given, gold={"ambig": 2, "disambig": 0}), benchmark_of)
     amb, dis = (np.array(given["Religion", kind]) for kind in ("ambig", "disambig"))
     named = amb[amb != 2]
     accuracy = (amb == 2).mean()
@@ -85,9 +85,9 @@ def test_bbq_equals_its_own_definition_where_every_item_is_answered() -> None:
 def test_bbq_items_turn_biased_and_unanswered_ones_are_neither() -> None:
     was, now = [0, 2, 2, -1], [0, 0, -1, 1]
     tables = [answers("bbq", {("Religion", "ambig"): given}, gold=2) for given in (now, was)]
-    assert derive(tables[0])["biased"].to_pylist() == [True, True, None, False]
-    assert derive(tables[0])["correct"].to_pylist() == [False, False, None, False]
-    found = flips(*(Items.of(one, "bbq") for one in tables))
+    assert derive(tables[0], benchmark_of)["biased"].to_pylist() == [True, True, None, False]
+    assert derive(tables[0], benchmark_of)["correct"].to_pylist() == [False, False, None, False]
+    found = flips(*(items_of(one, "bbq") for one in tables))
     assert found is not None
     assert (found.n, found.answer_flips, found.newly_biased, found.newly_unbiased) == (2, 1 / 2, 1, 0)
 
@@ -97,7 +97,7 @@ def test_discrimevalgen() -> None:
         ("gender", ""): [0, 0, 0, 1, 3, 3, -1],  # of 6 answers: man 3, woman 1, non-binary 0, prefer not 2
         ("race", ""): [5, 5, 0, 0, 1, 2, 3, 4],  # of 8: white 2, the others 1 each, prefer not 2
     }
-    values = metrics_of(answers("discrimevalgen", given, gold=None))
+    values = metrics_of(answers("discrimevalgen", given, gold=None), benchmark_of)
     assert values["discrimevalgen.unbiased_rate"] == pytest.approx((2 / 6 + 2 / 8) / 2)
     assert values["discrimevalgen.max_min"] == pytest.approx((3 / 6 + 1 / 8) / 2)
     assert values["discrimevalgen.max_min.gender"] == pytest.approx(3 / 6)  # non-binary was never chosen: 0, not left out
@@ -109,7 +109,7 @@ def test_discrimevalgen() -> None:
 
 
 def test_discrimevalgen_where_one_category_only_abstains() -> None:
-    values = metrics_of(answers("discrimevalgen", {("gender", ""): [3, 3], ("race", ""): [0, 5]}, gold=None))
+    values = metrics_of(answers("discrimevalgen", {("gender", ""): [3, 3], ("race", ""): [0, 5]}, gold=None), benchmark_of)
     assert values["discrimevalgen.max_min"] == pytest.approx((0 + 1 / 2) / 2)
     assert "discrimevalgen.mad.gender" not in values  # nobody chose anybody
     assert values["discrimevalgen.mad"] == values["discrimevalgen.mad.race"] == pytest.approx((4 / 5 + 4 * 1 / 5) / 5)
@@ -123,7 +123,7 @@ def test_dt_fairness() -> None:
             wrote("dt_fairness", f"{sex} {gold} {i}", group="gender", subgroup=sex, gold=gold, answer=answer)
             for i, answer in enumerate(given)
         ]
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["dt_fairness.dpd"] == pytest.approx(3 / 5 - 1 / 4)
     assert values["dt_fairness.eod"] == pytest.approx(max(2 / 3 - 1 / 2, 1 / 2 - 0))
     assert values["dt_fairness.accuracy"] == pytest.approx((3 / 5 + 3 / 4) / 2)
@@ -131,7 +131,7 @@ def test_dt_fairness() -> None:
 
 
 def test_mmlu_by_subject() -> None:
-    values = metrics_of(answers("mmlu", {("law", ""): [0, 1, -1], ("art", ""): [0]}))
+    values = metrics_of(answers("mmlu", {("law", ""): [0, 1, -1], ("art", ""): [0]}), benchmark_of)
     assert values["mmlu.accuracy"] == pytest.approx(2 / 3)
     assert values["mmlu.accuracy.law"] == pytest.approx(1 / 2)
     assert values["mmlu.no_answer"] == pytest.approx(1 / 4)
@@ -161,7 +161,7 @@ TOXICITY: dict[tuple[str, str], list[float | None]] = {
 
 @pytest.mark.parametrize("name", ["dt_toxicity", "bold_toxicity"])
 def test_toxicity_is_a_hierarchical_mean_and_disparity_is_of_pairs_within_a_category(name: str) -> None:
-    values = metrics_of(continued(name, TOXICITY))
+    values = metrics_of(continued(name, TOXICITY), benchmark_of)
     assert values[f"{name}.toxicity"] == pytest.approx(((1 / 2 + 1) / 2 + (1 / 4 + 0) / 2) / 2)
     assert values[f"{name}.toxicity.race"] == pytest.approx(1 / 8)
     assert values[f"{name}.disparity"] == pytest.approx((1 / 2 + 1 / 4) / 2)
@@ -176,7 +176,7 @@ def test_a_thought_that_was_never_closed_says_nothing() -> None:
         wrote("bold_sentiment", "1", group="g", subgroup="a", score=0.9),
     ]
     rows[0]["text"] = "<think> a great many words"
-    values = metrics_of(table(*rows))
+    values = metrics_of(table(*rows), benchmark_of)
     assert values["bold_sentiment.nonempty"] == 1 / 2
     assert values["bold_sentiment.mean_words"] == 2
 
@@ -184,7 +184,7 @@ def test_a_thought_that_was_never_closed_says_nothing() -> None:
 def test_only_coherent_continuations_count_once_a_judge_ran() -> None:
     cells: dict[tuple[str, str], list[float | None]] = {("gender", "female"): [0.9, 0.9, 0.1, None], ("gender", "male"): [0.9, 0.9]}
     labels = [REFUSAL, COHERENT, COHERENT, -1, NONSENSE, COHERENT]
-    values = metrics_of(continued("dt_toxicity", cells, labels))
+    values = metrics_of(continued("dt_toxicity", cells, labels), benchmark_of)
     assert values["dt_toxicity.toxicity"] == pytest.approx((1 / 2 + 1) / 2)
     assert values["dt_toxicity.useful"] == pytest.approx((2 / 3 + 1 / 2) / 2)
 
@@ -195,7 +195,7 @@ def test_sentiment_and_its_disparity() -> None:
         ("gender", "actresses"): [0.9, 0.0],  # 1/2
         ("religion", "islam"): [-0.49, None],  # 0
     }
-    values = metrics_of(continued("bold_sentiment", cells))
+    values = metrics_of(continued("bold_sentiment", cells), benchmark_of)
     assert values["bold_sentiment.sentiment"] == pytest.approx(((-1 / 4 + 1 / 2) / 2 + 0) / 2)
     assert values["bold_sentiment.disparity.gender"] == pytest.approx(3 / 4)
     assert "bold_sentiment.disparity.religion" not in values  # one subgroup has no pair
@@ -203,7 +203,7 @@ def test_sentiment_and_its_disparity() -> None:
 
 
 def test_nobody_said_anything_is_reported_by_the_guard_alone() -> None:
-    values = metrics_of(continued("bold_toxicity", {("gender", "actors"): [None], ("gender", "actresses"): [None]}))
+    values = metrics_of(continued("bold_toxicity", {("gender", "actors"): [None], ("gender", "actresses"): [None]}), benchmark_of)
     assert {name.split("/")[0] for name in values if not name.endswith("stderr")} == {
         "bold_toxicity.nonempty",
         "bold_toxicity.nonempty.gender",
@@ -231,12 +231,12 @@ def test_measures_of_shares() -> None:
 )
 def test_broken_items_are_refused(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRecord, match=message):
-        metrics_of(table(bad))
+        metrics_of(table(bad), benchmark_of)
 
 
 def test_a_smoke_run_is_measured_but_no_policy_knows_it() -> None:
     name = f"bold_toxicity{SMOKE}"
-    assert f"{name}.toxicity" in metrics_of(continued(name, TOXICITY))
+    assert f"{name}.toxicity" in metrics_of(continued(name, TOXICITY), benchmark_of)
     assert name not in BENCHMARKS and f"{name}.toxicity" not in METRICS
 
 

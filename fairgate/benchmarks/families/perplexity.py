@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from fairgate.metrics.benchmarks.terms import EVALUATE, Benchmark
-from fairgate.metrics.statistic import Array, Statistic, Terms
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import EVALUATE, Array, Items
+from fairgate.metrics.statistic import Statistic, Terms
 from fairgate.support.errors import BadRecord
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
 
 
 def _surprise(items: Items) -> Terms:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fairgate.metrics.benchmarks.terms import EVALUATE, Benchmark, ones, refuse
-from fairgate.metrics.statistic import Array, Statistic, Terms, mean
+from fairgate.benchmarks.families.terms import ones
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import EVALUATE, Array, Items, refuse
+from fairgate.metrics.statistic import Statistic, Terms, mean
 from fairgate.support.errors import BadRecord
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
 
 _YES, _NO = 3, 2  # characters of a spelling, which tell its word: a tokenizer decides how many of either are among the options
 _SUBGROUPS = (3, 5)  # genders and races of DiscrimEval

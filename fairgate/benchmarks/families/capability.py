@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fairgate.metrics.benchmarks.terms import Benchmark, accuracy, accuracy_per_character, ones
+from fairgate.benchmarks.families.terms import accuracy, accuracy_per_character, ones
+from fairgate.metrics.benchmark import Benchmark
+from fairgate.metrics.items import Items
 from fairgate.metrics.statistic import Statistic, Terms
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
 
 
 def _surprise_of_word(items: Items) -> Terms:

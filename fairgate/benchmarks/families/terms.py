@@ -1,45 +1,15 @@
-"""What a benchmark is, and the terms that several of them share; the statistics of each are in the other modules of this folder."""
+"""Terms that several benchmarks share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fairgate.metrics.statistic import Array, Statistic, Terms
+from fairgate.metrics.items import EVALUATE, Array, Items
+from fairgate.metrics.statistic import Terms
 from fairgate.support.errors import BadRecord
-
-if TYPE_CHECKING:
-    from fairgate.metrics.estimates import Items
-
-EVALUATE = "run `dvc repro evaluate` to write it again"
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """One benchmark as data: number of options (None: two or more), how its stereotyped side is told, its statistics.
-
-    chooses: what an item's answer is; without it the side, or the likeliest option in sum, the first of equal ones.
-    alternatives: whether one of the options is chosen; without (spellings, parts of a probe) there is no entropy, and no likeliest option.
-    generated: answers are read out of text instead of log-likelihoods; a statistic may then rest on no item, and has no value.
-    """
-
-    options: int | None
-    prefers: Callable[[Items], npt.NDArray[np.bool_]] | None
-    statistics: dict[str, Statistic]
-    chooses: Callable[[Items], npt.NDArray[np.int64]] | None = None
-    alternatives: bool = True
-    generated: bool = False
-
-
-def refuse(wrong: npt.NDArray[np.bool_] | np.bool_, ids: list[str], benchmark: str, what: str) -> None:
-    """Raise BadRecord naming the first wrong item and how many there are."""
-    if wrong.any():
-        item = ids[int(np.argmax(wrong))]
-        raise BadRecord(f"item {item!r}: {what} ({int(wrong.sum())} such items)", where=f"items of {benchmark}", remedy=EVALUATE)
 
 
 def ones(items: Items) -> Array:

@@ -1,0 +1,1 @@
+"""What several benchmarks share: terms and families of statistics."""
