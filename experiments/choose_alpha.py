@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from benchmarks.records import machine, measurement, merge, read
+from experiments.rule import Rule, distance
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.devices import pick_device
@@ -32,18 +33,6 @@ from stages.quantize.stage import quantize
 
 HERE = Path(__file__).parent
 SHOWN = ("stereoset_dev.ss", "redditbias_valid.ss", "winobias_dev.historical_bias", "stereoset_dev.lms", "perplexity_dev.ppl")
-
-
-def distance(metrics: dict[str, float]) -> float:
-    """Mean distance from neutral over the three development bias sets, 0 .. 50."""
-    sides = [abs(metrics["stereoset_dev.ss"] - 50), abs(metrics["redditbias_valid.ss"] - 50)]
-    return (sum(sides) + 50 * abs(metrics["winobias_dev.historical_bias"])) / 3
-
-
-def eligible(metrics: dict[str, float], reference: dict[str, float], rule: dict[str, Any]) -> bool:
-    """Whether a recipe keeps what the rule asks for."""
-    fluent = metrics["perplexity_dev.ppl"] <= rule["perplexity_ratio"] * reference["perplexity_dev.ppl"]
-    return fluent and metrics["stereoset_dev.lms"] >= reference["stereoset_dev.lms"] - rule["lms_drop"]
 
 
 def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
@@ -93,8 +82,10 @@ def main() -> None:
         shown = "  ".join(f"{key.split('.')[0][:9]}.{key.split('.')[1][:6]} {row['metrics'][key]:8.3f}" for key in SHOWN)
         print(f"{name:<16} distance {row['distance']:6.2f}  {shown}  {row['quantize_s']:.0f}+{row['evaluate_s']:.0f} s", flush=True)
     by_name = {row["recipe"]: row for row in rows}
-    reference = by_name[grid["rule"]["reference"]]["metrics"]
-    allowed = [name for name in grid["candidates"] if eligible(by_name[name]["metrics"], reference, grid["rule"])]
+    rule = parse(Rule, grid["rule"], where=f"{arguments.grid}:rule")
+    kept = {row["recipe"]: {"perplexity": row["metrics"]["perplexity_dev.ppl"], "lms": row["metrics"]["stereoset_dev.lms"]} for row in rows}
+    reference = pick(kept, rule.reference or "", kind="recipe", where=str(arguments.grid))
+    allowed = [name for name in grid["candidates"] if rule.allows(kept[name], reference)]
     chosen = min(allowed, key=lambda name: by_name[name]["distance"], default=None)
     print(f"eligible: {', '.join(allowed) or 'none'}; chosen: {chosen}")
     _write(arguments.out, rows, allowed, chosen, model)

@@ -95,6 +95,9 @@ def of_text(folder: Path, out: Path, path: Path, seed: int) -> None:
             write_records(out / name, [Text(text_id=f"line-{n}", text=text) for n, text in enumerate(chosen)])
 
 
+VARIANTS: dict[str, Callable[[Path, Path, int], None]] = {"bootstrap": bootstrap, "shuffled": shuffled, "unrelated": unrelated}
+
+
 def _rewrite(folder: Path, out: Path, seed: int, change: Callable[[list[Pair], Random], Sequence[Pair]]) -> None:
     _copy(folder, out)
     for name in PAIRS:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
+from experiments.rule import Rule, distance
 from fairgate.contracts.recipes import UNQUANTIZED, is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.errors import FairgateError, UnknownName
@@ -47,24 +48,11 @@ class Evaluation(Section):
     tasks: dict[str, int | None]
 
 
-class Rule(Section):
-    """How one recipe is chosen among the variants of a search entry; values are means over the seeds that all of them were run with.
-
-    reference: what may not be much better: a cell of the search, or the choice of a rule above. Eligible: perplexity <=
-    perplexity_ratio * that of the reference, LMS >= that of the reference - lms_drop. Chosen: the least distance among the eligible;
-    where none is, and where there is no reference, the least perplexity among all.
-    """
-
-    reference: str | None = None
-    perplexity_ratio: float = Field(1.0, gt=0)
-    lms_drop: float = 0.0
-
-
 class Table(Section):
     """What the tables show.
 
     rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the base's; sweeps_against: the label
-    that entries with variants are compared with; plot: what has one colour -> its entries; notes: what a reader of the results should know.
+    that entries with variants are compared with; plot: what has one colour -> its entries.
     """
 
     candidate: str
@@ -74,7 +62,6 @@ class Table(Section):
     perplexity: str
     sweeps_against: str
     plot: dict[str, list[str]]
-    notes: list[str] = Field([])
 
 
 class Declaration(Section):
@@ -189,23 +176,21 @@ def longest(method: str, out: Path) -> float:
     return max((one["quantize_s"] + one["evaluate_s"] for one in found if one["settings"]["recipe"]["method"] == method), default=0.0)
 
 
-def distance(metrics: Mapping[str, float], types: Sequence[str]) -> float:
-    """Mean distance from neutral, 0 .. 50: StereoSet, its worst bias type, RedditBias, and WinoBias's historical bias times 50."""
-    by_type = [abs(metrics[key] - 50) for name in types if (key := f"stereoset_dev.ss.{name}") in metrics]
-    whole = abs(metrics["stereoset_dev.ss"] - 50)
-    return (
-        whole + max(by_type, default=whole) + abs(metrics["redditbias_valid.ss"] - 50) + 50 * abs(metrics["winobias_dev.historical_bias"])
-    ) / 4
-
-
 def choose(declaration: Declaration, out: Path, families: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Family -> its recipe by the rule, with the table it was chosen from; families of which no cell was run are left out.
+    """Family -> its recipe by the rule, with the table it was chosen from.
 
-    Rules are followed in their order, those of `families` (default: of all): a later one may start from what an earlier one chose.
+    Families of which no cell was run are left out. Values are means over the seeds that all
+    candidates were run with. The least distance among the eligible is chosen; where none is eligible,
+    and where there is no reference, the least perplexity among all. A candidate that failed with a
+    seed, on every machine that tried, is left out. A distance is the mean of the seeds' distances, so
+    a setting is not called neutral because its seeds err on both sides.
 
-    Candidates are compared on the seeds that all of them were run with; one that failed with a seed, on every machine that tried, is none.
-    A distance is the mean of the seeds' distances, so a setting is not called neutral because its seeds err on both sides.
+    Rules are followed in their order, because a later one may start from what an earlier one chose.
 
+    Args:
+        declaration: the declared cells and rules.
+        out: folder of the results.
+        families: the rules to follow; None means all.
     Raises:
         FairgateError: a reference was not run, candidates have no seed in common, or they or the reference were run on different data.
         UnknownName: a rule for no entry.
@@ -231,8 +216,7 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
             compared += references
             if not found:
                 raise FairgateError(f"the reference {name!r} was not run", where=f"rule {family!r}", remedy="run the search first")
-            most, least = rule.perplexity_ratio * found[name]["perplexity"], found[name]["lms"] - rule.lms_drop
-            eligible = [label for label, row in rows.items() if row["perplexity"] <= most and row["lms"] >= least]
+            eligible = [label for label, row in rows.items() if rule.allows(row, found[name])]
         _require_same_data(compared, out)
         by = "distance" if eligible else "perplexity"
         best = min(eligible or rows, key=lambda label: rows[label][by])

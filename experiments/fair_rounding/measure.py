@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from experiments.fair_rounding import calibration_variants
+from experiments.fair_rounding.calibration_variants import VARIANTS, of_text
 from experiments.fair_rounding.cells import Cell
 from experiments.fair_rounding.prepared import Ready, made_from, prepare
 from experiments.fair_rounding.sampled_words import sampled
@@ -188,9 +188,9 @@ def _calibration(cell: Cell, place: Place, out: Path) -> Path:
     if cell.calibration == "plain":
         return place.calibration
     if cell.calibration == "text":
-        calibration_variants.of_text(place.calibration, out, place.text, cell.seed)
+        of_text(place.calibration, out, place.text, cell.seed)
     else:
-        getattr(calibration_variants, cell.calibration)(place.calibration, out, cell.seed)
+        VARIANTS[cell.calibration](place.calibration, out, cell.seed)
     return out
 
 

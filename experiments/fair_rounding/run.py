@@ -1,11 +1,11 @@
 """The experiment of learned fair rounding: the cells that declaration.yaml declares, run one by one.
 
-    python -m experiments.fair_rounding.run all --lanes 8      # search, choose, final: eight processes share the GPUs that are there
-    python -m experiments.fair_rounding.run all --lanes 8 --until 200 --deadline 560   # the search ends early, and no cell is killed
-    python -m experiments.fair_rounding.run search --lanes 8   # one phase alone: search and choice
-    python -m experiments.fair_rounding.run choose             # the choice anew, from what was run
-    python -m experiments.fair_rounding.run final --lanes 8
-    python -m experiments.fair_rounding.run list               # what has been run, what has not, and why
+    python -m experiments.fair_rounding all --lanes 8      # search, choose, final: eight processes share the GPUs that are there
+    python -m experiments.fair_rounding all --lanes 8 --until 200 --deadline 560   # the search ends early, and no cell is killed
+    python -m experiments.fair_rounding search --lanes 8   # one phase alone: search and choice
+    python -m experiments.fair_rounding choose             # the choice anew, from what was run
+    python -m experiments.fair_rounding final --lanes 8
+    python -m experiments.fair_rounding list               # what has been run, what has not, and why
     python -m experiments.fair_rounding.table              # tables, plot and records
 
 `search` reads development sets alone; `choose` writes chosen.json by the declared rule; `final` reads each gate set once per cell. Cells
@@ -250,7 +250,7 @@ def _main(arguments: argparse.Namespace) -> int:
         to_run = [cell for cell in cells if not _settled(cell, place)]
         options = ["--data", "--text", "--declaration", "--device", "--until", "--deadline"]
         given = [part for name in options for part in (name, str(getattr(arguments, name[2:])))]
-        command = [sys.executable, "-m", "experiments.fair_rounding.run", arguments.what]
+        command = [sys.executable, "-m", "experiments.fair_rounding", arguments.what]
         command += ["--out", str(out), *given, "--since", str(limits.since)]
         lanes(command, shares(cores, arguments.lanes), partial(place.prepare, to_run, workers=len(cores)))
     elif arguments.what == "final":
@@ -258,7 +258,3 @@ def _main(arguments: argparse.Namespace) -> int:
     else:
         run_all(declaration, place, limits, final=arguments.what == "all")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

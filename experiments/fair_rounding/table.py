@@ -1,4 +1,4 @@
-"""Results of experiments.fair_rounding.run -> a section of docs/results.md, a plot beside it, and the final table as records.
+"""Results of experiments.fair_rounding -> a section of docs/results.md, a plot beside it, and the final table as records.
 
     python -m experiments.fair_rounding.table
 
@@ -48,7 +48,7 @@ from fairgate.support.tables import markdown_table
 
 BASE, SECTION = "base", "fair-rounding"
 BEFORE = """python -m stages.fetch --set bbq --set bold --set arc_easy --set hellaswag --set wikitext2
-python -m experiments.fair_rounding.run all --lanes 8"""
+python -m experiments.fair_rounding all --lanes 8"""
 
 
 def harms(declaration: Declaration) -> dict[str, Measure]:
@@ -84,7 +84,7 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
     common = [cell for cell in cells if cell.tasks == declaration.evaluation["final"].tasks]
     found, left_out = study(common, out, BASE)
     if BASE not in found.labels:
-        raise FairgateError("the base was not run", where=str(out), remedy="run `python -m experiments.fair_rounding.run final` first")
+        raise FairgateError("the base was not run", where=str(out), remedy="run `python -m experiments.fair_rounding final` first")
     done = [cell for cell in cells if cell.result(out)]
     parts = [
         _head(declaration, command, done, out),
@@ -107,12 +107,18 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
     return "\n\n".join(part for part in parts if part), found
 
 
+def diary() -> str:
+    """The notes of DIARY.md, a Markdown list."""
+    text = (HERE / "DIARY.md").read_text(encoding="utf-8")
+    return text[text.index("\n- ") + 1 :]
+
+
 def _head(declaration: Declaration, command: str, done: Sequence[Cell], out: Path) -> str:
     drawn = {name: count for cell in done for name, count in cell.tasks.items() if count}
     parts = [f"{count:,} of {name}" for name, count in drawn.items()]
     items = f"all, except for a sample that is the same for every cell:\n  {', '.join(parts)}" if drawn else "all"
     machines = sorted({result["machine"] for cell in done if (result := cell.result(out))})
-    notes = "".join(f"\n- {note.strip()}" for note in declaration.table.notes)
+    notes = diary().strip()
     return f"""## Learned fair rounding
 
 ```
@@ -138,6 +144,7 @@ on WikiText-2's validation text: put it at `{TEXT}`.
   those above. The interval of a worst bias type does not know that it was picked as the worst.
 
 Notes:
+
 {notes}"""
 
 

@@ -16,12 +16,13 @@ from experiments.fair_rounding.estimates import Value, off, plain, ratio, study,
 from experiments.fair_rounding.plot import front
 from experiments.fair_rounding.records import MODEL
 from experiments.fair_rounding.run import HERE, TEXT
-from experiments.fair_rounding.table import main
 from fairgate.benchmarks import benchmark_of
+from experiments.fair_rounding.table import diary, main
 from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.support.files import read_json, write_json
 from tests.experiments.fair_rounding.experiment import made_up, write_cell
 from tests.items import choices, row, stereoset, table, windows
+from tests.project import REPOSITORY
 
 CHOSEN = {
     family: {"recipe": {"method": "rtn", "bits": 4}, "chosen": family, "eligible": [], "rows": {}, "rule": rule.model_dump(mode="json")}
@@ -168,7 +169,7 @@ def _rows(text: str, title: str) -> dict[str, list[str]]:
 def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(written: Path) -> None:
     text = (written / "results.md").read_text()
     assert text.startswith("# Results\n\nOf another script.\n\n<!-- fair-rounding -->\n## Learned fair rounding\n")
-    assert all(f"\n- {note.strip()}" in text for note in read(HERE / "declaration.yaml").table.notes)
+    assert diary().strip() in text
     methods = _rows(text, "Methods")
     assert list(methods) == ["method", "---", "base", "gptq", "fair_gptq_exact", "learned", "fair_round"]
     assert methods["fair_round"][0] == "4"
@@ -253,3 +254,7 @@ def test_without_the_base_there_is_no_table(tmp_path: Path, monkeypatch: pytest.
     assert main() == 2
     assert "the base was not run" in capsys.readouterr().err
     assert not (tmp_path / "results.md").exists()
+
+
+def test_the_committed_page_shows_the_diary_as_it_is() -> None:
+    assert diary().strip() in (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
