@@ -90,7 +90,7 @@ def _compare_with_reference(model: Any, name: str, packed: dict[str, Tensor], ba
             modules = [linear(block, leaf) for leaf in group]
             parts = [packed[f"{architecture.blocks}.{index}.{leaf}"].double() for leaf in group]
             W, Q = torch.cat([weight_of(module) for module in modules]), torch.cat(parts)
-            target, A = reference.target(W, H, B, "exact", RECIPE.damping)
+            target, A = reference.target_and_hessian(W, H, B, "exact", RECIPE.damping)
             slow = reference.gptq(target, A, RECIPE.grid(""))
             # A weight that lies on a rounding boundary may fall either way; the objective may not.
             flips.append((Q - slow).abs().gt(1e-4).double().mean())
