@@ -24,6 +24,8 @@ PIP = $(OFFLINE) $(BIN)/python -m pip install $(PIP_FLAGS)
 INDEX = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 # The wheels that carry data, as `name==version`.
 DATA := $(shell sed -n 's/^  \([a-z0-9-]*\): {version: \([^,]*\), bytes.*/\1==\2/p' stages/fetch/manifest.yaml)
+# Every module by name: pdoc leaves out what a package does not list in its __all__.
+API = $(shell find fairgate stages/quantize/core stages/quantize/methods -name '[!_]*.py' | sort | sed 's,\.py$$,,; s,/,.,g')
 QUICK := not services and not browser and not slow and not gpu
 
 .PHONY: help release smoke test test-all lint format schema docs wheels clean
@@ -58,7 +60,7 @@ schema: .venv/installed-dev ## write params.schema.json, by which editors comple
 	$(BIN)/python -m flows.params_schema
 
 docs: .venv/installed-dev ## build the API pages in build/docs
-	$(BIN)/python -m pdoc --docformat google --output-directory build/docs fairgate stages.quantize.core stages.quantize.methods
+	$(BIN)/python -m pdoc --docformat google --output-directory build/docs $(API)
 
 # `pip wheel` also builds what exists as source only, so the other machine needs no compiler.
 wheels: ## collect all that an installation without network needs: make wheels WHEELS=<folder>

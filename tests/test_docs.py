@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,23 @@ def test_the_three_numbers_of_the_readme_are_those_of_the_records() -> None:
     factors = [speed[f"speedup_vs_gptqmodel{batches}"]["value"] for batches in ("_batches_128", "_batches_32", "")]
     assert f"{factors[0]:.0f} to {factors[2]:.0f} times as fast as GPTQModel" in text
     assert [factor >= 20 for factor in factors] == [False, False, True]
+
+
+@pytest.mark.slow
+def test_api_pages_are_built_from_the_docstrings(tmp_path: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/installed-dev", "docs"], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE
+    )
+    words = recipe.stdout.decode().splitlines()[-1].split()[1:]
+    words[words.index("build/docs")] = str(tmp_path)
+    subprocess.run([sys.executable, *words], cwd=REPOSITORY, check=True, timeout=500)
+    page = _text(tmp_path / "stages/quantize/core/columns.html")
+    assert "round_columns" in page
+    assert "Algorithm 1" in page
+    for folder in ("fairgate", "stages/quantize/core", "stages/quantize/methods"):
+        modules = [path for path in (REPOSITORY / folder).rglob("*.py") if not path.name.startswith("__")]
+        missing = [path for path in modules if not (tmp_path / path.relative_to(REPOSITORY).with_suffix(".html")).is_file()]
+        assert missing == []
 
 
 def test_the_suite_is_told_as_it_was_measured() -> None:
