@@ -16,8 +16,8 @@ from experiments.fair_rounding.estimates import Value, off, plain, ratio, study,
 from experiments.fair_rounding.plot import front
 from experiments.fair_rounding.records import MODEL
 from experiments.fair_rounding.run import HERE, TEXT
-from fairgate.benchmarks import benchmark_of
 from experiments.fair_rounding.table import diary, main
+from fairgate.benchmarks import benchmark_of
 from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.support.files import read_json, write_json
 from tests.experiments.fair_rounding.experiment import made_up, write_cell
