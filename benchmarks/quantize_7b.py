@@ -29,7 +29,7 @@ from benchmarks import records
 from benchmarks.random_llama import VOCABULARY, make_model
 from fairgate.support.params import parse
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import Encoded, pair_batches, text_batches
+from stages.quantize.core.pairs import EncodedPair, pair_batches, text_batches
 from stages.quantize.methods.closed_form import Calibration, sweep
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.streamed import Streamed
@@ -46,11 +46,11 @@ FAIR: dict[str, Any] = {**PLAIN, "method": "fair_gptq", "alpha": 0.1}
 BATCH_TOKENS, LOW_BATCH_TOKENS = 32768, 8192
 
 
-def tokens(texts: int = TEXTS) -> tuple[list[Encoded], list[list[int]]]:
+def tokens(texts: int = TEXTS) -> tuple[list[EncodedPair], list[list[int]]]:
     """Random pairs that differ in two tokens near their start, and random texts."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(3, VOCABULARY, (PAIRS, SIDE + 2), generator=generator).tolist()
-    pairs = [Encoded(str(i), "a", row[:SIDE], [*row[:5], *row[SIDE:], *row[7:SIDE]]) for i, row in enumerate(rows)]
+    pairs = [EncodedPair(str(i), "a", row[:SIDE], [*row[:5], *row[SIDE:], *row[7:SIDE]]) for i, row in enumerate(rows)]
     return pairs, torch.randint(3, VOCABULARY, (texts, LENGTH), generator=generator).tolist()
 
 

@@ -8,7 +8,7 @@ from stages.quantize.core.fair import objective, solve
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator
 from stages.quantize.core.names import Alignment, Mode
-from stages.quantize.core.pairs import Encoded, pair_batches
+from stages.quantize.core.pairs import EncodedPair, pair_batches
 
 OUTPUTS, INPUTS, WORDS = 8, 32, 40
 
@@ -20,7 +20,7 @@ def main() -> dict[str, float]:
     embedding = torch.randn(WORDS, INPUTS, generator=generator)
     # The two sentences of a pair have eight words each and differ in the third alone.
     sentences = torch.randint(WORDS, (64, 8), generator=generator).tolist()
-    pairs = [Encoded(f"pair {n}", "group", [*s[:2], 0, *s[3:]], [*s[:2], 1, *s[3:]]) for n, s in enumerate(sentences)]
+    pairs = [EncodedPair(f"pair {n}", "group", [*s[:2], 0, *s[3:]], [*s[:2], 1, *s[3:]]) for n, s in enumerate(sentences)]
 
     accumulator = HessianAccumulator(INPUTS, torch.device("cpu"), with_C=True)
     for batch in pair_batches(pairs, Alignment.aligned, pad=0, batch_tokens=256, groups={"group": 0}):

@@ -21,7 +21,7 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Static:
+class StaticScales:
     """Scales fixed before the loop: scale, zero [r, groups] float32, and the group [d] (int) that each column of the loop belongs to."""
 
     scale: Tensor
@@ -60,7 +60,7 @@ def round_nearest(W: Tensor, grid: Grid) -> Rounded:
     return Rounded(codes.view(r, d).to(torch.uint8), scale, zero, W.new_zeros(r))
 
 
-def round_columns(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+def round_columns(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
     """GPTQ: round the target column by column, spreading each error over the columns not yet rounded.
 
     Args:

@@ -22,7 +22,7 @@ TOP = 8  # channels of a module that are listed
 _NU_LIMIT = 1 - 1e-6  # keeps mu = nu / (1 - nu) finite where B dwarfs H
 
 
-def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def channel_contributions(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """Contributions of the inputs and of the outputs: Q [.., r, d], C [d, d] -> f [.., d], g [.., r] in float64.
 
     f_j = q_j . (Q C)_j is signed, g_i = Q_i C Q_i^T is not negative; both sum to tr (Q C Q^T).
@@ -31,14 +31,14 @@ def by_channel(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
 
-def of_module(name: str, block: int, kind: str, states: Mapping[str, Tensor], C: Tensor, pairs: int) -> list[Contribution]:
+def module_contributions(name: str, block: int, kind: str, states: Mapping[str, Tensor], C: Tensor, pairs: int) -> list[Contribution]:
     """Rows of one module: itself, and for its inputs and its outputs the largest channels and one row for all others.
 
     Args:
         states: the weight [r, d] in each state of the table. C: [d, d]. pairs: P, by which all values are divided.
     """
     names = {"block": block, "kind": kind, "module": name}
-    parts = zip(("input", "output"), by_channel(torch.stack(list(states.values())), C), strict=True)
+    parts = zip(("input", "output"), channel_contributions(torch.stack(list(states.values())), C), strict=True)
     levels = {level: [part.cpu() for part in _largest(values / pairs)] for level, values in parts}
     rows = [_row("module", names, None, states, levels["output"][0].sum(1))]
     for level, (values, channels) in levels.items():

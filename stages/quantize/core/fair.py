@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fairgate.support.errors import FairgateError
-from stages.quantize.core.columns import Rounded, Static, round_nearest
+from stages.quantize.core.columns import Rounded, StaticScales, round_nearest
 from stages.quantize.core.diagnostics import generalized_eigenvalue
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.kernels import round_columns
@@ -224,5 +224,5 @@ def _rounded(target: Tensor, U: Tensor, grid: Grid, order: Tensor | None) -> Rou
     d = target.shape[1]
     if order is None:
         order = torch.arange(d, device=target.device)
-    rounded = round_columns(target[:, order], U, grid, Static(*grid.fit_groups(target), order // grid.width(d)))
+    rounded = round_columns(target[:, order], U, grid, StaticScales(*grid.fit_groups(target), order // grid.width(d)))
     return replace(rounded, codes=rounded.codes[:, order.argsort()])

@@ -13,7 +13,7 @@ from torch import Tensor
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.differences import differences
 from stages.quantize.core.pairs import Batch
-from stages.quantize.core.products import add_difference_gram, add_gram, whole
+from stages.quantize.core.products import add_difference_gram, add_gram, fill_lower
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class HessianAccumulator:
     def add(self, X: Tensor, batch: Batch) -> None:
         """Add one batch. X: [rows, L, d] (or [rows * L, d]), the layer's input for every token slot of the batch."""
         X = X.reshape(-1, self.d)
-        valid = X if batch.whole else X[batch.counted]
+        valid = X if batch.all_counted else X[batch.counted]
         if batch.M is None:
             self.G_text = add_gram(self.G_text, valid)
             self.text_tokens += len(valid)
@@ -108,8 +108,8 @@ class HessianAccumulator:
             H += self.G_pair * (2 * t * (1 - w) / n_pair)
         if self.G_text is not None and w > 0:
             H += self.G_text * (2 * t * w / n_text)
-        whole(H)
-        C = None if self.C is None else whole(self.C)
+        fill_lower(H)
+        C = None if self.C is None else fill_lower(self.C)
         if self.S is not None and self.n_group is not None:
             # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum: B = 2 alpha/P C then has the documented scale.
             weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]

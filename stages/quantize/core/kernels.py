@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.quantize.core import columns
-from stages.quantize.core.columns import BLOCK, Rounded, Static
+from stages.quantize.core.columns import BLOCK, Rounded, StaticScales
 from stages.quantize.core.grid import TINY, Grid
 from stages.quantize.core.products import matmul
 
@@ -25,14 +25,14 @@ ROWS, WARPS = 16, 4
 SPAN = 2048  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
 
 
-def round_columns(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+def round_columns(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
     """columns.round_columns, on a GPU by the kernel. Arguments, result and source: see there."""
     if triton is None or not target.is_cuda:
         return columns.round_columns(target, U, grid, static)
     return round_columns_triton(target, U, grid, static)
 
 
-def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: Static | None = None) -> Rounded:
+def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
     """The kernel over all blocks of columns. target [r, d], U [d, d] float32 on a device that Triton compiles for."""
     r, d = target.shape
     width = grid.width(d)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedPair:
     """A pair as token ids; `group` is what the group-mean constraint averages over."""
 
     pair_id: str
@@ -48,7 +48,7 @@ class Batch:
     pairs: int = 0
 
     @cached_property
-    def whole(self) -> bool:
+    def all_counted(self) -> bool:
         """Whether every token slot enters H."""
         return bool(self.counts.all())
 
@@ -81,7 +81,7 @@ def start_notes(tokenizer: Any) -> list[str]:
     ]
 
 
-def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[Encoded]:
+def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[EncodedPair]:
     """Token ids of both sides of every pair, each sentence alone, nothing truncated.
 
     Raises:
@@ -100,7 +100,7 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
             raise BadRecord("a side is empty or both sides have the same tokens", where=where, remedy="drop the pair")
         if alignment is Alignment.equal_length and len(a) != len(b):
             continue
-        encoded.append(Encoded(pair.pair_id, pair.group if group_by == "bias_type" else pair.target, a, b))
+        encoded.append(EncodedPair(pair.pair_id, pair.group if group_by == "bias_type" else pair.target, a, b))
     if not encoded:
         raise BadRecord(f"no pair is left under alignment {alignment.value!r}", where="pairs.jsonl", remedy="choose another alignment")
     return encoded
@@ -112,10 +112,10 @@ def encode_texts(texts: Sequence[Text], tokenizer: Tokenizer) -> list[list[int]]
     return [prefix + tokenizer.encode(text.text) for text in texts]
 
 
-Row = list[tuple[int, int, float]]  # one difference: (side, position, weight)
+DifferenceRow = list[tuple[int, int, float]]  # one difference: (side, position, weight)
 
 
-def differences(a: list[int], b: list[int], alignment: Alignment) -> list[Row]:
+def difference_rows(a: list[int], b: list[int], alignment: Alignment) -> list[DifferenceRow]:
     """Rows of M for one pair, as (side, position, weight).
 
     `aligned`: p = longest common prefix (its rows are zero in a causal model, so they are dropped), q = longest common suffix
@@ -139,18 +139,20 @@ def differences(a: list[int], b: list[int], alignment: Alignment) -> list[Row]:
     q = 0
     while q < min(la, lb) - p and a[la - 1 - q] == b[lb - 1 - q]:
         q += 1
-    rows: list[Row] = []
+    rows: list[DifferenceRow] = []
     if p < la - q and p < lb - q:
         rows.append(_mean(0, p, la - q, 1.0) + _mean(1, p, lb - q, -1.0))
     rows += [[(0, la - q + j, 1.0), (1, lb - q + j, -1.0)] for j in range(q)]
     return rows
 
 
-def _mean(side: int, start: int, stop: int, sign: float) -> Row:
+def _mean(side: int, start: int, stop: int, sign: float) -> DifferenceRow:
     return [(side, j, sign / (stop - start)) for j in range(start, stop)]
 
 
-def pair_batches(pairs: Sequence[Encoded], alignment: Alignment, pad: int, batch_tokens: int, groups: dict[str, int]) -> Iterator[Batch]:
+def pair_batches(
+    pairs: Sequence[EncodedPair], alignment: Alignment, pad: int, batch_tokens: int, groups: dict[str, int]
+) -> Iterator[Batch]:
     """Batches of whole pairs, of similar length, at most `batch_tokens` token slots each (one pair at least)."""
     padded = alignment is Alignment.positional_padded
     for part in _buckets(pairs, lambda pair: max(len(pair.a), len(pair.b)), batch_tokens // 2):
@@ -162,7 +164,7 @@ def pair_batches(pairs: Sequence[Encoded], alignment: Alignment, pad: int, batch
         for index, pair in enumerate(part):
             if padded:
                 counts[2 * index : 2 * index + 2, : max(len(pair.a), len(pair.b))] = True
-            for row in differences(pair.a, pair.b, alignment):
+            for row in difference_rows(pair.a, pair.b, alignment):
                 rows.append([((2 * index + side) * length + position, weight) for side, position, weight in row])
                 group.append(groups[pair.group])
         at = torch.tensor([[r, column] for r, row in enumerate(rows) for column, _ in row], dtype=torch.int64).view(-1, 2).T

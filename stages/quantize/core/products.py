@@ -21,7 +21,7 @@ HALF = 2.0**14  # largest entry of a float16 matrix after scaling, well below th
 def add_gram(total: Tensor | None, X: Tensor) -> Tensor:
     """total + X^T X [d, d] float32 of X [n, d], in place where there is a total. Exact products where X is 16 bits wide.
 
-    On a GPU the entries far below the diagonal are left out: `whole` fills them in once all sums are made.
+    On a GPU the entries far below the diagonal are left out: `fill_lower` fills them in once all sums are made.
     """
     if not X.is_cuda:
         X = X.float()
@@ -52,7 +52,7 @@ def add_difference_gram(total: Tensor | None, D: Tensor) -> Tensor:
     return total
 
 
-def whole(gram: Tensor) -> Tensor:
+def fill_lower(gram: Tensor) -> Tensor:
     """A sum of `add_gram` with all its entries, in place."""
     if gram.is_cuda:
         for start, stop in _panels(len(gram)):

@@ -21,7 +21,16 @@ from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import Batch
 from stages.quantize.methods.groups import FairnessTerm, QuantizedModule, located, module_row, solver
 from stages.quantize.model.architectures import debiased_blocks, debiased_modules
-from stages.quantize.model.calibration_pass import BlockInput, SolveGroup, embed, forward_finished, linear, put, quantize_block, weight_of
+from stages.quantize.model.calibration_pass import (
+    BlockInput,
+    SolveGroup,
+    embed,
+    forward_finished,
+    linear,
+    quantize_block,
+    set_weight,
+    weight_of,
+)
 from stages.quantize.model.streamed import Streamed
 from stages.quantize.settings import Compute, FairGptq, Gptq, Rtn
 
@@ -125,7 +134,7 @@ def _put_packed(source: Streamed, recipe: Gptq, index: int, block: nn.Module, pa
     for name in source.architecture.modules:
         module, full = linear(block, name), f"{source.architecture.blocks}.{index}.{name}"
         parts = {part: packed[f"{full}.{part}"].to(module.weight.device) for part in NAMES}
-        put(module, unpack(parts, recipe.grid(full).bits, recipe.format))
+        set_weight(module, unpack(parts, recipe.grid(full).bits, recipe.format))
 
 
 @torch.no_grad()

@@ -14,13 +14,13 @@ from fairgate.contracts.records import ModuleRow, Penalty, Status
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from stages.quantize.core.columns import Rounded
-from stages.quantize.core.diagnostics import of_module
+from stages.quantize.core.diagnostics import module_contributions
 from stages.quantize.core.fair import Solved, solve
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.hessian import FairnessWeight, Hessians
 from stages.quantize.core.names import Mode
 from stages.quantize.model.architectures import Architecture
-from stages.quantize.model.calibration_pass import SolveGroup, linear, put, weight_of
+from stages.quantize.model.calibration_pass import SolveGroup, linear, set_weight, weight_of
 from stages.quantize.settings import Compute, Gptq
 
 
@@ -83,13 +83,13 @@ def solver(
                 if compute.diagnostics and matrix is not None and hessians.C is not None:
                     states = {"weight": W[part], "target": solved.target[part], "quantized": Q}
                     states |= {} if plain is None else {"alpha_zero": plain.rounded.rows(start, stop).Q}
-                    table = of_module(full, index, kind, states, hessians.C, hessians.pairs)
+                    table = module_contributions(full, index, kind, states, hessians.C, hessians.pairs)
                 penalty = Penalty.model_validate(table[0].model_dump(include=set(Penalty.model_fields))) if table else None
                 row = module_row(full, index, kind, W[part], solved.target[part], Q, status, solved, rounded.loss, ratio, penalty)
                 done.append(QuantizedModule(rounded, row, table))
                 _warn(full, status, solved.tried)
                 if recipe.collection == "sequential":
-                    put(module, Q)
+                    set_weight(module, Q)
                 start = stop
 
     return solve_group

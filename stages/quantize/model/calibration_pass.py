@@ -104,7 +104,7 @@ def weight_of(module: Linear) -> Tensor:
     return module.weight.T if isinstance(module, Conv1D) else module.weight
 
 
-def put(module: Linear, W: Tensor) -> None:
+def set_weight(module: Linear, W: Tensor) -> None:
     """Make W [r, d] the module's weight, in its own layout."""
     module.weight.data = (W.T.contiguous() if isinstance(module, Conv1D) else W).to(module.weight.dtype)
 

@@ -18,9 +18,9 @@ from stages.evaluate import model as evaluated
 from stages.quantize.core import reference
 from stages.quantize.core.fair import objective
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import differences, encode_pairs
+from stages.quantize.core.pairs import difference_rows, encode_pairs
 from stages.quantize.model.architectures import architectures
-from stages.quantize.model.calibration_pass import linear, put, weight_of
+from stages.quantize.model.calibration_pass import linear, set_weight, weight_of
 from stages.quantize.settings import FairGptq, Run
 from stages.quantize.stage import quantize
 from tests.tiny import FAMILIES, SENTENCES, make_tiny
@@ -83,7 +83,7 @@ def _compare_with_reference(model: Any, name: str, packed: dict[str, Tensor], ba
             X = [[_input(model, linear(block, group[0]), side) for side in (pair.a, pair.b)] for pair in pairs]
             H = sum(2 * x.T @ x for sides in X for x in sides) / (2 * len(pairs))
             D = [
-                torch.stack([sum(w * sides[side][at] for side, at, w in row) for row in differences(pair.a, pair.b, Alignment.aligned)])
+                torch.stack([sum(w * sides[side][at] for side, at, w in row) for row in difference_rows(pair.a, pair.b, Alignment.aligned)])
                 for pair, sides in zip(pairs, X, strict=True)
             ]
             B = 2 * ALPHA / len(pairs) * sum(d.T @ d for d in D)
@@ -96,7 +96,7 @@ def _compare_with_reference(model: Any, name: str, packed: dict[str, Tensor], ba
             flips.append((Q - slow).abs().gt(1e-4).double().mean())
             assert objective(W, Q, H, B) == pytest.approx(float(objective(W, slow, H, B)), rel=0.02), group
             for module, part in zip(modules, parts, strict=True):
-                put(module, part)
+                set_weight(module, part)
     assert sum(flips) / len(flips) < 0.02
 
 

@@ -5,14 +5,14 @@ import torch
 
 from fairgate.contracts.contributions import STATES, rolled_up
 from stages.quantize.core import reference
-from stages.quantize.core.diagnostics import TOP, by_channel, generalized_eigenvalue, of_module, top_eigenvalue
+from stages.quantize.core.diagnostics import TOP, channel_contributions, generalized_eigenvalue, module_contributions, top_eigenvalue
 from stages.quantize.core.fair import factorize
 
 
 def test_contributions_of_inputs_and_outputs_add_up_to_the_penalty() -> None:
     Q, _, C, _ = reference.problem()
     F = float((Q @ C @ Q.T).trace())
-    f, g = by_channel(Q, C)
+    f, g = channel_contributions(Q, C)
     assert [float(f.sum()), float(g.sum())] == pytest.approx([F, F])
     assert (f.shape, g.shape) == ((32,), (12,))
     assert g.min() >= 0
@@ -21,13 +21,13 @@ def test_contributions_of_inputs_and_outputs_add_up_to_the_penalty() -> None:
 def test_an_input_is_signed_and_zero_where_no_difference_reaches_it() -> None:
     Q = torch.tensor([[1.0, -1.0, 2.0]])
     C = torch.tensor([[1.0, 0.9, 0.0], [0.9, 0.5, 0.0], [0.0, 0.0, 0.0]])
-    assert by_channel(Q, C)[0].tolist() == pytest.approx([0.1, -0.4, 0.0])
+    assert channel_contributions(Q, C)[0].tolist() == pytest.approx([0.1, -0.4, 0.0])
 
 
 def test_rows_of_a_module_are_its_penalty_its_largest_channels_and_the_rest() -> None:
     W, _, C, _ = reference.problem()
     states = {"weight": W, "target": W * 0.5, "quantized": (W * 4).round() / 4}
-    rows = of_module("m", 0, "k", {name: Q.float() for name, Q in states.items()}, C.float(), pairs=20)
+    rows = module_contributions("m", 0, "k", {name: Q.float() for name, Q in states.items()}, C.float(), pairs=20)
     module, *channels = rows
     for name, Q in states.items():
         F = float((Q @ C @ Q.T).trace()) / 20  # in float64, by another route
@@ -58,7 +58,7 @@ def test_modules_add_up_to_types_blocks_and_model() -> None:
     for block in (0, 1):
         for kind in ("q", "o"):
             Q = (W * (1 + block)).float()
-            modules += of_module(f"{block}.{kind}", block, kind, dict.fromkeys(STATES, Q), C.float(), pairs=1)
+            modules += module_contributions(f"{block}.{kind}", block, kind, dict.fromkeys(STATES, Q), C.float(), pairs=1)
     model, *rest = rolled_up(modules)
     one = float((W @ C @ W.T).trace())
     assert model.weight == pytest.approx(10 * one, rel=1e-5)

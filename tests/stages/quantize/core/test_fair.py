@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.quantize.core import reference
-from stages.quantize.core.columns import Static, round_columns, round_nearest
+from stages.quantize.core.columns import StaticScales, round_columns, round_nearest
 from stages.quantize.core.fair import NotFinite, NotPositiveDefinite, factorize, objective, shift, solve
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.names import Mode
@@ -99,9 +99,9 @@ def test_fixed_scales_are_used_as_they_are_by_the_group_of_each_column() -> None
     W, H, _ = _problem()
     target, U = W.float(), factorize(H.float(), 0.01).U
     current = round_columns(target, U, GRID)
-    again = round_columns(target, U, GRID, Static(current.scale, current.zero, torch.arange(32) // 16))
+    again = round_columns(target, U, GRID, StaticScales(current.scale, current.zero, torch.arange(32) // 16))
     assert torch.equal(again.codes, current.codes)
-    swapped = round_columns(target, U, GRID, Static(current.scale, current.zero, 1 - torch.arange(32) // 16))
+    swapped = round_columns(target, U, GRID, StaticScales(current.scale, current.zero, 1 - torch.arange(32) // 16))
     assert not torch.equal(swapped.codes, current.codes)
 
 

@@ -7,20 +7,20 @@ from torch import Tensor
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.hessian import FairnessWeight, HessianAccumulator, Hessians
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import Batch, Encoded, pair_batches, text_batches
+from stages.quantize.core.pairs import Batch, EncodedPair, pair_batches, text_batches
 
 GROUPS = {"g": 0, "h": 1}
 CPU = torch.device("cpu")
 
 
-def _pairs(count: int = 12) -> list[Encoded]:
+def _pairs(count: int = 12) -> list[EncodedPair]:
     generator = torch.Generator().manual_seed(3)
     draw = lambda low, high: int(torch.randint(low, high, (1,), generator=generator))  # noqa: E731
     pairs = []
     for i in range(count):
         prefix, suffix = [1] * draw(1, 3), [2] * draw(1, 4)
         a, b = ([draw(10, 30) for _ in range(draw(1, 4))] for _ in range(2))
-        pairs.append(Encoded(str(i), "gh"[i % 2], [*prefix, 31, *a, *suffix], [*prefix, 32, *b, *suffix]))
+        pairs.append(EncodedPair(str(i), "gh"[i % 2], [*prefix, 31, *a, *suffix], [*prefix, 32, *b, *suffix]))
     return pairs
 
 
@@ -34,7 +34,7 @@ def _inputs(batch: Batch) -> Tensor:
 
 
 def _accumulated(
-    pairs: list[Encoded], alignment: Alignment = Alignment.aligned, batch_tokens: int = 200, n_groups: int = 0
+    pairs: list[EncodedPair], alignment: Alignment = Alignment.aligned, batch_tokens: int = 200, n_groups: int = 0
 ) -> HessianAccumulator:
     accumulator = HessianAccumulator(6, CPU, True, n_groups)
     for batch in pair_batches(pairs, alignment, 0, batch_tokens, GROUPS):
@@ -42,8 +42,8 @@ def _accumulated(
     return accumulator
 
 
-def _swap(pair: Encoded) -> Encoded:
-    return Encoded(pair.pair_id, pair.group, pair.b, pair.a)
+def _swap(pair: EncodedPair) -> EncodedPair:
+    return EncodedPair(pair.pair_id, pair.group, pair.b, pair.a)
 
 
 def _same(a: Hessians, b: Hessians) -> bool:
@@ -106,7 +106,7 @@ def test_group_mean_matches_its_formula() -> None:
 
 
 def test_identical_sides_give_zero() -> None:
-    pairs = [Encoded("x", "g", [1, 5, 2], [1, 5, 2])]
+    pairs = [EncodedPair("x", "g", [1, 5, 2], [1, 5, 2])]
     for alignment in (Alignment.positional, Alignment.pooled_mean):
         C = _accumulated(pairs, alignment).finish(None).C
         assert C is not None

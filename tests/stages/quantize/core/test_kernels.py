@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from stages.quantize.core import columns, kernels, reference
-from stages.quantize.core.columns import Static
+from stages.quantize.core.columns import StaticScales
 from stages.quantize.core.differences import differences
 from stages.quantize.core.fair import factorize
 from stages.quantize.core.grid import Grid
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import Encoded, pair_batches
-from stages.quantize.core.products import add_difference_gram, add_gram, coarse_matmul, inverse_upper, matmul, whole
+from stages.quantize.core.pairs import EncodedPair, pair_batches
+from stages.quantize.core.products import add_difference_gram, add_gram, coarse_matmul, fill_lower, inverse_upper, matmul
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -48,7 +48,7 @@ def test_kernel_takes_scales_fixed_beforehand_in_any_order() -> None:
     W, H, _, _ = (tensor.float().cuda() for tensor in reference.problem(40, 256, 700))
     order = H.diagonal().argsort(descending=True)
     grid = Grid(4, 32, False, static=True)
-    static = Static(*grid.fit_groups(W), order // 32)
+    static = StaticScales(*grid.fit_groups(W), order // 32)
     U = factorize(H[order][:, order], 0.01).U
     ours, theirs = (rounding(W[:, order], U, grid, static).codes for rounding in (kernels.round_columns_triton, columns.round_columns))
     assert (ours != theirs).float().mean() < 1e-3
@@ -64,7 +64,7 @@ def test_kernel_gives_the_same_bits_twice() -> None:
 def test_sums_of_16_bit_activations_are_exact_up_to_their_order() -> None:
     X = torch.randn(5000, 600, generator=torch.Generator().manual_seed(0)).bfloat16().cuda()
     exact = X.double().T @ X.double()
-    twice = whole(add_gram(add_gram(None, X), X))
+    twice = fill_lower(add_gram(add_gram(None, X), X))
     assert torch.equal(twice, twice.T) or (twice - twice.T).abs().max() < 1e-3 * twice.diagonal().mean()
     # Tensor cores cut off where other units round: the error grows with the number of rows, not with its root.
     assert ((twice.double() - 2 * exact).abs().max() / exact.diagonal().mean()) < 5e-4
@@ -77,15 +77,15 @@ def test_float16_differences_lose_no_more_than_the_tensor_cores_do(size: float) 
     second = first + 0.2 * size * torch.randn(4000, 600, generator=generator)
     D = (first.bfloat16().float() - second.bfloat16().float()).cuda()
     exact = D.double().T @ D.double()
-    assert (whole(add_difference_gram(None, D)).double() - exact).norm() / exact.norm() < 3e-4
-    twice = whole(add_difference_gram(add_difference_gram(None, D), D))
+    assert (fill_lower(add_difference_gram(None, D)).double() - exact).norm() / exact.norm() < 3e-4
+    twice = fill_lower(add_difference_gram(add_difference_gram(None, D), D))
     assert (twice.double() - 2 * exact).norm() / exact.norm() < 6e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("alignment", Alignment)
 def test_differences_by_the_kernel_are_those_of_the_matrix(alignment: Alignment, dtype: torch.dtype) -> None:
-    pairs = [Encoded(str(i), "a", [1, 5, 6 + i, 7, 8, 9], [1, 5, 3, 4 + i, 7, 8, 9][: 7 - i % 2]) for i in range(6)]
+    pairs = [EncodedPair(str(i), "a", [1, 5, 6 + i, 7, 8, 9], [1, 5, 3, 4 + i, 7, 8, 9][: 7 - i % 2]) for i in range(6)]
     for batch in pair_batches(pairs, alignment, 0, 4096, {"a": 0}):
         batch = batch.to(torch.device("cuda"))
         X = torch.randn(batch.ids.numel(), 1500, device="cuda").to(dtype)
@@ -100,7 +100,7 @@ def test_float32_products_keep_sixteen_bits() -> None:
     assert ((matmul(A, B).double() - exact).norm() / exact.norm()) < 2e-5
     assert ((matmul(A, B.triu(), right="upper").double() - A.double() @ B.triu().double()).norm() / exact.norm()) < 2e-5
     assert ((matmul(A, B.tril(), right="lower").double() - A.double() @ B.tril().double()).norm() / exact.norm()) < 2e-5
-    assert ((whole(add_gram(None, A)).double() - A.double().T @ A.double()).norm() / exact.norm()) < 2e-5
+    assert ((fill_lower(add_gram(None, A)).double() - A.double().T @ A.double()).norm() / exact.norm()) < 2e-5
     assert ((coarse_matmul(1e-4 * A, 1e7 * B).double() - 1e3 * exact).norm() / (1e3 * exact).norm()) < 1e-3
 
 

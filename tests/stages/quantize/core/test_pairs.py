@@ -7,7 +7,7 @@ from torch import Tensor
 from fairgate.contracts.records import Pair
 from fairgate.support.errors import BadRecord
 from stages.quantize.core.names import Alignment
-from stages.quantize.core.pairs import Batch, Encoded, differences, encode_pairs, pair_batches
+from stages.quantize.core.pairs import Batch, EncodedPair, difference_rows, encode_pairs, pair_batches
 from tests.tiny import make_tokenizer
 
 
@@ -15,7 +15,7 @@ def _pair(a: str, b: str, pair_id: str = "p", group: str = "g") -> Pair:
     return Pair(pair_id=pair_id, group=group, target="t", stereotype=a, anti_stereotype=b, unrelated="x")
 
 
-def _D(pairs: list[Encoded], alignment: Alignment, X: dict[str, tuple[Tensor, Tensor]], batch_tokens: int = 1000) -> Tensor:
+def _D(pairs: list[EncodedPair], alignment: Alignment, X: dict[str, tuple[Tensor, Tensor]], batch_tokens: int = 1000) -> Tensor:
     """Differences of made-up inputs X (by pair id and side); pads are poisoned."""
     rows = []
     for batch in pair_batches(pairs, alignment, 0, batch_tokens, {"g": 0}):
@@ -30,28 +30,28 @@ def _D(pairs: list[Encoded], alignment: Alignment, X: dict[str, tuple[Tensor, Te
     return torch.cat(rows)
 
 
-def _order(batch: Batch, pairs: list[Encoded]) -> list[Encoded]:
+def _order(batch: Batch, pairs: list[EncodedPair]) -> list[EncodedPair]:
     by_tokens = {(tuple(pair.a), tuple(pair.b)): pair for pair in pairs}
     sides = [tuple(row[mask].tolist()) for row, mask in zip(batch.ids, batch.mask, strict=True)]
     return [by_tokens[sides[i], sides[i + 1]] for i in range(0, len(sides), 2)]
 
 
 def test_aligned_uses_suffix_positions_and_span_means() -> None:
-    rows = differences([1, 2, 3, 9], [1, 7, 9], Alignment.aligned)  # prefix 1, spans (2, 3) and (7), suffix 9
+    rows = difference_rows([1, 2, 3, 9], [1, 7, 9], Alignment.aligned)  # prefix 1, spans (2, 3) and (7), suffix 9
     assert rows == [[(0, 1, 0.5), (0, 2, 0.5), (1, 1, -1.0)], [(0, 3, 1.0), (1, 2, -1.0)]]
 
 
 def test_aligned_on_one_differing_token_equals_positional_without_the_prefix() -> None:
     a, b = [1, 2, 3, 4], [1, 9, 3, 4]
-    assert differences(a, b, Alignment.aligned) == differences(a, b, Alignment.positional)[1:]
+    assert difference_rows(a, b, Alignment.aligned) == difference_rows(a, b, Alignment.positional)[1:]
 
 
 def test_aligned_with_an_empty_span_keeps_the_suffix_only() -> None:
-    assert differences([1, 2], [1, 5, 2], Alignment.aligned) == [[(0, 1, 1.0), (1, 2, -1.0)]]
+    assert difference_rows([1, 2], [1, 5, 2], Alignment.aligned) == [[(0, 1, 1.0), (1, 2, -1.0)]]
 
 
 def test_overlapping_prefix_and_suffix_are_counted_once() -> None:
-    rows = differences([1, 1], [1, 1, 1], Alignment.aligned)
+    rows = difference_rows([1, 1], [1, 1, 1], Alignment.aligned)
     assert rows == []
 
 
@@ -66,19 +66,23 @@ def test_overlapping_prefix_and_suffix_are_counted_once() -> None:
     ],
 )
 def test_other_alignments_have_the_documented_number_of_rows(alignment: Alignment, count: int) -> None:
-    rows = differences([1, 2, 3, 4], [1, 5, 6], alignment)
+    rows = difference_rows([1, 2, 3, 4], [1, 5, 6], alignment)
     assert len(rows) == count
     if alignment is not Alignment.positional_padded:
         assert all(abs(sum(weight for _, _, weight in row)) < 1e-12 for row in rows)
 
 
 def test_group_mean_starts_after_the_common_prefix() -> None:
-    assert differences([1, 2, 3], [1, 9], Alignment.group_mean) == [[(0, 1, 0.5), (0, 2, 0.5), (1, 1, -1.0)]]
+    assert difference_rows([1, 2, 3], [1, 9], Alignment.group_mean) == [[(0, 1, 0.5), (0, 2, 0.5), (1, 1, -1.0)]]
 
 
 def test_pads_never_enter_a_difference_whatever_the_batch() -> None:
     generator = torch.Generator().manual_seed(0)
-    pairs = [Encoded("a", "g", [1, 2, 3, 4, 5], [1, 6]), Encoded("b", "g", [1, 7], [1, 8, 9]), Encoded("c", "g", [2, 3], [2, 4])]
+    pairs = [
+        EncodedPair("a", "g", [1, 2, 3, 4, 5], [1, 6]),
+        EncodedPair("b", "g", [1, 7], [1, 8, 9]),
+        EncodedPair("c", "g", [2, 3], [2, 4]),
+    ]
     X = {
         pair.pair_id: (torch.randn(len(pair.a), 3, generator=generator), torch.randn(len(pair.b), 3, generator=generator)) for pair in pairs
     }
@@ -90,7 +94,7 @@ def test_pads_never_enter_a_difference_whatever_the_batch() -> None:
 
 
 def test_padded_alignment_lets_pads_in() -> None:
-    pairs = [Encoded("a", "g", [1, 2, 3], [1, 6])]
+    pairs = [EncodedPair("a", "g", [1, 2, 3], [1, 6])]
     X = {"a": (torch.zeros(3, 3), torch.zeros(2, 3))}
     assert _D(pairs, Alignment.positional_padded, X).abs().max() > 1e8
     batch = next(pair_batches(pairs, Alignment.positional_padded, 0, 100, {"g": 0}))
@@ -99,7 +103,7 @@ def test_padded_alignment_lets_pads_in() -> None:
 
 
 def test_pairs_are_never_split_over_batches() -> None:
-    pairs = [Encoded(str(i), "g", [1] * (i + 2), [2] * (i + 1)) for i in range(9)]
+    pairs = [EncodedPair(str(i), "g", [1] * (i + 2), [2] * (i + 1)) for i in range(9)]
     batches = list(pair_batches(pairs, Alignment.aligned, 0, 12, {"g": 0}))
     assert len(batches) > 2
     assert all(batch.ids.shape[0] == 2 * batch.pairs == batch.sentences for batch in batches)

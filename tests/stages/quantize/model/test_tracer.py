@@ -15,7 +15,7 @@ from fairgate.support.params import parse
 from stages.quantize.core.pairs import Batch
 from stages.quantize.model import tracer
 from stages.quantize.model.architectures import architecture_of
-from stages.quantize.model.calibration_pass import BlockInput, put
+from stages.quantize.model.calibration_pass import BlockInput, set_weight
 from stages.quantize.model.streamed import skeleton
 from stages.quantize.run.preflight import preflight
 from stages.quantize.settings import Rtn, Run
@@ -49,7 +49,7 @@ def test_a_family_that_is_not_in_the_table_is_traced_and_loads_back(calibration:
     assert {row.kind for row in record.modules} == {"Wqkv", "out_proj", "up_proj", "down_proj"}
     dense = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     for name, W in packed_weights(out).items():
-        put(dense.get_submodule(name), W)
+        set_weight(dense.get_submodule(name), W)
     expected = logits(dense, out)
     loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
     assert (logits(loaded, out) - expected).abs().max() < 0.02 * (expected.max() - expected.min())
