@@ -9,6 +9,16 @@ from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, load, read_params
 
 
+def sections() -> dict[str, type[Section]]:
+    """The sections that a stage reads by itself, and their models; `recipes` and `gate` are not among them."""
+    from stages.calibrate.stage import Settings
+    from stages.evaluate.settings import Evaluate
+    from stages.quantize.settings import Run
+    from stages.register.stage import RegisterParams
+
+    return {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate, "register": RegisterParams}
+
+
 def check_params(root: Path) -> None:
     """Read every section the way its stage will; one that is absent or empty is left to the stage that needs it.
 
@@ -17,16 +27,13 @@ def check_params(root: Path) -> None:
             a gate about a recipe that the matrix leaves out.
     """
     from fairgate.decision.policy import read_policy
-    from stages.calibrate.stage import Settings
-    from stages.evaluate.settings import Evaluate
-    from stages.quantize.settings import Run, read_recipe
-    from stages.register.stage import RegisterParams
+    from stages.quantize.settings import read_recipe
 
     path = root / "params.yaml"
     params = read_params(path)
-    sections: dict[str, type[Section]] = {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate, "register": RegisterParams}
-    for key in sections.keys() & params.keys():
-        load(sections[key], key, path)
+    for key, model in sections().items():
+        if key in params:
+            load(model, key, path)
     recipes = params.get("recipes")
     matrix = params.get("matrix", [])
     if not isinstance(matrix, list):
