@@ -1,1 +1,1 @@
-"""The gate: a policy and paired statistics decide whether a candidate may be released."""
+"""The gate's door: files in, fairgate.decision decides, verdict.json out."""

@@ -1,1 +1,4 @@
-"""Report: what was measured and decided, as one static page, files for `dvc plots`, and the candidate's model card."""
+"""Report: what was measured and decided.
+
+One static page, files for `dvc plots`, and the candidate's model card.
+"""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fairgate.contracts.records import Quantization, Status, read_record, write_record
-from stages.report.__main__ import write
+from stages.report.stage import report as write_report
 from tests.fake_run import RECIPES, make_run
 
 GRID = {"bits": 4, "group_size": 64, "symmetric": True}
@@ -20,7 +20,7 @@ LEARNED = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with its report written; read it, do not change it."""
     folder = make_run(tmp_path_factory.mktemp("report") / "run")
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     return folder
 
 
@@ -29,7 +29,7 @@ def learned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with learned rounding, `learned` of which stopped early."""
     folder = make_run(tmp_path_factory.mktemp("report") / "learned", recipes=LEARNED, items=8)
     stop(folder, "learned")
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     return folder
 
 

@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from fairgate.support.files import read_json, write_json
-from stages.report.__main__ import write
+from stages.report.stage import report as write_report
 from tests.fake_run import make_run
 from tests.stages.report.conftest import LEARNED, stop
 
@@ -38,7 +38,7 @@ def test_the_hub_reads_the_card_back(run: Path) -> None:
 @pytest.mark.parametrize(("verdict", "word"), [("approve", "Approved"), ("reject", "Rejected")])
 def test_card_states_the_verdict_and_its_limits(tmp_path: Path, verdict: str, word: str) -> None:
     folder = make_run(tmp_path, verdict, items=8)
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     text = (folder / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---")[1])
     assert f"**Verdict: {word}.**" in text and f"fairgate-{verdict}" in front["tags"]
@@ -57,7 +57,7 @@ def test_card_of_learned_rounding_says_how_it_was_made_and_ended(learned_run: Pa
 
     folder = make_run(tmp_path, items=8, recipes=LEARNED)
     stop(folder, "fair_round")
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     text = (folder / "data/reports/fair_round/checkpoint/README.md").read_text(encoding="utf-8")
     assert "- Learned rounding did not end as asked. Stopped early, step 57: divergence is not finite." in text
     assert "42 stopped" in text
@@ -72,6 +72,6 @@ def test_card_loads_by_the_library_that_can(tmp_path: Path, settings: dict[str, 
     path = folder / "data/models/fair_gptq/quantization.json"
     record = read_json(path)
     write_json(path, {**record, "settings": {**record["settings"], **settings}, "architecture": architecture})
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     text = (folder / "data/reports/fair_gptq/checkpoint/README.md").read_text(encoding="utf-8")
     assert text.split("## How to load")[1].split("```python\n")[1].startswith(f"from {library} import")

@@ -15,9 +15,9 @@ from fairgate.contracts import records
 from fairgate.support.digests import sha256_folder, sha256_json
 from fairgate.support.errors import BadRecord, FairgateError
 from fairgate.support.files import read_json, write_json
-from stages.report.__main__ import write
 from stages.report.data import gather
 from stages.report.page import figure_text, timing_script
+from stages.report.stage import report as write_report
 from tests.fake_run import CROWS_GROUPS, KINDS, RECIPES, STEREOSET_GROUPS, make_run
 
 
@@ -60,7 +60,7 @@ def page_of(folder: Path) -> str:
 @pytest.mark.parametrize(("verdict", "word"), [("approve", "Approved"), ("reject", "Rejected"), ("inconclusive", "Inconclusive")])
 def test_verdict_stands_first_with_its_reasons(tmp_path: Path, verdict: str, word: str) -> None:
     folder = make_run(tmp_path, verdict)
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     page = page_of(folder)
     elements = Elements(page)
     assert re.search(r"<h1>(.*?)</h1>", page).group(1) == word  # type: ignore[union-attr]
@@ -125,7 +125,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     split = folder / "data" / "calibration" / "split.json"
     record = records.read_record(records.Split, split).model_copy(update={"dropped": {"<img src=x>": ["<i>"]}})
     records.write_record(split, record)
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     elements = Elements(page_of(folder))
     assert [a.get("src") for tag, a in elements.tags if tag == "script"] == ["timing.js"]
     assert not any(tag in ("img", "b", "i") for tag, _ in elements.tags)
@@ -136,8 +136,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 def test_same_inputs_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
     again = make_run(tmp_path / "elsewhere")
-    write(again, again / "params.yaml")
-    write(again, again / "params.yaml")
+    write_report(again, again / "params.yaml")
+    write_report(again, again / "params.yaml")
     reports = [sha256_folder(folder / "data" / "reports") for folder in (run, again)]
     assert reports[0] == reports[1]
 
@@ -145,7 +145,7 @@ def test_same_inputs_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
 def test_page_does_not_depend_on_timing(run: Path, tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder / "data" / "timing" / "gate.json").unlink()
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     assert page_of(folder) == page_of(run)
     assert "3.2" in (run / "data/reports/timing.js").read_text() and "3.2" not in (folder / "data/reports/timing.js").read_text()
 
@@ -177,7 +177,7 @@ def test_missing_input_names_the_stage_to_run(tmp_path: Path, path: str, stage: 
     folder = make_run(tmp_path, items=8)
     (folder / path).unlink()
     with pytest.raises(FairgateError) as caught:
-        write(folder, folder / "params.yaml")
+        write_report(folder, folder / "params.yaml")
     assert path in caught.value.where and f"dvc repro {stage}" in caught.value.remedy
     assert not (folder / "data/reports/index.html").exists()
 
@@ -211,12 +211,12 @@ def test_stale_metrics_are_refused(tmp_path: Path) -> None:
     path = folder / "data/evaluation/gptq/metrics.json"
     write_json(path, {**read_json(path), "piqa.acc": 0.123})
     with pytest.raises(BadRecord, match=r"piqa\.acc is 0\.123"):
-        write(folder, folder / "params.yaml")
+        write_report(folder, folder / "params.yaml")
 
 
 def test_recipe_that_was_not_evaluated_is_left_out(tmp_path: Path) -> None:
     folder = make_run(tmp_path, items=8)
     shutil.rmtree(folder / "data/evaluation/rtn")
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     page = page_of(folder)
     assert "</svg>rtn" not in page and "</svg>gptq" in page

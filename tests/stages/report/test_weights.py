@@ -11,7 +11,7 @@ import pytest
 from fairgate.contracts.contributions import FILE, Contribution, read_contributions
 from fairgate.support.errors import BadRecord
 from fairgate.support.files import read_json, write_json
-from stages.report.__main__ import write
+from stages.report.stage import report as write_report
 from stages.report.weights import LISTED, weights
 from tests.fake_run import KINDS, make_run
 
@@ -61,7 +61,7 @@ def test_a_negative_channel_lies_left_of_zero() -> None:
 def test_a_run_without_the_table_has_no_such_part(tmp_path: Path) -> None:
     recipes = {"base": {"method": "none"}, "rtn": {"method": "rtn", "bits": 4, "group_size": 64, "symmetric": True}}
     folder = make_run(tmp_path, recipes=recipes, items=8)
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     assert "Where in the weights" not in (folder / "data/reports/index.html").read_text()
 
 
@@ -78,7 +78,7 @@ def test_a_table_that_does_not_add_up_is_refused(run: Path, tmp_path: Path) -> N
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")  # the last module's outputs lack one row
     with pytest.raises(BadRecord, match=r"down_proj, outputs do not add up[\s\S]*dvc repro quantize"):
-        write(folder, folder / "params.yaml")
+        write_report(folder, folder / "params.yaml")
 
 
 def test_the_ladder_of_a_damped_module_is_shown(tmp_path: Path) -> None:
@@ -87,5 +87,5 @@ def test_the_ladder_of_a_damped_module_is_shown(tmp_path: Path) -> None:
     record = read_json(path)
     record["modules"][5]["damping_tried"] = {"T": [0.01, 0.0125, 0.015, 0.0175, 0.02]}
     write_json(path, record)
-    write(folder, folder / "params.yaml")
+    write_report(folder, folder / "params.yaml")
     assert "T: 5 tries up to 0.020" in (folder / "data/reports/index.html").read_text()
