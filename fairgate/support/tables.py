@@ -14,14 +14,15 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     | model | SS |
     |---|---|
     | base | 60.4 |
-    | a\|b |  |
+    | a\|b | |
     """
     lines = [_line(head), "|---" * len(head) + "|"]
     return "\n".join([*lines, *(_line(row) for row in rows)])
 
 
 def _line(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+    texts = [_cell(cell) for cell in cells]
+    return "|" + "".join(f" {text} |" if text else " |" for text in texts)
 
 
 def _cell(value: object) -> str:
