@@ -16,8 +16,9 @@ from benchmarks.records import Records, timed
 from fairgate.contracts.records import Role
 from fairgate.support.params import load
 from stages.evaluate.catalogue import Catalogue
+from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate
+from stages.evaluate.stage import Subject, evaluate
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in models.items():
-            run = partial(evaluate, name, folder, Path(scratch) / name, settings, catalogue, role=Role(settings.role))
+            run = partial(evaluate, Subject(name, folder), Selection(catalogue, Role(settings.role)), settings, Path(scratch) / name)
             found[name] = [timed(run)[0] for _ in range(arguments.runs)]
             runs = [seconds for times in found.values() for seconds in times]
             more = {"models": {n: [round(s, 1) for s in times] for n, times in found.items()}, "dtype": settings.dtype}

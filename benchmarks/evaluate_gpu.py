@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from fairgate.support.files import read_json
 from stages.evaluate.catalogue import FOLDER, Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.score import score
+from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate
+from stages.evaluate.stage import Subject, evaluate
 from stages.evaluate.tokens import Encoder
 
 Key = tuple[str, str, int]
@@ -70,8 +72,8 @@ def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     seconds: dict[str, float] = {}
     for name, folder in models.items():
         out = arguments.tables / name
-        options: dict[str, Any] = {"role": Role.gate, "tasks": arguments.tasks}
-        seconds[name], _ = timed(lambda: evaluate(name, Path(folder), out, arguments.settings, catalogue, **options))  # noqa: B023
+        selection = Selection(catalogue, Role.gate, arguments.tasks)
+        seconds[name], _ = timed(partial(evaluate, Subject(name, Path(folder)), selection, arguments.settings, out))
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
         more = {"models": {n: round(s, 1) for n, s in seconds.items()}, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
         arguments.records.add("likelihood_suite_smollm2_s", list(seconds.values()), "s", target=120, **more)
@@ -81,11 +83,9 @@ def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.base)
     model = make_model(arguments.scratch / "bias7b", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
     out = arguments.tables / "bias7b"
+    selection = Selection(catalogue, Role.gate, arguments.bias_tasks)
     peak()
-    runs = [
-        timed(lambda: evaluate("random", model, out, arguments.settings, catalogue, role=Role.gate, tasks=arguments.bias_tasks))[0]
-        for _ in range(arguments.runs)
-    ]
+    runs = [timed(lambda: evaluate(Subject("random", model), selection, arguments.settings, out))[0] for _ in range(arguments.runs)]
     shutil.rmtree(model)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary and tokens of the base"
     more = {"shape": shape, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
@@ -132,7 +132,7 @@ def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     out = arguments.tables / "peer"
 
     def run() -> None:
-        evaluate("base", arguments.base, out, arguments.settings, catalogue, role=Role.gate, tasks=arguments.peer_tasks)
+        evaluate(Subject("base", arguments.base), Selection(catalogue, Role.gate, arguments.peer_tasks), arguments.settings, out)
 
     exact, _ = theirs(arguments, "float32", min(arguments.peer_batches), arguments.limit)
     mine = ours(arguments, catalogue, arguments.limit)

@@ -26,8 +26,9 @@ from fairgate.contracts.records import Role
 from fairgate.support.devices import pick_device
 from fairgate.support.params import load, parse, pick, read_params
 from stages.evaluate.catalogue import Catalogue
+from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate
+from stages.evaluate.stage import Subject, evaluate
 from stages.quantize.settings import METHODS, Run
 from stages.quantize.stage import quantize
 
@@ -57,7 +58,7 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
             )
         quantized = time.monotonic()
         catalogue = Catalogue(data / "raw", data / "calibration" / "split.json")
-        metrics = evaluate(name, folder, Path(scratch) / "evaluation", settings, catalogue, role=Role.development)
+        metrics = evaluate(Subject(name, folder), Selection(catalogue, Role.development), settings, Path(scratch) / "evaluation")
     seconds = {"quantize_s": round(quantized - started, 1), "evaluate_s": round(time.monotonic() - quantized, 1)}
     return {"recipe": name, "settings": recipe, "distance": distance(metrics), "metrics": metrics, **seconds}
 

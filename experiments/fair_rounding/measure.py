@@ -21,7 +21,7 @@ import torch
 
 from experiments.fair_rounding.calibration_variants import VARIANTS, of_text
 from experiments.fair_rounding.cells import Cell
-from experiments.fair_rounding.prepared import Ready, made_from, prepare
+from experiments.fair_rounding.prepared import StoredTasks, made_from, prepare
 from experiments.fair_rounding.sampled_words import sampled
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.recipes import is_unquantized
@@ -34,8 +34,10 @@ from fairgate.support.locks import locked
 from fairgate.support.log import log
 from fairgate.support.params import parse
 from stages.evaluate.catalogue import FOLDER, Catalogue
+from stages.evaluate.selection import Selection
+from stages.evaluate.session import Workspace
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate
+from stages.evaluate.stage import Subject, evaluate
 from stages.quantize.settings import METHODS, Run
 from stages.quantize.stage import quantize
 
@@ -69,21 +71,24 @@ class Place:
         return Catalogue(self.raw, self.calibration / "split.json", self.tasks)
 
     @cached_property
-    def _ready(self) -> Path:
+    def _prepared(self) -> Path:
         return self.out / "ready" / made_from(self.raw, self.calibration / "split.json", self.tasks)[:16]
 
     @cached_property
-    def ready(self) -> Ready:
-        """The tasks that were prepared for all processes, and those that this one prepares itself; waits for whoever prepares some."""
-        with locked(self._ready.with_suffix(".lock"), shared=True):
-            return Ready(self._ready)
+    def prepared(self) -> StoredTasks:
+        """The tasks that were prepared for all processes, and those that this one prepares itself.
+
+        Waits for a process that prepares some.
+        """
+        with locked(self._prepared.with_suffix(".lock"), shared=True):
+            return StoredTasks(self._prepared)
 
     def prepare(self, cells: Sequence[Cell], workers: int) -> None:
         """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile waits."""
         different = {(cell.role, *cell.tasks.items()): cell for cell in cells}
         evaluations = [self.evaluation(cell, cell.tasks) for cell in different.values()]
-        with locked(self._ready.with_suffix(".lock")):
-            prepare(self.base, self.catalogue, evaluations, self._ready, batch_tokens=self.batch_tokens, workers=workers)
+        with locked(self._prepared.with_suffix(".lock")):
+            prepare(self.base, self.catalogue, evaluations, self._prepared, batch_tokens=self.batch_tokens, workers=workers)
 
     def evaluation(self, cell: Cell, tasks: dict[str, int | None]) -> Evaluate:
         """How those of a cell's tasks are evaluated that have data."""
@@ -136,9 +141,8 @@ def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     settings = place.evaluation(cell, tasks)
-    metrics = evaluate(
-        cell.label, folder, work / "evaluation", settings, place.catalogue, role=cell.role, tasks=list(tasks), ready=place.ready
-    )
+    selection, workspace = Selection(place.catalogue, cell.role, list(tasks)), Workspace(prepared=place.prepared)
+    metrics = evaluate(Subject(cell.label, folder), selection, settings, work / "evaluation", workspace)
     prompts = [item.prompts[0][0] for item in place.catalogue.load("cooccurrence").items] if cell.sampled else []
     words = {"sampled": sampled(folder, prompts, cell.sampled, cell.seed, place.device)} if prompts else {}
     peaks += [torch.cuda.max_memory_allocated() / 2**30] if on_gpu else []

@@ -16,41 +16,41 @@ from fairgate.support.log import log
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.prefetch import prefetch
-from stages.evaluate.prepare import Preparation, Prepared
+from stages.evaluate.prepare import Preparation, Prepared, PreparedTasks
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.tokens import Encoder
 
 Job = tuple[Preparation, str, Path]
 
 
-class Ready(dict[str, Prepared]):
-    """Prepared tasks by `Preparation.key`; those that lay in `folder` when it was opened are read on first use.
-
-    What is written there later is not seen: `evaluate` asks twice whether a task is ready, and relies on one answer.
-    """
+class StoredTasks(PreparedTasks):
+    """Prepared tasks in memory, and behind them those that `prepare` wrote to `folder`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
-        self._stored = {path.stem for path in folder.glob("*.pickle")}
 
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self._stored
+    def has(self, key: str) -> bool:
+        return super().has(key) or self._path(key).is_file()
 
-    def __missing__(self, key: str) -> Prepared:
-        if key not in self._stored:
-            raise KeyError(key)
-        collects = gc.isenabled()
-        gc.disable()  # it would look through a million tuples again and again
-        try:
-            self[key] = pickle.loads(self.path(key).read_bytes())  # noqa: S301 (our own file)
-        finally:
-            if collects:
-                gc.enable()
-        return self[key]
+    def get(self, key: str) -> Prepared:
+        if not super().has(key) and self._path(key).is_file():
+            self.put(key, _read(self._path(key)))
+        return super().get(key)
 
-    def path(self, key: str) -> Path:
+    def _path(self, key: str) -> Path:
         return self.folder / f"{key}.pickle"
+
+
+def _read(path: Path) -> Prepared:
+    collects = gc.isenabled()
+    gc.disable()  # it would look through a million tuples again and again
+    try:
+        task: Prepared = pickle.loads(path.read_bytes())  # noqa: S301 (our own file)
+    finally:
+        if collects:
+            gc.enable()
+    return task
 
 
 def made_from(raw: Path, split: Path, tasks: Path) -> str:
@@ -70,7 +70,7 @@ def prepare(base: Path, catalogue: Catalogue, evaluations: Sequence[Evaluate], f
     encoder = Encoder(model.tokenizer, model.context)
     jobs: dict[Path, Job] = {}
     for settings in evaluations:
-        preparation = Preparation(catalogue, encoder, settings, model.masked, batch_tokens)
+        preparation = Preparation(catalogue, encoder, settings, model.max_packed, batch_tokens)
         for name in settings.tasks:
             if not catalogue.absent(name) and not catalogue.is_generated(name):
                 path = folder / f"{preparation.key(name)}.pickle"

@@ -22,10 +22,12 @@ def main(arguments: argparse.Namespace) -> None:
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
     from stages.evaluate.catalogue import Catalogue
-    from stages.evaluate.journal import Shard
+    from stages.evaluate.journal import WHOLE, Shard
     from stages.evaluate.repeat import evaluate_twice
+    from stages.evaluate.selection import Selection
+    from stages.evaluate.session import Workspace
     from stages.evaluate.settings import Evaluate
-    from stages.evaluate.stage import evaluate
+    from stages.evaluate.stage import Subject, evaluate
 
     settings = load(Evaluate, "evaluate", arguments.params)
     role = Role(arguments.role or settings.role)
@@ -36,23 +38,18 @@ def main(arguments: argparse.Namespace) -> None:
         place = "smoke" if arguments.smoke else "generated"
     if arguments.all:
         settings, place = settings.model_copy(update={"tasks": {}}), f"{place}-all"
-    shard = Shard.parse(arguments.shard) if arguments.shard else Shard()
+    shard = Shard.parse(arguments.shard) if arguments.shard else WHOLE
     # The table of the noise floor belongs to the unquantized model.
     twice = arguments.repeat or (settings.repeat and is_unquantized(recipes[arguments.recipe].get("method")) and role == Role.gate)
     if arguments.repeat and arguments.shard:
         raise FairgateError("cannot be given together", where="--repeat, --shard", remedy="score the parts first, then --repeat alone")
-    run = evaluate_twice if twice and shard == Shard() else evaluate
+    run = evaluate_twice if twice and shard == WHOLE else evaluate
     run(
-        arguments.recipe,
-        model_folder(recipes, arguments.recipe, DATA),
-        arguments.out or DATA / place / arguments.recipe,
+        Subject(arguments.recipe, model_folder(recipes, arguments.recipe, DATA)),
+        Selection(catalogue, role, arguments.task, arguments.smoke),
         settings,
-        catalogue,
-        role=role,
-        tasks=arguments.task,
-        smoke=arguments.smoke,
-        work=WORK / place / arguments.recipe,
-        shard=shard,
+        arguments.out or DATA / place / arguments.recipe,
+        Workspace(WORK / place / arguments.recipe, shard),
     )
 
 

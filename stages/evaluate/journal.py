@@ -44,6 +44,9 @@ class Shard:
         return number % self.count == self.index - 1
 
 
+WHOLE = Shard()
+
+
 @dataclass
 class Journal:
     """The batches of a task that are done: their values (log-likelihoods, or texts), and in how many pieces the last one ran."""

@@ -32,10 +32,14 @@ _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and s
 
 @dataclass(frozen=True)
 class Model:
-    """A causal language model split at the vocabulary: hidden states of all positions, logits of chosen ones.
+    """A causal language model split at the vocabulary: hidden states, then logits of chosen places.
 
-    `packed`: the weights came out of a packed checkpoint. `context`: positions of the model. `masked`: positions up to which a mask alone
-    says what a token sees: a sliding window comes on top of it, and ALiBi counts places in the row instead of positions. None: any number.
+    device: of the weights.
+    context: number of positions that the model has.
+    packed: whether the weights came out of a packed checkpoint.
+    max_packed: length up to which several texts can be packed into one row, told apart by a mask. A
+        longer text would meet the model's sliding window; ALiBi counts places in the row instead of
+        positions, so it allows no packing at all. None means no limit.
     """
 
     network: Any
@@ -43,7 +47,7 @@ class Model:
     device: torch.device
     context: int
     packed: bool
-    masked: int | None = None
+    max_packed: int | None = None
 
     @property
     def dtype(self) -> str:
@@ -115,8 +119,8 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    masked = 0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None)
-    model = Model(network.eval().to(target), tokenizer, target, int(context), state is not None, masked)
+    max_packed = 0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None)
+    model = Model(network.eval().to(target), tokenizer, target, int(context), state is not None, max_packed)
     _check_split(model, folder)
     return model
 

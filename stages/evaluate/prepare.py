@@ -1,4 +1,4 @@
-"""Tasks made ready to be scored: read, drawn, tokenised and batched."""
+"""Tasks made ready to be scored: read, drawn, tokenized and batched."""
 
 from __future__ import annotations
 
@@ -17,56 +17,82 @@ from stages.evaluate.tokens import Encoded, Encoder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task ready to be scored. `available`: items of the data; `beyond`: drawn items that are longer than the context."""
+    """A task ready to be scored; its items are in `encoded`.
 
-    benchmark: Task
+    available: number of items in the data.
+    too_long: number of drawn items that exceed the context and are left out.
+    """
+
+    task: Task
     encoded: list[Encoded]
     batches: list[Batch]
     available: int
-    beyond: int
+    too_long: int
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Reads, tokenises and batches a task; a function that worker processes can be given."""
+    """Reads, tokenizes and batches a task by name. It can be sent to a worker process."""
 
     catalogue: Catalogue
     encoder: Encoder
     settings: Evaluate
-    masked: int | None
+    max_packed: int | None
     batch_tokens: int
 
     def __call__(self, name: str) -> Prepared:
         settings, encoder = self.settings, self.encoder
-        benchmark = self.catalogue.load(name)
-        wanted = settings.tasks.get(benchmark.name)
-        items = list(benchmark.items)
-        if benchmark.window is None:
-            items = draw(items, wanted, seed=settings.seed, benchmark=benchmark.name)
-            encoded, available = encoder.encode(items, benchmark.name), len(benchmark.items)
+        task = self.catalogue.load(name)
+        count = settings.tasks.get(task.name)
+        items = list(task.items)
+        if task.window is None:
+            items = draw(items, count, seed=settings.seed, task=task.name)
+            encoded, available = encoder.encode(items, task.name), len(task.items)
         else:
-            windows = encoder.windows(benchmark)
-            items = draw([w.item for w in windows], wanted, seed=settings.seed, benchmark=benchmark.name)
+            windows = encoder.windows(task)
+            items = draw([window.item for window in windows], count, seed=settings.seed, task=task.name)
             chosen = {item.id for item in items}
             encoded, available = [window for window in windows if window.item.id in chosen], len(windows)
-        batches = batches_of(encoded, self.masked, self.batch_tokens)
-        return Prepared(replace(benchmark, items=()), encoded, batches, available, len(items) - len(encoded))
+        batches = batches_of(encoded, self.max_packed, self.batch_tokens)
+        return Prepared(replace(task, items=()), encoded, batches, available, len(items) - len(encoded))
 
     def key(self, name: str) -> str:
-        """What a prepared task of one catalogue depends on."""
+        """Digest of what a prepared task of one catalogue depends on."""
         tokenizer = self.encoder.tokenizer.backend_tokenizer.to_str()
         drawn = [self.settings.tasks.get(name), self.settings.seed]
-        return sha256_json([name, tokenizer, self.encoder.start, self.encoder.context, self.masked, self.batch_tokens, drawn])
+        return sha256_json([name, tokenizer, self.encoder.start, self.encoder.context, self.max_packed, self.batch_tokens, drawn])
 
 
-def parts(prepare: Preparation, names: Sequence[str], workers: int, ready: dict[str, Prepared] | None) -> Iterator[Prepared]:
-    """The tasks in order, those that are ready as they are."""
-    if ready is None:
+class PreparedTasks:
+    """Prepared tasks by `Preparation.key`, in memory, for models that share a tokenizer."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Prepared] = {}
+
+    def has(self, key: str) -> bool:
+        return key in self._tasks
+
+    def get(self, key: str) -> Prepared:
+        """The task of this key; KeyError if there is none."""
+        return self._tasks[key]
+
+    def put(self, key: str, task: Prepared) -> None:
+        self._tasks[key] = task
+
+
+def prepare_all(prepare: Preparation, names: Sequence[str], workers: int, store: PreparedTasks | None = None) -> Iterator[Prepared]:
+    """The tasks in order, prepared ahead by `workers` processes; those of the store as they are.
+
+    New tasks are put into the store.
+    """
+    if store is None:
         yield from prefetch(prepare, names, workers)
         return
     keys = {name: prepare.key(name) for name in names}
-    made = prefetch(prepare, [name for name in names if keys[name] not in ready], workers)
-    for key in keys.values():
-        if key not in ready:
-            ready[key] = next(made)
-        yield ready[key]
+    # Asked once: another process may store a task while this one prepares it.
+    missing = [name for name in names if not store.has(keys[name])]
+    made = prefetch(prepare, missing, workers)
+    for name, key in keys.items():
+        if name in missing:
+            store.put(key, next(made))
+        yield store.get(key)

@@ -57,8 +57,8 @@ class Row:
             self.ends[place] = len(self.tokens)
 
 
-def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
-    """Rows that hold every option of every item; paths longer than `masked` (Model.masked) have a row of their own."""
+def rows_of(encoded: Sequence[Encoded], max_packed: int | None = None) -> list[Row]:
+    """Rows that hold every option of every item; paths longer than `max_packed` (Model.max_packed) have a row of their own."""
     owners: dict[bytes, list[tuple[int, int, Request]]] = {}
     for i, item in enumerate(encoded):
         contexts: dict[int, bytes] = {}  # options share theirs
@@ -74,7 +74,7 @@ def rows_of(encoded: Sequence[Encoded], masked: int | None = None) -> list[Row]:
     for key in sorted(owners):
         path = np.frombuffer(key, dtype=">u4")
         shared = _shared(before, path)
-        if not rows or not _joins(rows[-1], len(before), len(path), shared, masked):
+        if not rows or not _joins(rows[-1], len(before), len(path), shared, max_packed):
             if rows:
                 rows[-1].close(line)
             rows.append(Row())
@@ -100,8 +100,8 @@ def _shared(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
     return int(differs.argmax()) if differs.any() else length
 
 
-def _joins(row: Row, before: int, length: int, shared: int, masked: int | None) -> bool:
+def _joins(row: Row, before: int, length: int, shared: int, max_packed: int | None) -> bool:
     """Whether a path goes on in the row: a quarter of it stands there already, and attention stays cheap."""
-    if masked is not None and max(before, length) > masked:
+    if max_packed is not None and max(before, length) > max_packed:
         return shared == before and shared == len(row.tokens)  # it only goes on, nothing branches
     return 4 * shared >= length and len(row.tokens) + length - shared <= max(_LONGEST, 2 * length)

@@ -40,7 +40,7 @@ def score(
     Raises:
         FairgateError: logits that are not finite; the message names the item. A single row for which memory does not suffice.
     """
-    batches = batches_of(encoded, model.masked, batch_tokens)
+    batches = batches_of(encoded, model.max_packed, batch_tokens)
     sums = [[0.0] * len(e.requests) for e in encoded]
     for number, values, _ in likelihoods(model, batches, range(len(batches)), encoded):
         scatter(batches[number], values, sums)
@@ -48,9 +48,9 @@ def score(
     return sums
 
 
-def batches_of(encoded: Sequence[Encoded], masked: int | None, batch_tokens: int) -> list[Batch]:
+def batches_of(encoded: Sequence[Encoded], max_packed: int | None, batch_tokens: int) -> list[Batch]:
     """Rows in batches of one kind and about one length, the largest first; a function of the items and of `batch_tokens` alone."""
-    rows = rows_of(encoded, masked)
+    rows = rows_of(encoded, max_packed)
     # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
     rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
     batches: list[Batch] = []

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from stages.evaluate.task import Item
 
 
-def draw(items: Sequence[Item], wanted: int | None, *, seed: int, benchmark: str) -> list[Item]:
+def draw(items: Sequence[Item], wanted: int | None, *, seed: int, task: str) -> list[Item]:
     """At least `wanted` items in their own order; all if None or more than there are.
 
-    In each group, clusters come in an order that depends on (seed, benchmark, group) alone until the group's share is reached;
+    In each group, clusters come in an order that depends on (seed, task, group) alone until the group's share is reached;
     the last cluster is taken whole, so a little more than asked for comes back.
     """
     if wanted is None or wanted >= len(items):
@@ -24,7 +24,7 @@ def draw(items: Sequence[Item], wanted: int | None, *, seed: int, benchmark: str
     shares = _shares({name: sum(map(len, clusters.values())) for name, clusters in groups.items()}, wanted)
     for name, clusters in sorted(groups.items()):
         order = sorted(clusters)
-        random.Random(f"{seed}:{benchmark}:{name}").shuffle(order)
+        random.Random(f"{seed}:{task}:{name}").shuffle(order)
         taken = 0
         for cluster in order:
             if taken >= shares[name]:

@@ -21,12 +21,12 @@ def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: Generati
     return prompt.rfind(tags.think_open) > prompt.rfind(tags.think_close)
 
 
-def final_answer(text: str, *, thinking: bool, tags: GenerationSettings) -> str | None:
+def final_answer(text: str, *, reasons: bool, tags: GenerationSettings) -> str | None:
     """The text after the last closing tag, or all of a text without thoughts; None where a thought was never closed."""
     _, closed, said = text.rpartition(tags.think_close)
     if closed:
         return said
-    return None if thinking or tags.think_open in text else text
+    return None if reasons or tags.think_open in text else text
 
 
 def ending_of(written: Completion, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:

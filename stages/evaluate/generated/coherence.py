@@ -36,10 +36,10 @@ class Judge:
         tags = self._settings.generation
         model = load(self._folder, dtype=self._settings.dtype, device=self._settings.device)
         items = [Item(str(n), str(n), None, None, None, ((_ASKED % text, ""),), (), answers=_LABELS) for n, text in enumerate(texts)]
-        prompts = prompts_of(model, items, chat=True, budget=_BUDGET, benchmark="judge")
+        prompts = prompts_of(model, items, chat=True, budget=_BUDGET, task="judge")
         labels = [-1] * len(prompts)
         for batch in batches_of(prompts, tags.batch):
             for i, written in zip(batch, generate(model, self._folder, [prompts[i] for i in batch]), strict=True):
-                said = final_answer(written.text, thinking=starts_in_reasoning(model, prompts[i].text, chat=True, tags=tags), tags=tags)
+                said = final_answer(written.text, reasons=starts_in_reasoning(model, prompts[i].text, chat=True, tags=tags), tags=tags)
                 labels[i] = -1 if said is None else read_answer(said, _LABELS)
         return labels

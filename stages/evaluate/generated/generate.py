@@ -41,7 +41,7 @@ class Completion:
     finished: bool
 
 
-def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, benchmark: str) -> list[Prompt]:
+def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, task: str) -> list[Prompt]:
     """The prompt of each item: raw, or a user's turn and the beginning of the assistant's through the model's chat template.
 
     The budget shrinks to what the context leaves. Prompts that fill the context are left out, and the log says how many.
@@ -51,7 +51,7 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
     """
     if chat and not model.tokenizer.chat_template:
         raise FairgateError(
-            "the tokenizer has no chat template", where=f"task {benchmark}", remedy="this task needs a model that follows instructions"
+            "the tokenizer has no chat template", where=f"task {task}", remedy="this task needs a model that follows instructions"
         )
     found = []
     for item in items:
@@ -62,7 +62,7 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
         found.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
     kept = [prompt for prompt in found if prompt.budget > 0]
     if beyond := [prompt.item.id for prompt in found if prompt.budget < 1]:
-        where = f"task {benchmark}"
+        where = f"task {task}"
         what = f"{len(beyond)} of {len(found)} prompts fill the context of {model.context} tokens; first: item {beyond[0]!r}"
         if len(beyond) > MAX_TOO_LONG * len(found):
             remedy = f"take the task out for this model: no prompt is cut, and at most {MAX_TOO_LONG:.0%} may be left out"

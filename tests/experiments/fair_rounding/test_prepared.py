@@ -53,23 +53,24 @@ def test_what_was_made_from_other_data_code_or_draws_is_not_taken(place: Place) 
     place.prepare([drawn], workers=0)
     assert len(_stored(place)) == len(DEVELOPMENT) + 1
 
-    names = {replace(place).ready.folder.name}
+    names = {replace(place).prepared.folder.name}
     for path in (place.raw / "stereoset_dev/dev.json", place.tasks / "stereoset_dev.yaml", place.calibration / "split.json"):
         path.write_text(path.read_text() + "\n")
-        names.add(replace(place).ready.folder.name)
+        names.add(replace(place).prepared.folder.name)
     assert len(names) == 4
 
 
-def test_what_is_stored_after_a_process_began_is_not_mixed_into_its_run(place: Place) -> None:
-    """`evaluate` makes the tasks that are not ready in their order: one that became ready meanwhile would shift all others."""
+def test_what_is_stored_after_a_process_began_is_taken_from_then_on(place: Place) -> None:
     cells = declaration().cells("search", {})[:1]
-    ready = place.ready
+    tasks = place.prepared
+    keys = ["no-such-task"]
+    assert not tasks.has(keys[0])
+    with pytest.raises(KeyError):
+        tasks.get(keys[0])
     replace(place).prepare(cells, workers=0)
     keys = [path.stem for path in _stored(place)]
-    assert not any(key in ready for key in keys)
-    assert all(key in replace(place).ready for key in keys)
-    with pytest.raises(KeyError):
-        ready[keys[0]]
+    assert all(tasks.has(key) for key in keys)
+    assert tasks.get(keys[0]) is tasks.get(keys[0])
 
 
 def test_who_evaluates_while_tasks_are_made_ready_waits_for_them(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,11 +88,11 @@ def test_who_evaluates_while_tasks_are_made_ready_waits_for_them(place: Place, m
     making.start()
     assert began.wait(10)
     assert not _stored(place)
-    ready = place.ready
+    tasks = place.prepared
     making.join()
     keys = [path.stem for path in _stored(place)]
     assert keys
-    assert all(key in ready for key in keys)
+    assert all(tasks.has(key) for key in keys)
 
 
 def test_a_task_that_cannot_be_read_is_left_to_the_cells_which_say_why(place: Place) -> None:

@@ -13,9 +13,9 @@ from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
 from fairgate.support.files import read_json
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
 from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoder
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import write_raw
 from tests.tiny import make_tiny_llama, make_tokenizer
 

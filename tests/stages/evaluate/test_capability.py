@@ -17,10 +17,10 @@ from lm_eval.tasks import TaskManager
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
 from stages.evaluate.task import Task
 from stages.evaluate.tasks import capability
 from tests.stages.evaluate.capability import COUNTS, LAMBADA, PAGES, write_capability_tasks, write_files, write_hub
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import split, write_split
 
 SETS = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "lambada", "mmlu", "wikitext2")

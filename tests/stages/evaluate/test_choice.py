@@ -21,9 +21,9 @@ from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
 from stages.evaluate.task import Item
 from stages.evaluate.tasks.choice import any_unknown
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw_choice import ITEMS, RECORDS, write_choice
 from tests.stages.evaluate.raw_generated import BBQ_FILES
 

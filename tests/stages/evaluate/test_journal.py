@@ -15,8 +15,8 @@ from fairgate.support.files import read_json
 from stages.evaluate import score
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.journal import Shard, open_journal
-from stages.evaluate.stage import evaluate
 from tests.project import REPOSITORY
+from tests.stages.evaluate.evaluation import evaluate
 
 TASKS = ["stereoset", "boolq", "openbookqa"]
 FILES = ("items.parquet", "metrics.json", "environment.json")
@@ -63,7 +63,7 @@ import torch
 from fairgate.contracts.records import Role
 from stages.evaluate import journal
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
+from tests.stages.evaluate.evaluation import evaluate
 from stages.evaluate.settings import Evaluate
 
 torch.set_num_threads(1)

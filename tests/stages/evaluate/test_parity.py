@@ -14,7 +14,7 @@ from lm_eval.tasks import TaskManager
 
 from fairgate.contracts.item_table import read_items
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
+from tests.stages.evaluate.evaluation import evaluate
 
 CHOICE = ["boolq", "crows_pairs", "openbookqa", "piqa", "stereoset"]
 

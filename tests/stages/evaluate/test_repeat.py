@@ -11,15 +11,14 @@ from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, Role, read_record
 from fairgate.metrics.noise import Noise
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.repeat import evaluate_twice
-from stages.evaluate.stage import evaluate
+from tests.stages.evaluate.evaluation import evaluate
 
 TASKS = ["stereoset", "crows_pairs", "piqa", "perplexity"]
 
 
 def test_the_floor_is_what_another_batch_and_dtype_flip(work: Path, catalogue: Catalogue, settings: Any, tmp_path: Path) -> None:
-    run = {"role": Role.gate, "tasks": TASKS}
-    evaluate_twice("base", work / "llama", tmp_path / "out", settings(batch_tokens="auto"), catalogue, **run)
+    run: dict[str, Any] = {"role": Role.gate, "tasks": TASKS}
+    evaluate("base", work / "llama", tmp_path / "out", settings(batch_tokens="auto"), catalogue, twice=True, **run)
     noise = read_record(Noise, tmp_path / "out/noise.json")
     first, second = noise.runs
     assert (first.dtype, first.batch_tokens, second.dtype, second.batch_tokens) == ("float32", 2048, "bfloat16", 1024)

@@ -30,8 +30,8 @@ def test_every_option_sees_its_own_text_alone() -> None:
     )  # as in the module's picture
     wanted = {(i, k): "".join(map(chr, r.context + r.option)) for i, e in enumerate(encoded) for k, r in enumerate(e.requests)}
     assert texts_read(encoded) == wanted
-    assert texts_read(encoded, masked=12) == wanted
-    assert texts_read(encoded, masked=0) == wanted
+    assert texts_read(encoded, max_packed=12) == wanted
+    assert texts_read(encoded, max_packed=0) == wanted
 
 
 def test_a_context_shared_by_two_items_is_read_once() -> None:
@@ -65,4 +65,4 @@ def test_a_row_does_not_grow_without_bound(count: int, rows: int) -> None:
 def test_a_path_beyond_the_window_stands_alone() -> None:
     encoded = items([("shared beginning", " one"), ("shared beginning", " two")])
     assert len(rows_of(encoded)) == 1
-    assert [row.branches for row in rows_of(encoded, masked=10)] == [False, False]
+    assert [row.branches for row in rows_of(encoded, max_packed=10)] == [False, False]

@@ -20,11 +20,12 @@ from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role, write_record
 from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import _convention, evaluate
+from stages.evaluate.stage import _convention
 from stages.evaluate.tasks import loaders, sentences
 from stages.evaluate.tasks.sentences import _phrase
 from stages.evaluate.tokens import Encoder
 from tests.items import quantization
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import split, stereoset_items, write_split, write_tasks
 from tests.tiny import make_tokenizer
 

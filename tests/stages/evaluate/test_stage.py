@@ -20,8 +20,9 @@ from fairgate.support.params import parse
 from stages.evaluate import model as models
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
+from stages.evaluate.prepare import PreparedTasks
 from stages.evaluate.settings import Evaluate
-from stages.evaluate.stage import evaluate
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import RECORDS, write_raw, write_split, write_tasks
 from tests.tiny import make_tiny_llama
 
@@ -233,11 +234,12 @@ def test_a_task_that_an_earlier_model_made_ready_is_not_read_again(settings: Any
     models = [make_tiny_llama(tmp_path / name, seed) for seed, name in enumerate(("one", "two"))]
     options: dict[str, Any] = {"role": Role.gate, "tasks": ["piqa", "perplexity"]}
     evaluate("m", models[1], tmp_path / "alone", settings(), catalogue, **options)
-    ready: dict[str, Any] = {}
-    evaluate("m", models[0], tmp_path / "first", settings(), catalogue, ready=ready, **options)
-    assert len(ready) == 2
+    prepared = PreparedTasks()
+    evaluate("m", models[0], tmp_path / "first", settings(), catalogue, prepared=prepared, **options)
     (raw / "piqa/validation.jsonl").write_text("{}\n")
-    evaluate("m", models[1], tmp_path / "second", settings(), catalogue, ready=ready, **options)
+    evaluate("m", models[1], tmp_path / "second", settings(), catalogue, prepared=prepared, **options)
     assert (tmp_path / "second/items.parquet").read_bytes() == (tmp_path / "alone/items.parquet").read_bytes()
     with pytest.raises(FairgateError):  # drawn otherwise, the task is another one
-        evaluate("m", models[1], tmp_path / "third", settings(tasks={"piqa": 3}), catalogue, ready=ready, role=Role.gate, tasks=["piqa"])
+        evaluate(
+            "m", models[1], tmp_path / "third", settings(tasks={"piqa": 3}), catalogue, prepared=prepared, role=Role.gate, tasks=["piqa"]
+        )

@@ -15,8 +15,8 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from stages.evaluate.catalogue import Catalogue
-from stages.evaluate.stage import evaluate
 from tests.stages.evaluate.capability import PAGES, hub_rows, write_capability_tasks, write_files, write_hub
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import split, write_split
 
 THEIRS = Path(lm_eval.tasks.__file__).parent

@@ -28,9 +28,10 @@ from stages.evaluate.generated.classifiers import STAND_IN, classifier
 from stages.evaluate.generated.generate import Completion, Prompt
 from stages.evaluate.journal import Shard
 from stages.evaluate.model import Model
+from stages.evaluate.selection import Chosen, Selection
 from stages.evaluate.settings import Evaluate, GenerationSettings
-from stages.evaluate.stage import evaluate
 from tests.scripted import make_scripted
+from tests.stages.evaluate.evaluation import evaluate
 from tests.stages.evaluate.raw import write_split
 from tests.stages.evaluate.raw_generated import GENERATED, write_generated, write_table
 from tests.tiny import make_tiny, make_tokenizer
@@ -229,11 +230,9 @@ def test_the_stand_in_measures_nothing_outside_a_smoke_run(place: Path, texts: C
 
 
 def test_generated_text_runs_only_when_asked_for(place: Path, texts: Catalogue) -> None:
-    from stages.evaluate.stage import _names
-
-    names, skipped = _names(texts, chosen(), Role.gate, [])
+    names, skipped = Selection(texts, Role.gate)._names(chosen())
     assert "mmlu_ll" in names and not {*names, *skipped} & set(GENERATED)
-    assert _names(texts, chosen(), Role.gate, ["bbq"]) == (["bbq"], {})
+    assert Selection(texts, Role.gate, ["bbq"]).resolve(chosen()) == Chosen([], ["bbq"], {})
 
 
 def test_a_smaller_budget_is_another_prompt(place: Path, texts: Catalogue, tmp_path: Path) -> None:

@@ -66,17 +66,17 @@ def model(scripted: Path) -> Model:
     ],
 )
 def test_every_ending(scripted: Path, model: Model, last: str, text: str, ending: Ending, answer: int) -> None:
-    (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=4, benchmark="x")
+    (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=4, task="x")
     (written,) = generate(model, scripted, [prompt])
     assert written.text == text
-    said = final_answer(written.text, thinking=starts_in_reasoning(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
+    said = final_answer(written.text, reasons=starts_in_reasoning(model, prompt.text, chat=False, tags=TAGS), tags=TAGS)
     assert ending_of(written, said, prompt.item.answers) == (ending, answer)
     assert ending_of(written, said, ()) == (Ending.ok if ending is Ending.no_answer else ending, None)
 
 
 def test_texts_come_back_in_order_whatever_the_batch(scripted: Path, model: Model) -> None:
     lasts = ["[rambles]", "[answers]", "[silent]", "[refuses]", "[tells]"] * 2
-    prompts = prompts_of(model, [item("Who? " * n + last) for n, last in enumerate(lasts)], chat=False, budget=3, benchmark="x")
+    prompts = prompts_of(model, [item("Who? " * n + last) for n, last in enumerate(lasts)], chat=False, budget=3, task="x")
     batches = batches_of(prompts, 3)
     assert [len(batch) for batch in batches] == [3, 3, 3, 1]
     texts = {i: one.text for batch in batches for i, one in zip(batch, generate(model, scripted, [prompts[i] for i in batch]), strict=True)}
@@ -93,7 +93,7 @@ def test_greedy_text_is_that_of_a_plain_loop_whatever_pads(family: str, padding:
     if not padding:
         model.tokenizer.pad_token = None  # then the token that ends a text pads too
     asked = ["The pilot reads", "The gardener watered the roses because", "Question: how do you open a window?\nAnswer:"]
-    prompts = prompts_of(model, [item(text) for text in asked], chat=False, budget=12, benchmark="x")
+    prompts = prompts_of(model, [item(text) for text in asked], chat=False, budget=12, task="x")
     stops = end_tokens(model, folder)
     for prompt, written in zip(prompts, generate(model, folder, prompts), strict=True):
         ids = list(prompt.ids)
@@ -111,14 +111,14 @@ def test_the_tokens_that_end_a_text_are_those_of_model_and_tokenizer(scripted: P
     shutil.copytree(scripted, tmp_path / "m")
     (tmp_path / "m" / "generation_config.json").write_text(json.dumps({"eos_token_id": [so]}))
     assert end_tokens(model, tmp_path / "m") == sorted([eos, so])
-    prompts = prompts_of(model, [item("[tells]")], chat=False, budget=9, benchmark="x")
+    prompts = prompts_of(model, [item("[tells]")], chat=False, budget=9, task="x")
     assert generate(model, tmp_path / "m", prompts) == [Completion(r"\boxed{D}", True)]
     (tmp_path / "m" / "generation_config.json").unlink()
     assert end_tokens(model, tmp_path / "m") == [eos]
 
 
 def test_a_chat_prompt_leaves_the_assistants_turn_open(model: Model) -> None:
-    (prompt, bare) = prompts_of(model, [item("Who?", "It is "), item("Who?", "")], chat=True, budget=4, benchmark="x")
+    (prompt, bare) = prompts_of(model, [item("Who?", "It is "), item("Who?", "")], chat=True, budget=4, task="x")
     assert prompt.text == "<s>user\nWho?</s><s>assistant\nIt is "
     assert model.tokenizer.decode(prompt.ids) == prompt.text
     assert bare.text == "<s>user\nWho?</s><s>assistant\n"
@@ -130,21 +130,21 @@ def test_a_raw_prompt_gets_the_start_token_that_the_tokenizer_adds_and_a_chat_pr
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", start)])
     adding = replace(model, tokenizer=tokenizer)
     for chat in (False, True):
-        (prompt,) = prompts_of(adding, [item("Who?", "It is")], chat=chat, budget=4, benchmark="x")
+        (prompt,) = prompts_of(adding, [item("Who?", "It is")], chat=chat, budget=4, task="x")
         assert prompt.ids[0] == start and prompt.ids[1] != start, chat
 
 
 def test_a_template_that_tells_the_date_tells_the_same_every_day(model: Model) -> None:
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
-    (prompt,) = prompts_of(replace(model, tokenizer=tokenizer), [item("Who?", "It")], chat=True, budget=4, benchmark="x")
+    (prompt,) = prompts_of(replace(model, tokenizer=tokenizer), [item("Who?", "It")], chat=True, budget=4, task="x")
     assert prompt.text.startswith("26 Jul 2024<s>user")
 
 
 def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path: Path) -> None:
     model = load(make_scripted(tmp_path, ["a", "b"], template=None), dtype="float32", device="cpu")
     with pytest.raises(FairgateError, match="task bold_toxicity: the tokenizer has no chat template"):
-        prompts_of(model, [item("Who?")], chat=True, budget=4, benchmark="bold_toxicity")
+        prompts_of(model, [item("Who?")], chat=True, budget=4, task="bold_toxicity")
     assert not starts_in_reasoning(model, "Who?", chat=False, tags=TAGS)
 
 
@@ -153,14 +153,14 @@ def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_
 ) -> None:
     folder = make_scripted(tmp_path, ["!", "!"], context=16)
     model = load(folder, dtype="float32", device="cpu")
-    prompts = prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 14, 13)], chat=False, budget=8, benchmark="x")
+    prompts = prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 14, 13)], chat=False, budget=8, task="x")
     assert [prompt.budget for prompt in prompts] == [8, 2, 3]
     assert batches_of(prompts, 8) == [[1], [2], [0]]
     assert [len(generate(model, folder, [prompt])[0].text) for prompt in prompts] == [8, 2, 3]
     with pytest.raises(FairgateError, match=r"1 of 2 prompts fill the context of 16 tokens; first: item 'item16'"):
-        prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 16)], chat=False, budget=8, benchmark="x")
+        prompts_of(model, [item("!" * n, name=f"item{n}") for n in (4, 16)], chat=False, budget=8, task="x")
     many = [item("!" * 4, name=str(n)) for n in range(round(1 / MAX_TOO_LONG))]
-    kept = prompts_of(model, [item("!" * 16, name="long"), *many], chat=False, budget=8, benchmark="x")
+    kept = prompts_of(model, [item("!" * 16, name="long"), *many], chat=False, budget=8, task="x")
     assert [prompt.item.id for prompt in kept] == [one.id for one in many]
     assert "task x: 1 of" in caplog.text and "first: item 'long'; left out" in caplog.text
 
@@ -170,7 +170,7 @@ def test_logits_that_are_not_numbers_name_the_item(tmp_path: Path) -> None:
     model = load(folder, dtype="float32", device="cpu")
     with torch.no_grad():
         model.network.model.embed_tokens.weight[model.tokenizer.convert_tokens_to_ids("?")] = float("nan")
-    prompts = prompts_of(model, [item("!", name="good"), item("!?", name="bad")], chat=False, budget=3, benchmark="x")
+    prompts = prompts_of(model, [item("!", name="good"), item("!?", name="bad")], chat=False, budget=3, task="x")
     with pytest.raises(FairgateError, match=r"item 'bad': logits are not numbers"):
         generate(model, folder, prompts)
 
@@ -180,9 +180,7 @@ def test_logits_that_are_not_numbers_name_the_item(tmp_path: Path) -> None:
 def test_memory_that_does_not_suffice_halves_the_batch_and_one_prompt_is_an_error(
     scripted: Path, model: Model, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    prompts = prompts_of(
-        model, [item(f"Who? {last}") for last in ("[answers]", "[refuses]", "[silent]")], chat=False, budget=3, benchmark="x"
-    )
+    prompts = prompts_of(model, [item(f"Who? {last}") for last in ("[answers]", "[refuses]", "[silent]")], chat=False, budget=3, task="x")
     wanted, limit, real = generate(model, scripted, prompts), 1, model.network.generate
 
     def small(input_ids: torch.Tensor, **options: object) -> object:
@@ -206,11 +204,11 @@ def test_a_model_whose_template_opens_a_thought_answers_only_after_closing_it(tm
     )
     model = load(folder, dtype="float32", device="cpu")
     for last, ending, answer in (("[answers]", Ending.unclosed_thought, -1), ("[closes]", Ending.ok, 1)):
-        (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=9, benchmark="x")
+        (prompt,) = prompts_of(model, [item(f"Who? {last}")], chat=False, budget=9, task="x")
         (written,) = generate(model, folder, [prompt])
         thinking = starts_in_reasoning(model, prompt.text, chat=False, tags=TAGS)
         assert thinking
-        assert ending_of(written, final_answer(written.text, thinking=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
+        assert ending_of(written, final_answer(written.text, reasons=thinking, tags=TAGS), prompt.item.answers) == (ending, answer)
     # A continuation starts behind the beginning that the assistant's turn already has.
     assert not starts_in_reasoning(model, "<s>assistant\nIt is ", chat=True, tags=TAGS)
     assert starts_in_reasoning(model, "<s>assistant\n<think>\n", chat=True, tags=TAGS)
@@ -218,10 +216,10 @@ def test_a_model_whose_template_opens_a_thought_answers_only_after_closing_it(tm
 
 def test_tags_are_settings() -> None:
     tags = GenerationSettings(think_open="[THINK]", think_close="[/THINK]")
-    assert final_answer("[THINK] a [/THINK] b", thinking=False, tags=tags) == " b"
-    assert final_answer("<think> a", thinking=False, tags=tags) == "<think> a"
-    assert final_answer("[THINK] a", thinking=False, tags=tags) is None
-    assert final_answer("a </think> b </think> c", thinking=True, tags=TAGS) == " c"
+    assert final_answer("[THINK] a [/THINK] b", reasons=False, tags=tags) == " b"
+    assert final_answer("<think> a", reasons=False, tags=tags) == "<think> a"
+    assert final_answer("[THINK] a", reasons=False, tags=tags) is None
+    assert final_answer("a </think> b </think> c", reasons=True, tags=TAGS) == " c"
 
 
 @pytest.mark.parametrize(
