@@ -150,7 +150,106 @@ def profile(model: Path, compute: Compute) -> None:
         print(f"  {length / 1e3:8.1f} ms {name}")
 
 
-def main() -> None:
+@dataclass
+class Benchmark:
+    """The parts of one run; each times what it names and records it."""
+
+    arguments: argparse.Namespace
+    compute: Compute
+    figures: records.Records
+    model: Path
+    few: int = PAIRS * 2 * SIDE  # tokens of the pairs
+    many: int = PAIRS * 2 * SIDE + TEXTS * LENGTH  # with the text
+
+    @property
+    def stored(self) -> str:
+        """Where the finished blocks and hidden states go."""
+        return f"finished blocks and hidden states written to {file_system(self.arguments.work or self.arguments.model.parent)}"
+
+    def quantize(self, settings: Gptq, data: Calibration, compute: Compute) -> float:
+        return quantize(self.model, settings, data, compute, self.arguments.work)
+
+    def repeat(self, name: str, run: Callable[[], float], tokens: int, target: float | None = None, **more: Any) -> float:
+        """Record the seconds that the runs return; their median."""
+        timings = [timed(run)[1:] for _ in range(self.arguments.runs)]
+        more |= {kind: round(max(getattr(peak, kind) for peak, _ in timings), 2) for kind in ("reserved_gib", "allocated_gib")}
+        return self.figures.add(name, [seconds for _, seconds in timings], "s", target=target, tokens=tokens, work=self.stored, **more)
+
+    def peak_of(self, name: str) -> float:
+        return float(self.figures.detail(name, "reserved_gib"))
+
+    def waiting(self, data: Calibration, limit: float) -> int:
+        """Batches whose inputs fit into `limit` bytes."""
+        return fitting(Streamed(self.model, architecture_of("llama")), recipe(FAIR), self.compute, data.batches, 0, limit)
+
+    def pairs(self) -> None:
+        """The cost of the fairness term on pairs alone."""
+        data, silent = calibration(), replace(self.compute, diagnostics=False)
+        everywhere, out = (recipe(FAIR, modules=modules, calibration="pairs") for modules in ("all", "out"))
+        plain_recipe = recipe(PLAIN, calibration="pairs")
+        plain = self.repeat("quantize_7b_plain_s", lambda: self.quantize(plain_recipe, data, self.compute), self.few)
+        runs = {
+            "quantize_7b_pairs_s": (everywhere, self.compute, "all seven", 14),
+            "quantize_7b_pairs_term_alone_s": (everywhere, silent, "all seven, without diagnostics", None),
+            "quantize_7b_pairs_out_s": (out, self.compute, "o and down", 14),
+            "quantize_7b_pairs_out_term_alone_s": (out, silent, "o and down, without diagnostics", None),
+        }
+        costs = {}
+        for name, (settings, compute, modules, target) in runs.items():
+            seconds = self.repeat(name, partial(self.quantize, settings, data, compute), self.few, target, modules=modules)
+            costs[modules] = seconds / plain - 1
+        share = costs["o and down, without diagnostics"]
+        self.figures.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=self.few, all_measured=costs)
+
+    def text(self) -> float:
+        """Pairs and text within `--gib` of memory, from the opened model to the saved checkpoint; seconds without saving."""
+        data, gib = calibration(texts=TEXTS), self.arguments.gib
+        waiting = self.waiting(data, gib * 2**30)
+        compute = replace(self.compute, waiting=waiting)
+        what = {"modules": "all seven", "batches_waiting": [waiting, len(data.batches)]}
+        inner: list[float] = []
+        with bounded(compute.device, gib):
+            whole = partial(save, self.model, recipe(FAIR), data, compute, self.arguments.work, inner)
+            self.repeat("load_to_saved_7b_s", whole, self.many, 60, **what)
+        seconds = self.figures.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=self.many, work=self.stored, **what)
+        self.figures.add("peak_gib", [self.peak_of("load_to_saved_7b_s")], "GiB reserved", target=22.35, tokens=self.many, **what)
+        return seconds
+
+    def low(self, fast: float) -> None:
+        """The same in low memory, against `fast` seconds."""
+        data = calibration(texts=TEXTS, batch_tokens=LOW_BATCH_TOKENS)
+        compute = replace(self.compute, low_memory=True)
+        with bounded(compute.device, 7.4):
+            run = partial(self.quantize, recipe(FAIR), data, compute)
+            slow = self.repeat("low_memory_s", run, self.many, batch_tokens=LOW_BATCH_TOKENS)
+        self.figures.add("low_memory_peak_gib", [self.peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=self.many)
+        self.figures.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=self.many)
+
+    def sweep(self) -> None:
+        """Eight alphas from one calibration pass."""
+        data, silent = calibration(texts=TEXTS), replace(self.compute, diagnostics=False)
+        recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
+        eight = [timed(lambda: run_sweep(self.model, recipes, data, silent))[0] for _ in range(self.arguments.runs)]
+        seconds = [value / 8 for value in eight]
+        modules = "all seven, without diagnostics"
+        self.figures.add("sweep_per_alpha_s", seconds, "s, the calibration pass shared out", target=8, tokens=self.many, modules=modules)
+
+    def gpus(self) -> None:
+        """All GPUs against one."""
+        texts, device = self.arguments.texts, self.compute.device
+        data = calibration(texts=texts)
+        waiting = self.waiting(data, free_memory(device) if device.type == "cuda" else float("inf"))
+        one = replace(self.compute, waiting=waiting)
+        several = replace(one, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
+        what: dict[str, Any] = {"modules": "all seven", "batches_waiting": [waiting, len(data.batches)]}
+        mark, tokens = "" if texts == TEXTS else f"_{texts}_texts", self.few + texts * LENGTH
+        alone = self.repeat(f"one_gpu{mark}_s", lambda: self.quantize(recipe(FAIR), data, one), tokens, **what)
+        what["gpus"] = 1 + len(several.others)
+        shared = self.repeat(f"two_gpus{mark}_s", lambda: self.quantize(recipe(FAIR), data, several), tokens, **what)
+        self.figures.add(f"two_gpu_speedup{mark}", [alone / shared], "x", target=1.6, tokens=tokens, **what)
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--parts", default="pairs,text,low,sweep")
@@ -162,88 +261,35 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="for unfinished runs, on the disk to be timed; default: beside the model")
     parser.add_argument("--gib", type=float, default=22.0, help="GPU memory for pairs and text")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = read_arguments()
     parts = arguments.parts.split(",")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    (arguments.work or arguments.model.parent).mkdir(parents=True, exist_ok=True)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
-    work = arguments.work
-    (work or arguments.model.parent).mkdir(parents=True, exist_ok=True)
-    stored = f"finished blocks and hidden states written to {file_system(work or arguments.model.parent)}"
-    figures = records.Records(arguments.out, "quantize_7b", shape=shape)
-    few, many = PAIRS * 2 * SIDE, PAIRS * 2 * SIDE + TEXTS * LENGTH
-
-    def repeat(name: str, run: Callable[[], float], tokens: int, target: float | None = None, **more: Any) -> float:
-        """The seconds that the runs return."""
-        found = [timed(run)[1:] for _ in range(arguments.runs)]
-        more |= {kind: round(max(getattr(peak, kind) for peak, _ in found), 2) for kind in ("reserved_gib", "allocated_gib")}
-        return figures.add(name, [seconds for _, seconds in found], "s", target=target, tokens=tokens, work=stored, **more)
-
-    def peak_of(name: str) -> float:
-        return float(figures.detail(name, "reserved_gib"))
-
     model = arguments.model
     if not (model / "model.safetensors.index.json").exists():
         seconds, _, model = timed(lambda: make_model(model, arguments.layers, arguments.hidden, arguments.mlp))
         print(f"model made in {seconds:.1f} s", flush=True)
-    short, long = calibration(), calibration(texts=TEXTS)
-    everywhere, out_set = (recipe(FAIR, modules=modules, calibration="pairs") for modules in ("all", "out"))
-    mixed = recipe(FAIR)
-    silent = replace(compute, diagnostics=False)
+    name = "Llama of 7B shape, random weights"
+    benchmark = Benchmark(arguments, compute, records.Records(arguments.out, "quantize_7b", shape=shape, model=name), model)
     warm = make_model(arguments.model.parent / "warm", 2, arguments.hidden, arguments.mlp)
-    print(f"first blocks, with compilation: {timed(lambda: quantize(warm, everywhere, short, compute))[0]:.1f} s", flush=True)
+    settings = recipe(FAIR, modules="all", calibration="pairs")
+    print(f"first blocks, with compilation: {timed(lambda: quantize(warm, settings, calibration(), compute))[0]:.1f} s", flush=True)
     if "pairs" in parts:
-        plain = repeat("quantize_7b_plain_s", lambda: quantize(model, recipe(PLAIN, calibration="pairs"), short, compute, work), few)
-        runs = {
-            "quantize_7b_pairs_s": (everywhere, compute, "all seven", 14),
-            "quantize_7b_pairs_term_alone_s": (everywhere, silent, "all seven, without diagnostics", None),
-            "quantize_7b_pairs_out_s": (out_set, compute, "o and down", 14),
-            "quantize_7b_pairs_out_term_alone_s": (out_set, silent, "o and down, without diagnostics", None),
-        }
-        costs = {}
-        for name, (settings, how, what, target) in runs.items():
-            costs[what] = repeat(name, partial(quantize, model, settings, short, how, work), few, target, modules=what) / plain - 1
-        share = costs["o and down, without diagnostics"]
-        figures.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=few, all_measured=costs)
+        benchmark.pairs()
     if "text" in parts:
-        waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, long.batches, 0, arguments.gib * 2**30)
-        some = replace(compute, waiting=waiting)
-        wait = {"modules": "all seven", "batches_waiting": [waiting, len(long.batches)]}
-        inner: list[float] = []
-        with bounded(device, arguments.gib):
-            repeat("load_to_saved_7b_s", lambda: save(model, mixed, long, some, work, inner), many, 60, **wait)
-        fast = figures.add("quantize_7b_pairs_and_text_s", inner, "s", target=35, tokens=many, work=stored, **wait)
-        figures.add("peak_gib", [peak_of("load_to_saved_7b_s")], "GiB reserved", target=22.35, tokens=many, **wait)
+        fast = benchmark.text()
         if "low" in parts:
-            small = calibration(texts=TEXTS, batch_tokens=LOW_BATCH_TOKENS)
-            lean = replace(compute, low_memory=True)
-            with bounded(device, 7.4):
-                slow = repeat("low_memory_s", lambda: quantize(model, mixed, small, lean, work), many, batch_tokens=LOW_BATCH_TOKENS)
-            figures.add("low_memory_peak_gib", [peak_of("low_memory_s")], "GiB reserved", target=7.45, tokens=many)
-            figures.add("low_memory_slowdown", [slow / fast], "x", target=2, tokens=many)
+            benchmark.low(fast)
     if "sweep" in parts:
-        recipes = [recipe(FAIR, alpha=alpha, collection="parallel") for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)]
-        eight = [timed(lambda: run_sweep(model, recipes, long, silent))[0] for _ in range(arguments.runs)]
-        figures.add(
-            "sweep_per_alpha_s",
-            [value / 8 for value in eight],
-            "s, the calibration pass shared out",
-            target=8,
-            tokens=many,
-            modules="all seven, without diagnostics",
-        )
+        benchmark.sweep()
     if "gpus" in parts:
-        texts, data = arguments.texts, calibration(texts=arguments.texts)
-        limit = free_memory(device) if device.type == "cuda" else float("inf")
-        waiting = fitting(Streamed(model, architecture_of("llama")), mixed, compute, data.batches, 0, limit)
-        some = replace(compute, waiting=waiting)
-        two = replace(some, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
-        what = {"modules": "all seven", "batches_waiting": [waiting, len(data.batches)]}
-        mark, count = "" if texts == TEXTS else f"_{texts}_texts", few + texts * LENGTH
-        one = repeat(f"one_gpu{mark}_s", lambda: quantize(model, mixed, data, some, work), count, **what)
-        what["gpus"] = 1 + len(two.others)
-        shared = repeat(f"two_gpus{mark}_s", lambda: quantize(model, mixed, data, two, work), count, **what)
-        figures.add(f"two_gpu_speedup{mark}", [one / shared], "x", target=1.6, tokens=count, **what)
+        benchmark.gpus()
     if "profile" in parts:
         profile(warm, compute)
 
