@@ -2,9 +2,9 @@
 
 Symbols, the same in every module of `core`; rows of X are tokens:
 
-    W       [r, d]   float32   weight of the stacked modules that share an input: r outputs, d inputs
+    W       [r, d]   float32   weight of stacked modules that share an input: r outputs, d inputs
     target  [r, d]   float32   shifted weight W' = W - W B A^-1, still full precision
-    Q       [r, d]   float32   quantized weight;  codes [r, d] uint8;  scale, zero [r, groups] float32
+    Q       [r, d]   float32   quantized weight; codes [r, d] uint8; scale, zero [r, groups] float32
     X       [n, d]   bfloat16  calibration input, one row per valid token (float32 on a CPU)
     M       [m, n]   float32   sparse: what to subtract from what, one row per difference
     D       [m, d]   float32   M X, aligned differences of the two sentences of a pair
@@ -15,5 +15,10 @@ Symbols, the same in every module of `core`; rows of X are tokens:
     A       [d, d]   float32   H + B, damped once: the Hessian of the fair problem
     U       [d, d]   float32   upper triangular, U^T U = A^-1
 
-Layout: settings -> pairs -> hessian (H, C) -> fair (A, target, U) -> columns (codes) -> export.
+Four floors, each of which imports the ones below it:
+
+    run       one quantization: checks, forecast, resume, export; `stage.py` is the front door
+    methods   how a recipe chooses codes
+    model     a causal language model, block by block
+    core      the arithmetic: tensors in, tensors out
 """

@@ -1,6 +1,7 @@
-"""Rounding: nearest, and GPTQ's column loop.
+"""Rounding to nearest, and the column loop of GPTQ.
 
-Rows are independent; columns are rounded left to right, and each error is spread over the columns to its right:
+Rows are independent. Columns are rounded left to right, and the error of each is spread over the
+columns to its right:
 
     columns   |<------ block ------>|<------ block ------>| ...
     scales    |<- group ->|<- group ->|
@@ -22,7 +23,12 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class StaticScales:
-    """Scales fixed before the loop: scale, zero [r, groups] float32, and the group [d] (int) that each column of the loop belongs to."""
+    """Scales fixed before the loop.
+
+    scale: [r, groups] float32.
+    zero: [r, groups] float32.
+    group: [d] int64, the group of each column of the loop.
+    """
 
     scale: Tensor
     zero: Tensor
@@ -33,8 +39,11 @@ class StaticScales:
 class Rounded:
     """A matrix on its grid.
 
-    codes [r, d] uint8; scale, zero [r, groups] float32; loss [r]: tr (Q - target) A (Q - target)^T by row,
-    A the matrix behind U (T_d, or H_d in the authors' modes); 0 for nearest rounding.
+    codes: [r, d] uint8.
+    scale: [r, groups] float32.
+    zero: [r, groups] float32.
+    loss: [r] float32, (q - target) A (q - target)^T of each row, where A is the matrix behind U
+        (the damped H + B, or the damped H in the authors' modes). 0 after rounding to nearest.
     """
 
     codes: Tensor
@@ -48,7 +57,7 @@ class Rounded:
         return values(self.codes, self.scale, self.zero)
 
     def rows(self, start: int, stop: int) -> Rounded:
-        """The part of a stacked matrix that belongs to one module."""
+        """The rows of a stacked matrix that belong to one module."""
         return Rounded(self.codes[start:stop], self.scale[start:stop], self.zero[start:stop], self.loss[start:stop])
 
 
@@ -61,16 +70,17 @@ def round_nearest(W: Tensor, grid: Grid) -> Rounded:
 
 
 def round_columns(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
-    """GPTQ: round the target column by column, spreading each error over the columns not yet rounded.
+    """GPTQ: round column by column, and spread each error over the columns not yet rounded.
 
     Args:
-        target: [r, d] float32, the target (already shifted). Not modified.
+        target: [r, d] float32, already shifted. Not modified.
         U: [d, d] float32, upper triangular with U^T U = A^-1.
-        grid: bits, group size, symmetry. A group's scale is fitted when its first column is reached, to the updated weights,
-            unless `static` gives it; then the columns may come in any order.
+        grid: bits, group size, symmetry.
+        static: scales fixed beforehand; the columns may then come in any order. None means that a
+            scale is fitted when the first column of its group is reached, to the updated weights.
     Returns:
-        Rounded, with codes in the order of the target's columns and scales by group; `loss` sums to
-        tr (Q - target) A (Q - target)^T exactly.
+        Rounded, with codes in the order of the target's columns and scales by group. `loss` sums
+        to tr (Q - target) A (Q - target)^T exactly.
     Source:
         GPTQ (arXiv 2210.17323), Algorithm 1.
     """
@@ -91,7 +101,7 @@ def round_columns(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | 
         for j in range(stop - start):
             group = groups[start + j]
             if static is None and (start + j) % width == 0:
-                # Groups wider than a block begin at a block's first column, so everything right of it is up to date.
+                # A group wider than a block begins with a block, so all its columns are up to date.
                 scale[group], zero[group] = grid.fit(rest[start + j : start + j + width].T)
             s, z, w = scale[group], zero[group], block[j]
             code = grid.codes(w, s, z)

@@ -23,19 +23,29 @@ _NU_LIMIT = 1 - 1e-6  # keeps mu = nu / (1 - nu) finite where B dwarfs H
 
 
 def channel_contributions(Q: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """Contributions of the inputs and of the outputs: Q [.., r, d], C [d, d] -> f [.., d], g [.., r] in float64.
+    """What each input channel and each output channel contributes to tr (Q C Q^T).
 
-    f_j = q_j . (Q C)_j is signed, g_i = Q_i C Q_i^T is not negative; both sum to tr (Q C Q^T).
+    Args:
+        Q: [.., r, d] float32.
+        C: [d, d] float32.
+    Returns:
+        f: [.., d] float64, of the inputs: f_j = q_j . (Q C)_j, with its sign.
+        g: [.., r] float64, of the outputs: g_i = Q_i C Q_i^T, never negative.
     """
     weights = Q * coarse_matmul(Q.reshape(-1, Q.shape[-1]), C).view_as(Q)
     return weights.sum(-2, dtype=torch.float64), weights.sum(-1, dtype=torch.float64)
 
 
 def module_contributions(name: str, block: int, kind: str, states: Mapping[str, Tensor], C: Tensor, pairs: int) -> list[Contribution]:
-    """Rows of one module: itself, and for its inputs and its outputs the largest channels and one row for all others.
+    """The rows of one module: its total, its largest input and output channels, and the rest.
 
     Args:
-        states: the weight [r, d] in each state of the table. C: [d, d]. pairs: P, by which all values are divided.
+        name: full name of the module.
+        block: number of its block.
+        kind: what the module is called in every block.
+        states: the weight [r, d] in each state of the table, by name.
+        C: [d, d] float32.
+        pairs: the number P, by which all values are divided.
     """
     names = {"block": block, "kind": kind, "module": name}
     parts = zip(("input", "output"), channel_contributions(torch.stack(list(states.values())), C), strict=True)
@@ -85,14 +95,19 @@ def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 16) -> f
 
 
 def _largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of values [states, channels]: [states, TOP + 1], the largest channels' and the sum of all others; [TOP], the channels.
+    """The largest channels of values [states, channels], and the sum of all others.
 
-    Largest in any state: a channel that rounding made large belongs here as much as one that was large before.
+    Largest means largest in any state: a channel that rounding made large counts as much as one
+    that was large before.
+
+    Returns:
+        [states, TOP + 1], values of the largest channels and, last, the sum of the others.
+        [TOP], the channels.
     """
     order = values.abs().amax(0).argsort(descending=True, stable=True)
     return torch.cat((values[:, order[:TOP]], values[:, order[TOP:]].sum(1, keepdim=True)), 1), order[:TOP]
 
 
 def _row(level: str, names: Mapping[str, object], channel: int | None, states: Mapping[str, Tensor], values: Tensor) -> Contribution:
-    found = dict(zip(states, values.tolist(), strict=True))
-    return Contribution.model_validate({"level": level, **names, "channel": channel, **found})
+    by_state = dict(zip(states, values.tolist(), strict=True))
+    return Contribution.model_validate({"level": level, **names, "channel": channel, **by_state})

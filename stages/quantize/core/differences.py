@@ -1,4 +1,7 @@
-"""D = M X, the differences between the two sides of all pairs; on a GPU straight from the 16-bit activations, in one pass over them."""
+"""D = M X, the differences between the two sides of all pairs.
+
+On a GPU they are taken straight from the 16-bit activations, in one pass.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ try:
 except ImportError:  # torch for CPUs brings none
     triton = None
 
-CHANNELS = 1024  # of one program
+CHANNELS = 1024  # that one program of the kernel works on
 
 
 def differences(batch: Batch, X: Tensor) -> Tensor:
-    """D [m, d] float32, one row per row of the batch's M, of X [rows * L, d]. Every row is summed in the order of its tokens."""
+    """D [m, d] float32 of X [rows * L, d], one row per row of the batch's M.
+
+    Every row is summed in the order of its tokens.
+    """
     assert batch.M is not None
     if triton is None or not X.is_cuda:
         return torch.sparse.mm(batch.M, X.float())
@@ -25,7 +31,7 @@ def differences(batch: Batch, X: Tensor) -> Tensor:
 
 
 def differences_triton(batch: Batch, X: Tensor) -> Tensor:
-    """The same by the kernel, on a device that Triton compiles for."""
+    """`differences` by the kernel, on a device that Triton compiles for."""
     starts, columns, weights = batch.compressed
     m, d = len(starts) - 1, X.shape[1]
     D = torch.empty(m, d, device=X.device)

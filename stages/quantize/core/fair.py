@@ -83,7 +83,7 @@ class Solved:
     rounded: codes and grid. target [r, d] float32: what the column loop rounded.
     damping: as used. None means that nothing was factorized and `fallback` is set.
     fallback: the matrix was rounded to nearest, because no factorization succeeded.
-    top_eigenvalue: the largest mu with B v = mu H_d v. None means no B, or that it was not asked for.
+    top_eigenvalue: the largest mu with B v = mu H_d v. None means no B, or not asked for.
     dead: number of input channels that were never active.
     tried: every damping tried, in order, by matrix: H, and A under the record's name T.
     """
@@ -134,7 +134,7 @@ def require_finite(matrix: Tensor, what: str, remedy: str) -> None:
 
 
 def shift(W: Tensor, B: Tensor, U: Tensor) -> Tensor:
-    """The target W - W B A^-1, where A^-1 = U^T U.  W [r, d], B [d, d], U [d, d]; returns [r, d]."""
+    """The target W - W B A^-1 [r, d], where A^-1 = U^T U, of W [r, d], B [d, d] and U [d, d]."""
     return W - matmul(matmul(matmul(W, B, left_is_weight=True), U.T, right="lower"), U, right="upper")
 
 

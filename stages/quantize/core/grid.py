@@ -8,16 +8,22 @@ import torch
 from torch import Tensor
 
 TINY = 2.0**-24  # the smallest float16; a scale below it would be stored as zero
-SHRINK = [1 - step / 40 for step in range(1, 29)]  # of the range, tried by `clip`: down to 0.3, where 2-bit grids of long tails end
+# Shares of the range that `clip` tries, down to 0.3: 2-bit grids of long-tailed weights end there.
+SHRINK = [1 - step / 40 for step in range(1, 29)]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Kind of grid: bits, weights that share a scale (`group_size`, -1: a whole row), symmetric or not.
+    """The kind of grid that weights are rounded to.
 
-    clip: shrink a group's range to where its squared rounding error is least, instead of covering its extremes.
-    static: all scales are fitted before the column loop, each to its group as it was then; otherwise when the loop reaches the group.
-    lowest_zero: the smallest zero point that the checkpoint's format expresses.
+    bits: of a code.
+    group_size: number of weights in a row that share a scale; -1 means the whole row.
+    symmetric: whether zero lies in the middle of the grid.
+    clip: shrink a group's range to where its squared rounding error is least. Otherwise the grid
+        covers the extremes of the group.
+    static: fit all scales before the column loop. Otherwise a scale is fitted when the loop
+        reaches its group, to the weights as moved by then.
+    lowest_zero: the smallest zero point that the checkpoint's format can express.
     """
 
     bits: int
@@ -40,9 +46,10 @@ class Grid:
         """Scale and zero of each row of W: min-max, or clipped.
 
         Args:
-            W: [r, g] float32, the weights of one group a row.
+            W: [r, g] float32, one group of weights per row.
         Returns:
-            scale [r] float32, exactly representable in float16; zero [r] float32, an integer in lowest_zero .. top.
+            scale: [r] float32, exactly representable in float16.
+            zero: [r] float32, an integer in lowest_zero .. top.
         """
         low, high = W.amin(1).clamp(max=0), W.amax(1).clamp(min=0)
         scale, zero = self._cover(low, high)
@@ -52,7 +59,8 @@ class Grid:
                 s, z = self._cover(shrink * low, shrink * high)
                 error = self._error(W, s, z)
                 better = error < least
-                scale, zero, least = (torch.where(better, *both) for both in ((s, scale), (z, zero), (error, least)))
+                scale, zero = torch.where(better, s, scale), torch.where(better, z, zero)
+                least = torch.where(better, error, least)
         return scale, zero
 
     def fit_groups(self, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +81,8 @@ class Grid:
         else:
             scale = (high - low) / self.top
             zero = torch.round(-low / scale.clamp(min=TINY)).clamp(self.lowest_zero, self.top)
-            # A group without negative weights got the lowest zero above; if that is 1, it has one step less to reach its maximum.
+            # A group without negative weights has the lowest zero. If that is 1, one step less is
+            # left to reach its maximum.
             lowest = self.lowest_zero
             scale = torch.maximum(scale, torch.where(zero <= lowest, high / (self.top - lowest), scale))
         scale = torch.where(scale > 0, scale.clamp(min=TINY), torch.ones_like(scale))

@@ -1,6 +1,7 @@
-"""Running sums over calibration batches, and the matrices H, C and B made of them.
+"""Sums over calibration batches, and the matrices H, C and B that are made from them.
 
-All sums are kept unscaled and scaled once at the end, so batch size, padding and order of pairs change nothing but rounding.
+All sums stay unscaled until the end. Batch size, padding and the order of pairs therefore change
+rounding errors alone.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from stages.quantize.core.products import add_difference_gram, add_gram, fill_lo
 
 @dataclass(frozen=True)
 class Hessians:
-    """What one shared input contributes to the objective.
+    """The matrices that one shared input of d channels contributes to the objective.
 
-    H [d, d] float32: mean over sentences, general text mixed in. C [d, d] float32 or None: sum over pairs, without alpha.
-    pairs: P. mix: the share w of general text in H.
+    H: [d, d] float32, a mean over sentences with general text mixed in.
+    C: [d, d] float32, a sum over pairs without alpha. None means that no module needs it.
+    pairs: their number P.
+    mix: the share w of general text in H.
     """
 
     H: Tensor
@@ -32,16 +35,18 @@ class Hessians:
 
 @dataclass
 class HessianAccumulator:
-    """Unscaled sums for one shared input of d channels.
+    """Unscaled sums over the calibration batches for one shared input of d channels.
 
-    G_pair, G_text [d, d]: sum of x x^T over valid tokens of pair sentences and of general text.
-    C [d, d]: sum of D^T D; under the group-mean constraint, S [groups, d]: sum of d_p by group, and n_group its pairs.
+    G_pair, G_text: [d, d], sums of x x^T over the valid tokens of pair sentences and general text.
+    C: [d, d], the sum of D^T D. None means no pairs, no fairness term or the group-mean constraint.
+    S: [groups, d], the sum of the differences of each group. Group-mean constraint only.
+    n_group: [groups], the number of pairs in each group. Group-mean constraint only.
     """
 
     d: int
     device: torch.device
     with_C: bool
-    n_groups: int = 0  # > 0: the group-mean constraint
+    n_groups: int = 0  # more than 0 means the group-mean constraint
     G_pair: Tensor | None = None
     G_text: Tensor | None = None
     C: Tensor | None = None
@@ -53,7 +58,7 @@ class HessianAccumulator:
     pairs: int = 0
 
     def add(self, X: Tensor, batch: Batch) -> None:
-        """Add one batch. X: [rows, L, d] (or [rows * L, d]), the layer's input for every token slot of the batch."""
+        """Add one batch. X is the input of every token slot: [rows, L, d] or [rows * L, d]."""
         X = X.reshape(-1, self.d)
         valid = X if batch.all_counted else X[batch.counted]
         if batch.M is None:
@@ -74,11 +79,11 @@ class HessianAccumulator:
         if self.S is None or self.n_group is None:
             self.S, self.n_group = D.new_zeros(self.n_groups, self.d), D.new_zeros(self.n_groups)
         members = (batch.groups == torch.arange(self.n_groups, device=D.device)[:, None]).to(D.dtype)
-        self.S += members @ D  # a scattered sum would take another order every time
+        self.S += members @ D  # a scattered sum would run in another order every time
         self.n_group += members.sum(1)
 
     def join(self, other: HessianAccumulator) -> None:
-        """Add the sums of other batches, which may lie on another GPU."""
+        """Add the sums over other batches. They may lie on another GPU."""
         for name in ("G_pair", "G_text", "C", "S", "n_group"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if theirs is not None:
@@ -88,10 +93,15 @@ class HessianAccumulator:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def finish(self, text_share: float | None) -> Hessians:
-        """H and C.
+        """H and C of everything that was added.
 
-        H = 2 t [(1 - w) G_pair/n_pair + w G_text/n_text], where t is the mean number of tokens of a pair sentence, so that raw
-        alpha keeps its meaning; w = `text_share`, by default the text's share of the tokens.
+        H = 2 t [(1 - w) G_pair/n_pair + w G_text/n_text], where t is the mean number of tokens of a
+        pair sentence. With this t, alpha means the same for any share of text.
+
+        Args:
+            text_share: the weight w of general text. None means the text's share of the tokens.
+        Raises:
+            FairgateError: no token was added, or w asks for pairs or text where there are none.
         """
         n_pair, n_text = self.pair_tokens, self.text_tokens
         if n_pair + n_text == 0:
@@ -111,7 +121,8 @@ class HessianAccumulator:
         fill_lower(H)
         C = None if self.C is None else fill_lower(self.C)
         if self.S is not None and self.n_group is not None:
-            # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum: B = 2 alpha/P C then has the documented scale.
+            # sum_g (n_g / P) dbar_g dbar_g^T, times P because C is a sum. B = 2 alpha/P C then has
+            # the documented scale.
             weighted = self.S / self.n_group.clamp(min=1).sqrt()[:, None]
             C = weighted.T @ weighted
         return Hessians(H, C, self.pairs, w)
@@ -119,14 +130,19 @@ class HessianAccumulator:
 
 @dataclass(frozen=True)
 class FairnessWeight:
-    """How strongly the fairness term weighs: raw `alpha`, or dimensionless `rho` per module or as one global `factor` on C."""
+    """The weight of the fairness term; one of the three is given.
+
+    alpha: B = (2 alpha / P) C.
+    rho: dimensionless and per module, tr B = rho tr H.
+    factor: B = factor C, one factor for all modules.
+    """
 
     alpha: float | None = None
     rho: float | None = None
     factor: float | None = None
 
     def matrix(self, hessians: Hessians) -> Tensor | None:
-        """B [d, d], or None where it would be zero."""
+        """B [d, d]. None means that it would be zero."""
         C, H = hessians.C, hessians.H
         if C is None:
             return None

@@ -1,7 +1,9 @@
-"""The column loop of GPTQ on a GPU: one Triton kernel for 128 columns, instead of ten small launches for each of them.
+"""The column loop of GPTQ on a GPU: one Triton kernel per 128 columns.
 
-Rows are independent, so a program takes a few rows, holds their 128 weights in registers and walks over the columns there; what the
-block's errors do to the columns right of it is one product. The arithmetic is that of columns.round_columns, the reference.
+Without it every single column costs ten small launches. Rows are independent, so a program takes a
+few rows, holds their 128 weights in registers and goes through the columns there. What the errors
+of a block do to the columns right of it is one product. The arithmetic is that of
+`columns.round_columns`, with which the tests compare it.
 """
 
 from __future__ import annotations
@@ -20,20 +22,25 @@ try:
 except ImportError:  # torch for CPUs brings none
     triton = None
 
-# Pinned, not tuned at run time: another tile would sum in another order, and the same inputs would give another digest.
+# Pinned, not tuned at run time: another tile sums in another order, so that the same inputs would
+# give another digest.
 ROWS, WARPS = 16, 4
-SPAN = 2048  # what the errors of a block do to columns beyond it is done once for the whole span, in one product with tensor cores
+# Columns beyond the span that a block lies in are updated once per span, on tensor cores.
+SPAN = 2048
 
 
 def round_columns(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
-    """columns.round_columns, on a GPU by the kernel. Arguments, result and source: see there."""
+    """`columns.round_columns`, which documents arguments and result; on a GPU by the kernel."""
     if triton is None or not target.is_cuda:
         return columns.round_columns(target, U, grid, static)
     return round_columns_triton(target, U, grid, static)
 
 
 def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: StaticScales | None = None) -> Rounded:
-    """The kernel over all blocks of columns. target [r, d], U [d, d] float32 on a device that Triton compiles for."""
+    """The kernel over all blocks of columns, on a device that Triton compiles for.
+
+    Arguments and result are those of `round_columns`.
+    """
     r, d = target.shape
     width = grid.width(d)
     rest = target.contiguous().clone()
@@ -44,7 +51,8 @@ def round_columns_triton(target: Tensor, U: Tensor, grid: Grid, static: StaticSc
     group = torch.arange(d, device=target.device) // width if static is None else static.group
     loss = target.new_zeros(r)
     errors = target.new_empty(r, SPAN)
-    # The kernel fits min-max grids of v1 to groups inside its block; for others a block ends with its group, and grid.fit comes between.
+    # The kernel itself fits min-max grids of format v1 to groups inside its block. For other grids
+    # a block ends where its group ends, and grid.fit runs between two blocks.
     fit = static is None and width <= BLOCK and not grid.clip and grid.lowest_zero == 1
     block = BLOCK if fit or static is not None else min(width, BLOCK)
     for start in range(0, d, block):
@@ -116,15 +124,15 @@ if triton is not None:
     ):
         row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
         column = tl.arange(0, BLOCK)
-        own = row < r
-        tile = own[:, None] & (column < count)[None, :]
+        in_matrix = row < r
+        tile = in_matrix[:, None] & (column < count)[None, :]
         w = tl.load(rest + row[:, None] * d + (start + column)[None, :], mask=tile, other=0.0)
         error = tl.zeros((ROWS, BLOCK), tl.float32)
         code = tl.zeros((ROWS, BLOCK), tl.float32)
-        total = tl.load(loss + row, mask=own, other=0.0)
+        total = tl.load(loss + row, mask=in_matrix, other=0.0)
         s = tl.zeros((ROWS,), tl.float32)
         z = tl.zeros((ROWS,), tl.float32)
-        # A row of U is loaded one column ahead of its use: the loop is a chain of latencies, and this one need not be part of it.
+        # A row of U is loaded one column before its use, which keeps this latency out of the loop.
         pivot = tl.load(U + start.to(tl.int64) * d + start)
         u = tl.load(U + start.to(tl.int64) * d + start + column, mask=(column > 0) & (column < count), other=0.0)
         for first in range(0, count, INNER):
@@ -143,16 +151,16 @@ if triton is not None:
                 s = tl.where(s > 0, tl.maximum(s, TINY_SCALE), 1.0)
                 s = s.to(tl.float16).to(tl.float32)
                 at_group = row * n_groups + (start + first) // INNER
-                tl.store(scale + at_group, s, mask=own)
-                tl.store(zero + at_group, z, mask=own)
+                tl.store(scale + at_group, s, mask=in_matrix)
+                tl.store(zero + at_group, z, mask=in_matrix)
             for j in range(first, tl.minimum(first + INNER, count)):
                 line = U + (start + j + 1).to(tl.int64) * d + start
                 next_pivot = tl.load(line + j + 1, mask=j + 1 < count, other=1.0)
                 next_u = tl.load(line + column, mask=(column > j + 1) & (column < count), other=0.0)
                 if not FIT:
                     at_group = row * n_groups + tl.load(group + start + j)
-                    s = tl.load(scale + at_group, mask=own, other=1.0)
-                    z = tl.load(zero + at_group, mask=own, other=0.0)
+                    s = tl.load(scale + at_group, mask=in_matrix, other=1.0)
+                    z = tl.load(zero + at_group, mask=in_matrix, other=0.0)
                 at = (column == j)[None, :]
                 wj = tl.sum(tl.where(at, w, 0.0), axis=1)
                 c = tl.minimum(tl.maximum(tl.div_rn(wj, s) + z, -1.0), TOP + 1.0)
@@ -166,4 +174,4 @@ if triton is not None:
         place = row[:, None] * d + (start + column)[None, :]
         tl.store(codes + place, code.to(tl.uint8), mask=tile)
         tl.store(errors + row[:, None] * SPAN + column[None, :], error, mask=tile)
-        tl.store(loss + row, total, mask=own)
+        tl.store(loss + row, total, mask=in_matrix)

@@ -1,7 +1,8 @@
-"""From pairs and texts to batches of token ids: explicit pair ids, masks, and the sparse matrix that takes differences.
+"""From pairs and texts to batches of token ids, masks, and the sparse matrix M of differences.
 
-A pair batch has layout [pairs, 2, L], flattened to [2 pairs, L]: rows 2p and 2p+1 are the sides of pair p.
-The alignment is data, not shape: M holds one row per difference over the flattened tokens, so D = M @ X and pads never enter.
+A batch of pairs has the layout [pairs, 2, L], flattened to [2 pairs, L]: rows 2p and 2p + 1 are the
+two sides of pair p. The alignment is data and not a matter of shapes: M has one row per difference
+over the flattened tokens, so that D = M X, and pads never enter.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """A pair as token ids; `group` is what the group-mean constraint averages over."""
+    """A pair as token ids. `group` is what the group-mean constraint averages over."""
 
     pair_id: str
     group: str
@@ -34,9 +35,15 @@ class EncodedPair:
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids [rows, L] right-padded, `counts` [rows, L] bool (tokens that enter H), `mask` [rows, L] bool (tokens that attend).
+    """Sentences as one rectangle of token slots.
 
-    For pairs: M [m, rows * L] sparse and `groups` [m] int64, the group of each difference row. For text: None.
+    ids: [rows, L] int64, padded on the right.
+    mask: [rows, L] bool, tokens that attend.
+    counts: [rows, L] bool, tokens that enter H.
+    sentences: number of rows.
+    M: [m, rows * L] sparse float32, one row per difference. None means general text.
+    groups: [m] int64, the group of each row of M. None means general text.
+    pairs: their number; 0 for general text.
     """
 
     ids: Tensor
@@ -54,12 +61,12 @@ class Batch:
 
     @cached_property
     def counted(self) -> Tensor:
-        """Numbers of the token slots that enter H."""
+        """Indices of the token slots that enter H."""
         return self.counts.reshape(-1).nonzero()[:, 0]
 
     @cached_property
     def compressed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """M row by row: where each row's entries start [m + 1], their columns and their weights."""
+        """M by rows: the start of each row's entries [m + 1], their columns and their weights."""
         assert self.M is not None
         M = self.M.coalesce()
         rows, columns = M.indices()
@@ -74,7 +81,7 @@ class Batch:
 
 
 def start_notes(tokenizer: Any) -> list[str]:
-    """What a record says of `start_prefix`."""
+    """The record's note on `start_prefix`, if a token is added."""
     return [
         f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"
         for start in start_prefix(tokenizer)
@@ -82,10 +89,16 @@ def start_notes(tokenizer: Any) -> list[str]:
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[EncodedPair]:
-    """Token ids of both sides of every pair, each sentence alone, nothing truncated.
+    """Token ids of both sides of every pair. Each sentence stands alone, nothing is truncated.
 
+    Args:
+        pairs: the records. Pairs of unequal token length are dropped under `equal-length`.
+        tokenizer: of the model.
+        alignment: decides which pairs stay.
+        group_by: `bias_type` or `target`, which becomes the group of a pair.
     Raises:
-        BadRecord: duplicate pair id, an empty side, or sides that are identical as tokens; the message names the pair.
+        BadRecord: a pair id occurs twice, a side is empty, both sides have the same tokens, or no
+            pair is left. The message names the pair.
     """
     prefix = start_prefix(tokenizer)
     seen: set[str] = set()
@@ -116,10 +129,12 @@ DifferenceRow = list[tuple[int, int, float]]  # one difference: (side, position,
 
 
 def difference_rows(a: list[int], b: list[int], alignment: Alignment) -> list[DifferenceRow]:
-    """Rows of M for one pair, as (side, position, weight).
+    """Rows of M for one pair, each a list of (side, position, weight).
 
-    `aligned`: p = longest common prefix (its rows are zero in a causal model, so they are dropped), q = longest common suffix
-    with q <= min(len) - p; one row per suffix position, and one for the means of the differing spans if both are non-empty.
+    `aligned`: let p be the length of the longest common prefix. Its rows would be zero in a causal
+    model, so they are left out. Let q be the length of the longest common suffix, with
+    q <= min(len) - p. There is one row per position of the suffix, and one for the means of the
+    differing spans if neither is empty.
     """
     la, lb = len(a), len(b)
     if alignment in (Alignment.positional, Alignment.equal_length, Alignment.positional_padded):
@@ -153,7 +168,15 @@ def _mean(side: int, start: int, stop: int, sign: float) -> DifferenceRow:
 def pair_batches(
     pairs: Sequence[EncodedPair], alignment: Alignment, pad: int, batch_tokens: int, groups: dict[str, int]
 ) -> Iterator[Batch]:
-    """Batches of whole pairs, of similar length, at most `batch_tokens` token slots each (one pair at least)."""
+    """Batches of whole pairs of similar length.
+
+    Args:
+        pairs: both sides as token ids.
+        alignment: which positions are compared.
+        pad: token id that fills up short rows.
+        batch_tokens: the most token slots of a batch; a single pair may exceed it.
+        groups: the index of each group by name.
+    """
     padded = alignment is Alignment.positional_padded
     for part in _buckets(pairs, lambda pair: max(len(pair.a), len(pair.b)), batch_tokens // 2):
         length = max(max(len(pair.a), len(pair.b)) for pair in part)
@@ -174,7 +197,7 @@ def pair_batches(
 
 
 def text_batches(texts: Sequence[list[int]], pad: int, batch_tokens: int) -> Iterator[Batch]:
-    """Batches of texts of similar length, at most `batch_tokens` token slots each (one text at least)."""
+    """Batches of texts of similar length, of at most `batch_tokens` token slots or one text."""
     for part in _buckets(texts, len, batch_tokens):
         ids, mask = _pad(part, max(map(len, part)), pad)
         yield Batch(ids, mask, mask, len(part))

@@ -1,8 +1,9 @@
-"""Products of tall and square matrices; on a GPU on its tensor cores, without their loss of digits.
+"""Matrix products that use a GPU's tensor cores without losing digits. On a CPU they are plain.
 
-A product of two 16-bit numbers is exact in float32, so X^T X of bfloat16 activations loses nothing but the order of its sums. A float32
-matrix is the sum of two bfloat16 ones up to 2^-17 of each entry, and three of their four products hold all that matters. What is
-symmetric or triangular is computed panel by panel, without the part that is known.
+The product of two 16-bit numbers is exact in float32, so X^T X of bfloat16 activations differs from
+the exact one in the order of its sums alone. A float32 matrix is the sum of two bfloat16 matrices
+up to 2^-17 of each entry, and three of their four products hold all that matters. Symmetric and
+triangular matrices are computed panel by panel, without the half that is known.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-PANELS = 4  # 5/8 of the work of a whole product; more would make them too narrow for the tensor cores
-LEAF = 2048  # triangular matrices up to this size are inverted by the library
+PANELS = 4  # 5/8 of a full product's work; narrower panels would not fill the tensor cores
+LEAF = 2048  # the library inverts triangular matrices up to this size
 HALF = 2.0**14  # largest entry of a float16 matrix after scaling, well below the type's 65,504
 
 
 def add_gram(total: Tensor | None, X: Tensor) -> Tensor:
-    """total + X^T X [d, d] float32 of X [n, d], in place where there is a total. Exact products where X is 16 bits wide.
+    """total + X^T X.
 
-    On a GPU the entries far below the diagonal are left out: `fill_lower` fills them in once all sums are made.
+    On a GPU the entries far below the diagonal are left out; `fill_lower` adds them at the end.
+
+    Args:
+        total: [d, d] float32, changed in place. None means zero.
+        X: [n, d]. If it is 16 bits wide, every single product is exact.
+    Returns:
+        [d, d] float32.
     """
     if not X.is_cuda:
         X = X.float()
@@ -37,10 +44,12 @@ def add_gram(total: Tensor | None, X: Tensor) -> Tensor:
 
 
 def add_difference_gram(total: Tensor | None, D: Tensor) -> Tensor:
-    """The same of float32 differences D [n, d] of 16-bit activations; on a GPU each entry rounded to float16.
+    """total + D^T D of float32 differences D [n, d] of 16-bit activations.
 
-    Scaled by a power of two the largest entry fits, and 11 bits hold the difference of two bfloat16 numbers of like size exactly; where
-    they differ in size the error is 2^-12 of the entry, without a sign, and what the tensor cores cut off is more than its sum.
+    On a GPU every entry is scaled by one power of two, so that the largest fits, and rounded to
+    float16. Its 11 bits hold the difference of two bfloat16 numbers of like size exactly. Numbers
+    of unlike size leave an unbiased error of 2^-12 of the entry, and what the tensor cores cut off
+    is larger than the sum of these errors.
     """
     if not D.is_cuda:
         return add_gram(total, D)
@@ -53,7 +62,7 @@ def add_difference_gram(total: Tensor | None, D: Tensor) -> Tensor:
 
 
 def fill_lower(gram: Tensor) -> Tensor:
-    """A sum of `add_gram` with all its entries, in place."""
+    """Fill in, in place, the entries below the diagonal that `add_gram` left out."""
     if gram.is_cuda:
         for start, stop in _panels(len(gram)):
             gram[stop:, start:stop] = gram[start:stop, stop:].T
@@ -61,11 +70,14 @@ def fill_lower(gram: Tensor) -> Tensor:
 
 
 def matmul(x: Tensor, y: Tensor, *, right: Literal["full", "upper", "lower"] = "full", left_is_weight: bool = False) -> Tensor:
-    """x @ y in float32, of float32 x [m, k] and y [k, n]. Relative error 2^-16 on a GPU, that of float32 elsewhere.
+    """x @ y in float32. The relative error is 2^-16 on a GPU and that of float32 elsewhere.
 
     Args:
-        right: the shape of y, which is square if it is triangular: its zeros are not multiplied.
-        left_is_weight: x may well hold nothing but bfloat16 numbers, as weights do; then a third of the work is not done.
+        x: [m, k] float32.
+        y: [k, n] float32.
+        right: the shape of y, square if it is triangular. Its zeros are not multiplied.
+        left_is_weight: x is a weight, and probably holds bfloat16 numbers alone. If it does, a
+            third of the work is saved.
     """
     if not x.is_cuda:
         return x @ y
@@ -84,7 +96,7 @@ def matmul(x: Tensor, y: Tensor, *, right: Literal["full", "upper", "lower"] = "
 
 
 def coarse_matmul(x: Tensor, y: Tensor) -> Tensor:
-    """x @ y for what is only reported: on a GPU both in float16, relative error 2^-12 of single entries, without a sign."""
+    """x @ y for reports: on a GPU in float16, with an unbiased error of 2^-12 of each entry."""
     if not x.is_cuda:
         return x @ y
     (x, x_scale), (y, y_scale) = _halved(x), _halved(y)
@@ -92,7 +104,9 @@ def coarse_matmul(x: Tensor, y: Tensor) -> Tensor:
 
 
 def inverse_upper(R: Tensor) -> Tensor:
-    """Inverse of upper triangular R [d, d] float32; on a GPU by halves, a third of the work of solving for the identity.
+    """Inverse of upper triangular R [d, d] float32.
+
+    On a GPU by halves, which is a third of the work of solving for the identity:
 
     [R1 S; 0 R2]^-1 = [R1^-1, -R1^-1 S R2^-1; 0, R2^-1]
     """
@@ -108,13 +122,16 @@ def inverse_upper(R: Tensor) -> Tensor:
 
 
 def split(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix as the sum of two bfloat16 ones, the second 2^-8 of the first."""
+    """The matrix as the sum of two bfloat16 matrices, the second about 2^-8 of the first."""
     high = matrix.bfloat16()
     return high, torch.sub(matrix, high, out=torch.empty_like(high))
 
 
 def _halved(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The matrix as a float16 one times a power of two (a scalar on its device, so that nothing waits for it)."""
+    """The matrix as a float16 matrix times a power of two.
+
+    The power is a scalar on the matrix's device, so that nothing waits for the GPU.
+    """
     low, high = matrix.aminmax()
     scale = torch.exp2(torch.ceil(torch.log2(torch.maximum(-low, high).clamp(min=1e-30) / HALF)))
     return torch.div(matrix, scale, out=torch.empty_like(matrix, dtype=torch.float16)), scale
@@ -126,6 +143,6 @@ def _add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 
 def _panels(d: int) -> Iterator[tuple[int, int]]:
-    """First column and the one behind the last of every panel; the widths suit the tensor cores' tiles."""
+    """Start and stop column of every panel. The widths suit the tiles of the tensor cores."""
     width = -(-d // (PANELS * 128)) * 128
     return ((start, min(start + width, d)) for start in range(0, d, width))

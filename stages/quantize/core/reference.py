@@ -14,7 +14,7 @@ Fair-GPTQ looks for the Q on a grid of 2^bits values that minimizes
 in three steps:
 
     1. Complete the square: J(Q) = tr (Q - target) A (Q - target)^T + const. This is the problem of
-       plain GPTQ, with target = W - W B A^-1 and A = H + B       (`target_and_hessian`, mode exact).
+       plain GPTQ, with target = W - W B A^-1 and A = H + B      (`target_and_hessian`, mode exact).
     2. Damp A, so that it can be inverted                                                 (`damp`).
     3. Round the target column by column. After each column move the columns to its right to where
        they make up best for its error under A                                            (`gptq`).
