@@ -1,10 +1,12 @@
-"""How far float32 log-likelihoods are from lm-eval's, from those of other batches, and each from float64.
+"""How far float32 log-likelihoods are from lm-eval's, from those of other batches, and each from
+float64.
 
-    python -m benchmarks.agreement --base data/base --raw data/raw --split data/calibration/split.json
+    python -m benchmarks.agreement --base data/base --raw data/raw \\
+        --split data/calibration/split.json
 
-The same requests, model and device in one run. The reference is the same model in float64 (but for norms and rotary angles, which
-transformers computes in float32: up to 3e-5), whole rows through its own head, without fairgate's or lm-eval's code: what a side is from
-it is that side's rounding.
+The same requests, model and device in one run. The reference is the same model in float64 (but for
+norms and rotary angles, which transformers computes in float32: up to 3e-5), whole rows through its
+own head, without fairgate's or lm-eval's code: what a side is from it is that side's rounding.
 """
 
 from __future__ import annotations

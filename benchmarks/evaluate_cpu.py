@@ -1,4 +1,5 @@
-"""How long the default subset (params.yaml) takes on this CPU, for the base and every recipe that is quantized.
+"""How long the default subset (params.yaml) takes on this CPU, for the base and every recipe that
+is quantized.
 
     python -m benchmarks.evaluate_cpu            # after `dvc repro quantize`
 

@@ -1,11 +1,13 @@
 """How fast benchmarks are scored on one GPU, and against lm-eval's own backend in the same run.
 
-    python -m benchmarks.evaluate_gpu --parts suite,bias7b,peer --base data/base --raw data/raw --split data/calibration/split.json
+    python -m benchmarks.evaluate_gpu --parts suite,bias7b,peer --base data/base --raw data/raw \\
+        --split data/calibration/split.json
 
-Parts: `suite`, every likelihood task of the gate whose data are there, all items, of every model; `bias7b`,
-CrowS-Pairs, StereoSet and all of BBQ on a random Llama of 7B shape with the base's tokenizer; `peer`, the same tasks and model through
-lm-eval's HFLM and through fairgate, and how far the log-likelihoods are apart in float32. The timer runs from the folder to the written
-tables: reading the model and the data, tokenising, scoring, metrics. Imports are not in it.
+Parts: `suite`, every likelihood task of the gate whose data are there, all items, of every model;
+`bias7b`, CrowS-Pairs, StereoSet and all of BBQ on a random Llama of 7B shape with the base's
+tokenizer; `peer`, the same tasks and model through lm-eval's HFLM and through fairgate, and how far
+the log-likelihoods are apart in float32. The timer runs from the folder to the written tables:
+reading the model and the data, tokenising, scoring, metrics. Imports are not in it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """How long learned fair rounding takes, from the folder to the packed checkpoint.
 
-    python -m benchmarks.fair_round_time --parts base,7b --folder /dev/shm --data data --recipe fair_round --steps 100
+    python -m benchmarks.fair_round_time --parts base,7b --folder /dev/shm --data data \\
+        --recipe fair_round --steps 100
 
-`base`: the model itself, with the recipe's own steps. `7b`: a Llama of 7B shape with random weights; of `--steps` steps the later ones are
-timed, and the time of the recipe's own number of steps is extrapolated from them.
+`base`: the model itself, with the recipe's own steps. `7b`: a Llama of 7B shape with random
+weights; of `--steps` steps the later ones are timed, and the time of the recipe's own number of
+steps is extrapolated from them.
 """
 
 from __future__ import annotations
@@ -83,7 +85,8 @@ def main() -> None:
     if "7b" in arguments.parts.split(","):
         tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
         base = make_model(arguments.folder / "base", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
-        # Random weights learn nothing: steps too short to matter keep them from diverging, which would end the run. Its state is kept once.
+        # Random weights learn nothing: steps too short to matter keep them from diverging, which
+        # would end the run. Its state is kept once.
         changes = {"steps": arguments.steps, "keep": arguments.steps // 2, "recompute": True, "rate": 1e-6, "clip_rate": 1e-6}
         clock = Clock()
         log.addHandler(clock)
@@ -92,7 +95,8 @@ def main() -> None:
         seconds = [measured(taken, run, base, arguments.data, arguments.folder)[0]]
         shutil.rmtree(base)
         first, last = min(clock.at), max(clock.at)
-        step = (clock.at[last] - clock.at[first]) / (last - first)  # the state that is kept on the way is in it
+        # The state that is kept on the way is in it
+        step = (clock.at[last] - clock.at[first]) / (last - first)
         whole = [seconds[0] + step * (recipe.steps - arguments.steps)]
         records.add(
             "time_7b_s",

@@ -2,8 +2,9 @@
 
     python -m benchmarks.gptqmodel_peer TOKENS.json BASE... [--out OUT] [--batch 8] [--device cpu]
 
-TOKENS.json: a list of token id lists, one a sentence. Several bases are quantized one after the other: the first one also pays for the
-compilation of kernels. Prints one JSON line: for each base, seconds by part.
+TOKENS.json: a list of token id lists, one a sentence. Several bases are quantized one after the
+other: the first one also pays for the compilation of kernels. Prints one JSON line: for each base,
+seconds by part.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 def quantize(
     base: str, tokens: list[list[int]], out: Path | None, *, bits: int, group_size: int, batch: int, device: str
 ) -> dict[str, float]:
-    """Seconds that GPTQModel needs to load, quantize (calibration included) and, where `out` is given, save."""
+    """Seconds that GPTQModel needs to load, quantize (calibration included) and, where `out` is
+    given, save.
+    """
     # Its pool of threads refuses to start on two cores, where its own default is one worker.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(2, (os.cpu_count() or 1) // 2)))
     from gptqmodel import GPTQModel, QuantizeConfig
@@ -33,7 +36,8 @@ def quantize(
     model = GPTQModel.load(base, config, device=device)
     loaded = time.perf_counter()
     rows: Any = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in tokens]
-    # Sentences of a pair have a dozen tokens; it drops those of ten and fewer, and its quantize() does not pass the limit on.
+    # Sentences of a pair have a dozen tokens; it drops those of ten and fewer, and its quantize()
+    # does not pass the limit on.
     model.prepare_dataset = partial(model.prepare_dataset, calibration_data_min_length=1)
     model.quantize(rows, batch_size=batch)
     quantized = time.perf_counter()
@@ -43,7 +47,9 @@ def quantize(
 
 
 def alone(bases: Sequence[Path], tokens: list[list[int]], folder: Path, *options: str, timeout_s: float = 3600) -> list[dict[str, float]]:
-    """The same in a process of its own, in the scratch folder `folder`: it writes logs where it runs. `options`: of the command line."""
+    """The same in a process of its own, in the scratch folder `folder`: it writes logs where it
+    runs. `options`: of the command line.
+    """
     (folder / "tokens.json").write_text(json.dumps(tokens))
     command = [sys.executable, __file__, "tokens.json", *(str(base.resolve()) for base in bases), *options]
     own = str(Path(__file__).resolve().parents[1])

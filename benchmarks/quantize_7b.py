@@ -1,13 +1,17 @@
-"""How fast a 7B-shaped Llama is quantized on one GPU; quantize_7b_peer.py is the comparison with GPTQModel.
+"""How fast a 7B-shaped Llama is quantized on one GPU; quantize_7b_peer.py is the comparison with
+GPTQModel.
 
     python -m benchmarks.quantize_7b --model /tmp/m7b --parts pairs,text,low,sweep --runs 3
 
-The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed rows and a few large columns. Its files
-lie in the page cache. Blocks go the way of the command line (`stages.quantize.stage.quantize_blocks`): finished ones are stored in a work
-folder, and hidden states beside them, so that a killed run could go on. The timer runs from the open model (files mapped, no weight read)
-until the packed tensors of every block lie there: reading the weights, embedding, all forward passes, sums, factors, rounding, packing,
-storing; `load_to_saved` goes on until the checkpoint is written and the work folder gone. Only `sweep` keeps its results in memory.
-Data: 2,048 pairs x 2 x 24 tokens; `text` adds 128 x 2,048. Recipe: 4 bits symmetric, groups of 128, true-sequential.
+The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed
+rows and a few large columns. Its files lie in the page cache. Blocks go the way of the command line
+(`stages.quantize.stage.quantize_blocks`): finished ones are stored in a work folder, and hidden
+states beside them, so that a killed run could go on. The timer runs from the open model (files
+mapped, no weight read) until the packed tensors of every block lie there: reading the weights,
+embedding, all forward passes, sums, factors, rounding, packing, storing; `load_to_saved` goes on
+until the checkpoint is written and the work folder gone. Only `sweep` keeps its results in memory.
+Data: 2,048 pairs x 2 x 24 tokens; `text` adds 128 x 2,048. Recipe: 4 bits symmetric, groups of 128,
+true-sequential.
 """
 
 from __future__ import annotations
@@ -68,9 +72,12 @@ def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
 
 @contextmanager
 def quantized(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None) -> Iterator[tuple[Streamed, Progress]]:
-    """The open model, and its blocks stored in a folder below `work` (default: beside the model) that is gone afterwards."""
+    """The open model, and its blocks stored in a folder below `work` (default: beside the model)
+    that is gone afterwards.
+    """
     source = Streamed(model, architecture_of("llama"))
-    with progress((work or model.parent) / "unfinished", {"begun": time.time()}) as done:  # none is gone on with
+    # None is gone on with
+    with progress((work or model.parent) / "unfinished", {"begun": time.time()}) as done:
         if quantize_blocks(source, settings, compute, data, done) < len(source.blocks):
             raise torch.OutOfMemoryError("out of memory, and a benchmark does not cut its batches")
         yield source, done
@@ -84,7 +91,9 @@ def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute, w
 
 
 def save(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None, stored: list[float]) -> float:
-    """Seconds until the checkpoint is written and the unfinished run's folder gone; `stored` gets those until all tensors are stored."""
+    """Seconds until the checkpoint is written and the unfinished run's folder gone; `stored` gets
+    those until all tensors are stored.
+    """
     out = model.parent / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
@@ -122,7 +131,9 @@ def timed(run: Callable[[], Any]) -> tuple[float, Peak, Any]:
 
 
 def profile(model: Path, compute: Compute) -> None:
-    """Print where the GPU's time goes over a few blocks, and what the program does while the GPU waits."""
+    """Print where the GPU's time goes over a few blocks, and what the program does while the GPU
+    waits.
+    """
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
@@ -202,7 +213,9 @@ class Benchmark:
         self.figures.add("fairness_overhead", [share], "of plain GPTQ's time", target=0.15, tokens=self.few, all_measured=costs)
 
     def text(self) -> float:
-        """Pairs and text within `--gib` of memory, from the opened model to the saved checkpoint; seconds without saving."""
+        """Pairs and text within `--gib` of memory, from the opened model to the saved checkpoint;
+        seconds without saving.
+        """
         data, gib = calibration(texts=TEXTS), self.arguments.gib
         waiting = self.waiting(data, gib * 2**30)
         compute = replace(self.compute, waiting=waiting)

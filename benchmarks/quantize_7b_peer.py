@@ -2,8 +2,9 @@
 
     python -m benchmarks.quantize_7b_peer --folder /dev/shm --batches 8 32 128 --runs 3
 
-What a block more costs is the figure, so set-up and compilation are not in it; storing finished blocks and hidden states is, for us.
-GPTQModel runs in a process of its own for each batch size. Both are warmed up on the smaller model.
+What a block more costs is the figure, so set-up and compilation are not in it; storing finished
+blocks and hidden states is, for us. GPTQModel runs in a process of its own for each batch size.
+Both are warmed up on the smaller model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from benchmarks.records import Records
 from stages.quantize.settings import Compute
 
 HIDDEN, MLP = 4096, 11008
-AIMED = 8  # sentences a batch: what the aim of 20 times was stated against; others have their number in the record's name
+# Sentences a batch: what the aim of 20 times was stated against; others have their number in the
+# record's name
+AIMED = 8
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""Plain GPTQ and Fair-GPTQ of the default model on this CPU, against GPTQModel on the same model, tokens, bits and groups.
+"""Plain GPTQ and Fair-GPTQ of the default model on this CPU, against GPTQModel on the same model,
+tokens, bits and groups.
 
     python -m benchmarks.quantize_cpu --runs 3 --peer-runs 3        # after `dvc repro calibrate`
 
-Timed are, on both sides, reading the model, calibration, quantization and writing the checkpoint; imports are not. GPTQModel runs in its
-own data type for CPUs (bfloat16) and batches of 8; it gets the token ids that fairgate makes of the calibration data.
+Timed are, on both sides, reading the model, calibration, quantization and writing the checkpoint;
+imports are not. GPTQModel runs in its own data type for CPUs (bfloat16) and batches of 8; it gets
+the token ids that fairgate makes of the calibration data.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from stages.quantize.stage import quantize
 
 
 def own(recipe: str, data: Path, folder: Path) -> float:
-    """Seconds of one quantization by a recipe of params.yaml, without the second rounding that only the report needs."""
+    """Seconds of one quantization by a recipe of params.yaml, without the second rounding that only
+    the report needs.
+    """
     run = load(Run, "quantize").model_copy(update={"device": "cpu", "alpha_zero": False})
     started = time.perf_counter()
     quantize(recipe, read_recipe(recipe, "params.yaml"), run, data / "base", data / "calibration", folder / recipe, folder / "work")

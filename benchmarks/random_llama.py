@@ -15,9 +15,11 @@ VOCABULARY = 32000
 
 
 def make_model(folder: Path, layers: int, hidden: int, mlp: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Path:
-    """A random Llama in bfloat16, one file a block, that speaks the tokens of `tokenizer`, or else numbered words.
+    """A random Llama in bfloat16, one file a block, that speaks the tokens of `tokenizer`, or else
+    numbered words.
 
-    Random weights with heavy-tailed rows and a few large columns, so that rounding them is as hard as it is for weights that were learned.
+    Random weights with heavy-tailed rows and a few large columns, so that rounding them is as hard
+    as it is for weights that were learned.
     """
     tokenizer = tokenizer or words(VOCABULARY)
     shutil.rmtree(folder, ignore_errors=True)

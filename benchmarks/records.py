@@ -1,4 +1,6 @@
-"""The one schema of benchmarks/results: a JSON list of measurements a file, one measurement a figure."""
+"""The one schema of benchmarks/results: a JSON list of measurements a file, one measurement a
+figure.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ Result = TypeVar("Result")
 
 
 class Measurement(BaseModel):
-    """One measured figure and all that a reader needs to doubt it. A field that says nothing is null."""
+    """One measured figure and all that a reader needs to doubt it.
+
+    A field that says nothing is null.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,7 +78,10 @@ def merge(path: Path, rows: Iterable[Measurement]) -> None:
 
 
 class Records:
-    """Figures as they are measured. Each is written at once, so that a run cut short leaves what it has."""
+    """Figures as they are measured.
+
+    Each is written at once, so that a run cut short leaves what it has.
+    """
 
     def __init__(self, path: Path, module: str, packages: Sequence[str] = ("transformers",), **common: Any) -> None:
         """Start recording.

@@ -1,9 +1,11 @@
 """Choose alpha on the development sets, by a rule declared in choose_alpha.yaml.
 
-    python -m experiments.choose_alpha            # after `dvc repro calibrate`; a GPU makes it minutes
+    python -m experiments.choose_alpha
 
-Writes benchmarks/results/choose_alpha.json: one measurement a recipe, with its development metrics and
-whether the rule chose it. A second run goes on where the first one stopped.
+Run it after `dvc repro calibrate`; it takes minutes on a GPU.
+
+Writes benchmarks/results/choose_alpha.json: one measurement a recipe, with its development metrics
+and whether the rule chose it. A second run goes on where the first one stopped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Evaluation folders -> the Markdown tables of docs/results.md; the first folder is the parent that the others are compared with.
+"""Evaluation folders -> the Markdown tables of docs/results.md.
 
-    python -m experiments.results_table data/evaluation/base data/evaluation/rtn data/evaluation/gptq data/evaluation/fair_gptq \
-        --out docs/results.md
+    python -m experiments.results_table data/evaluation/base data/evaluation/rtn \\
+        data/evaluation/gptq data/evaluation/fair_gptq --out docs/results.md
 
-Reads items.parquet and environment.json of each (and noise.json of the first, if there). Every metric of every benchmark is a row.
-Sections that other scripts own in the document stay as they are (sections.py).
+The first folder is the reference; the others are compared with it. The script reads items.parquet
+and environment.json of each folder, and noise.json of the first one if it is there. Every metric of
+every benchmark is a row. Sections that other scripts own in the document stay as they are
+(sections.py).
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Section:
-    """One benchmark of all models: its metrics, overall and in every part, and its items one by one."""
+    """One benchmark of all models: its metrics, overall and in every part, and its items one by
+    one.
+    """
 
     benchmark: str
     comparisons: list[Comparison]
@@ -165,7 +169,9 @@ def _size(benchmark: str, model: Model) -> str:
 
 
 def _cells(parts: Sequence[Comparison], statistic: Statistic, models: Sequence[Model]) -> Iterator[str]:
-    """One text a model: the level of the worst part and the most harmful change; of a single part simply its own."""
+    """One text a model: the level of the worst part and the most harmful change; of a single part
+    simply its own.
+    """
     digits, parent = DIGITS.get(statistic.unit, 3), models[0].name
     for model in models:
         level = worst_level(parts, statistic, model.name)
@@ -269,7 +275,9 @@ The change of the share of "unknown" on ambiguous questions (BBQ) and of "prefer
 
 
 def _absent(parent: Model, sections: Sequence[Section]) -> str:
-    """Benchmarks that the engine knows and these tables do not hold, with the reason where the evaluation gave one."""
+    """Benchmarks that the engine knows and these tables do not hold, with the reason where the
+    evaluation gave one.
+    """
     measured, reasons = {one.benchmark for one in sections}, parent.environment.skipped
     absent = sorted(name for name in {*BENCHMARKS, *reasons} if name not in measured and not name.endswith(("_dev", "_valid")))
     lines = [f"- {name}: {reasons[name]}" for name in absent if name in reasons]

@@ -1,4 +1,5 @@
-"""How a recipe is chosen on the development sets: the least biased one that keeps fluency and sense.
+"""How a recipe is chosen on the development sets: the least biased one that keeps fluency and
+sense.
 
 Every experiment declares the numbers of its rule before it runs.
 """

@@ -1,4 +1,6 @@
-"""Documents of several scripts: each owns what stands between two comments with its name, and leaves the rest alone."""
+"""Documents of several scripts: each owns what stands between two comments with its name, and
+leaves the rest alone.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""The external control of learned rounding: Intel's AutoRound by its own package, on the project's texts and grid.
+"""The external control of learned rounding: Intel's AutoRound by its own package, on the project's
+texts and grid.
 
     pip install --constraint constraints.txt auto-round==0.16.1
     python -m experiments.fair_rounding.autoround_peer BASE TEXTS.jsonl OUT \\
         [--steps 200] [--seqlen 256] [--nsamples 64] [--seed 0] [--device cpu]
 
-TEXTS.jsonl: Text records, as in data/calibration/text.jsonl. Prints one JSON line: the seconds it took.
+TEXTS.jsonl: Text records, as in data/calibration/text.jsonl. Prints one JSON line: the seconds it
+took.
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ def quantize(
     seed: int,
     device: str,
 ) -> None:
-    """Round the model in `base` by AutoRound, with its defaults for all that is not named here, into a plain Hugging Face folder.
+    """Round the model in `base` by AutoRound, with its defaults for all that is not named here,
+    into a plain Hugging Face folder.
 
-    AutoRound tunes in bfloat16 and packs codes and float16 scales. `out` holds their products in float32, which is exact, and the base's
-    own tensors for all that is not quantized, which AutoRound would have rounded to bfloat16.
+    AutoRound tunes in bfloat16 and packs codes and float16 scales. `out` holds their products in
+    float32, which is exact, and the base's own tensors for all that is not quantized, which
+    AutoRound would have rounded to bfloat16.
 
     Args:
-        steps: of its optimizer, for each block. seqlen, nsamples: tokens of a row and number of rows, made by `rows`.
+        steps: of its optimizer, for each block. seqlen, nsamples: tokens of a row and number of
+            rows, made by `rows`.
     Raises:
         FairgateError: the package is missing, or the texts are too short for the rows.
     """
@@ -88,7 +93,9 @@ def quantize(
 
 
 def rows(texts: list[str], tokenizer: Tokenizer, seqlen: int, nsamples: int) -> list[Tensor]:
-    """The first `nsamples` rows [1, seqlen] of the texts, joined, each behind its start token. AutoRound leaves out shorter ones.
+    """The first `nsamples` rows [1, seqlen] of the texts, joined, each behind its start token.
+
+    AutoRound leaves out shorter ones.
 
     Raises:
         FairgateError: there are fewer.

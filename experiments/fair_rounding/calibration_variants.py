@@ -1,4 +1,6 @@
-"""Calibration folders made from one: the same records resampled, or made meaningless, as the controls of an experiment need them."""
+"""Calibration folders made from one: the same records resampled, or made meaningless, as the
+controls of an experiment need them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _PASSAGE = 32  # words that a line must have to be a passage
 
 
 def bootstrap(folder: Path, out: Path, seed: int) -> None:
-    """Pairs of target terms drawn with replacement within each bias type, whole terms at a time, the same terms in every file."""
+    """Pairs of target terms drawn with replacement within each bias type, whole terms at a time,
+    the same terms in every file.
+    """
     terms: dict[str, list[str]] = {}
     for pair in _pairs(folder, PAIRS[0]):
         known = terms.setdefault(pair.group, [])
@@ -40,7 +44,9 @@ def bootstrap(folder: Path, out: Path, seed: int) -> None:
 
 
 def shuffled(folder: Path, out: Path, seed: int) -> None:
-    """The two sides of every pair change places with probability 1/2: what is left is that there are pairs."""
+    """The two sides of every pair change places with probability 1/2: what is left is that there
+    are pairs.
+    """
 
     def swapped(pairs: list[Pair], random: Random) -> list[Pair]:
         changed = [{"stereotype": pair.anti_stereotype, "anti_stereotype": pair.stereotype} for pair in pairs]
@@ -50,7 +56,9 @@ def shuffled(folder: Path, out: Path, seed: int) -> None:
 
 
 def unrelated(folder: Path, out: Path, seed: int) -> None:
-    """As many pairs of sentences of general text, alike in length alone; the unrelated side is a third one with its words shuffled."""
+    """As many pairs of sentences of general text, alike in length alone; the unrelated side is a
+    third one with its words shuffled.
+    """
     texts = [text.text for name in TEXTS if (folder / name).is_file() for text in read_records(Text, folder / name)]
     found = {sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text)}
     sentences = sorted((s for s in found if _WORDS[0] <= len(s.split()) <= _WORDS[1]), key=lambda s: (len(s.split()), s))
@@ -75,7 +83,8 @@ def unrelated(folder: Path, out: Path, seed: int) -> None:
 
 
 def of_text(folder: Path, out: Path, path: Path, seed: int) -> None:
-    """The general text replaced by passages of a file, one a line; as many and as long as there were, or as many as there are.
+    """The general text replaced by passages of a file, one a line; as many and as long as there
+    were, or as many as there are.
 
     Words that the file holds as `<unk>` are left out.
     """

@@ -1,4 +1,6 @@
-"""What declaration.yaml declares, as cells; where their results lie; and the rule that chooses among the cells of a search."""
+"""What declaration.yaml declares, as cells; where their results lie; and the rule that chooses
+among the cells of a search.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,11 @@ PHASES: tuple[Phase, ...] = ("search", "final")
 class Entry(Section):
     """Cells that belong together: every variant under every seed.
 
-    chosen: start from the recipe that the search chose in the family of this name (in the search itself: of a rule above).
-    recipe: settings of the method, on top of that.
-    variants: name -> further changes. calibration: what is done with the calibration folder before (calibration_variants.py).
-    tasks: instead of the phase's own. sampled: texts sampled behind every occupation (sampled_words.py).
+    chosen: start from the recipe that the search chose in the family of this name (in the search
+    itself: of a rule above). recipe: settings of the method, on top of that. variants: name ->
+    further changes. calibration: what is done with the calibration folder before
+    (calibration_variants.py). tasks: instead of the phase's own. sampled: texts sampled behind
+    every occupation (sampled_words.py).
     """
 
     name: str
@@ -51,8 +54,9 @@ class Evaluation(Section):
 class Table(Section):
     """What the tables show.
 
-    rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the base's; sweeps_against: the label
-    that entries with variants are compared with; plot: what has one colour -> its entries.
+    rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the
+    base's; sweeps_against: the label that entries with variants are compared with; plot: what has
+    one colour -> its entries.
     """
 
     candidate: str
@@ -106,7 +110,9 @@ class Declaration(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One model and its evaluation. recipe: None where it depends on a choice that has not been made."""
+    """One model and its evaluation. recipe: None where it depends on a choice that has not been
+    made.
+    """
 
     phase: Phase
     entry: str
@@ -180,10 +186,10 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
     """Family -> its recipe by the rule, with the table it was chosen from.
 
     Families of which no cell was run are left out. Values are means over the seeds that all
-    candidates were run with. The least distance among the eligible is chosen; where none is eligible,
-    and where there is no reference, the least perplexity among all. A candidate that failed with a
-    seed, on every machine that tried, is left out. A distance is the mean of the seeds' distances, so
-    a setting is not called neutral because its seeds err on both sides.
+    candidates were run with. The least distance among the eligible is chosen; where none is
+    eligible, and where there is no reference, the least perplexity among all. A candidate that
+    failed with a seed, on every machine that tried, is left out. A distance is the mean of the
+    seeds' distances, so a setting is not called neutral because its seeds err on both sides.
 
     Rules are followed in their order, because a later one may start from what an earlier one chose.
 
@@ -192,7 +198,8 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
         out: folder of the results.
         families: the rules to follow; None means all.
     Raises:
-        FairgateError: a reference was not run, candidates have no seed in common, or they or the reference were run on different data.
+        FairgateError: a reference was not run, candidates have no seed in common, or they or the
+            reference were run on different data.
         UnknownName: a rule for no entry.
     """
     choices: dict[str, dict[str, Any]] = {}
@@ -233,7 +240,9 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
 
 
 def _require_same_data(cells: Sequence[Cell], out: Path) -> None:
-    """FairgateError where results are of different base weights or calibration data, as after a merge of two machines' folders."""
+    """FairgateError where results are of different base weights or calibration data, as after a
+    merge of two machines' folders.
+    """
     first: dict[tuple[str | None, str | None], Cell] = {}
     for cell in cells:
         if result := cell.result(out):

@@ -1,13 +1,15 @@
 """Values of methods with intervals that cover the choice of items and the spread between seeds.
 
-Draw d resamples the clusters of a benchmark (target terms, questions, windows) once for all models, so that what is common to two of
-them cancels in their difference. Seeds are resampled besides: with V[s, d] the value of seed s under draw d,
+Draw d resamples the clusters of a benchmark (target terms, questions, windows) once for all models,
+so that what is common to two of them cancels in their difference. Seeds are resampled besides: with
+V[s, d] the value of seed s under draw d,
 
-    combined[d] = mean_s V[s, d] + c * mean over S seeds s' drawn with replacement of ( V[s', d] - mean_s V[s, d] )
+    combined[d] = mean_s V[s, d]
+        + c * mean over S seeds s' drawn with replacement of (V[s', d] - mean_s V[s, d])
     c           = sqrt(S / (S - 1)) * t(S - 1) / z
 
-The factor puts right what resampling few seeds loses (Student's quantile t instead of the normal one, z, at the level of the bounds).
-Where there is one seed, an interval covers items alone.
+The factor puts right what resampling few seeds loses (Student's quantile t instead of the normal
+one, z, at the level of the bounds). Where there is one seed, an interval covers items alone.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ BBQ: Part = ("bbq_ll.s_amb", None)
 
 @dataclass(frozen=True)
 class Value:
-    """A value with its 95 % interval; `lower_95`: the one-sided lower bound of that confidence; by_seed: the value of every seed."""
+    """A value with its 95 % interval; `lower_95`: the one-sided lower bound of that confidence;
+    by_seed: the value of every seed.
+    """
 
     value: float
     low: float
@@ -54,7 +58,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of one model, as a function of metrics of its own and of the base's: `of(model's, base's)`, each an array a part."""
+    """A number of one model, as a function of metrics of its own and of the base's: `of(model's,
+    base's)`, each an array a part.
+    """
 
     name: str
     parts: tuple[Part, ...]
@@ -64,7 +70,9 @@ class Measure:
 
 @dataclass
 class Study:
-    """The cells that were run on the same items, by label; metrics are resampled when they are first asked for."""
+    """The cells that were run on the same items, by label; metrics are resampled when they are
+    first asked for.
+    """
 
     labels: dict[str, list[Cell]]
     items: dict[tuple[str, str], Items]
@@ -73,13 +81,16 @@ class Study:
     _parts: dict[Part, tuple[dict[str, Array], int]] = field(default_factory=dict)
 
     def parts(self, part: Part) -> tuple[dict[str, Array], int]:
-        """Cell -> its value and its value under every draw, [1 + draws]; and the number of clusters they rest on."""
+        """Cell -> its value and its value under every draw, [1 + draws]; and the number of clusters
+        they rest on.
+        """
         if part not in self._parts:
             benchmark, metric = part[0].split(".")
             statistic = benchmark_of(benchmark).statistics[metric]
             names = [cell.name for cells in self.labels.values() for cell in cells]
             of = [statistic.components(self.items[name, benchmark], group=part[1]) for name in names]
-            seed = SEED + sorted({b for _, b in self.items}).index(benchmark)  # benchmarks have nothing in common
+            # Benchmarks have nothing in common
+            seed = SEED + sorted({b for _, b in self.items}).index(benchmark)
             found = bootstrap(of, self.items[names[0], benchmark].strata, draws=self.draws, seed=seed)
             values = {name: np.concatenate([[one.value], draws]) for name, one, draws in zip(names, of, found, strict=True)}
             self._parts[part] = values, of[0].clusters
@@ -124,7 +135,9 @@ def _combined(values: Array, key: str) -> Array:
 
 
 def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tuple[Study, dict[str, str]]:
-    """The cells that have results of the same inputs and items as those of `base`, and for every other one the reason it is left out."""
+    """The cells that have results of the same inputs and items as those of `base`, and for every
+    other one the reason it is left out.
+    """
     results = {cell.name: cell.result(out) for cell in cells}
     first = next(results[cell.name] for cell in cells if cell.label == base)
     left_out: dict[str, str] = {}
@@ -146,7 +159,10 @@ def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tu
 
 
 def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict[str, Items]:
-    """The items of a cell, by benchmark. `template`: those of an earlier cell, which differ in their scores alone; filled by the first."""
+    """The items of a cell, by benchmark.
+
+    `template`: those of an earlier cell, which differ in their scores alone; filled by the first.
+    """
     scores = pq.read_table(cell.folder(out) / "scores.parquet")
     if template and scores.column_names == ["option_loglik"]:
         return _scored(template, scores["option_loglik"])
@@ -163,7 +179,9 @@ def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict
 
 
 def _scored(template: dict[str, Items], loglik: pa.ChunkedArray) -> dict[str, Items]:
-    """The same items with other log-likelihoods, which lie by benchmark and item as the template does."""
+    """The same items with other log-likelihoods, which lie by benchmark and item as the template
+    does.
+    """
     flat, start, found = pc.list_flatten(loglik).to_numpy().astype(np.float64), 0, {}
     for benchmark in sorted(template):
         items = template[benchmark]
@@ -215,7 +233,9 @@ def main_measures(declaration: Declaration) -> dict[str, Measure]:
 
 
 def worst_type(study: Study, label: str, part: str = "stereoset.ss") -> tuple[str, Value]:
-    """The group whose mean over the seeds is farthest from 50, and its value; the interval does not know that it was picked."""
+    """The group whose mean over the seeds is farthest from 50, and its value; the interval does not
+    know that it was picked.
+    """
     some = next(items for (_, benchmark), items in study.items.items() if benchmark == part.split(".")[0])
     values = {group: study.of(plain((part, group), f"{part} {group}"), label) for group in some.groups}
     worst = max(values, key=lambda group: abs(values[group].value - 50))

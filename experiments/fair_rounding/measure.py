@@ -1,4 +1,6 @@
-"""One cell of the experiment of learned fair rounding: a model is quantized and evaluated, and its result is stored."""
+"""One cell of the experiment of learned fair rounding: a model is quantized and evaluated, and its
+result is stored.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,16 @@ from stages.evaluate.stage import Subject, evaluate
 from stages.quantize.settings import METHODS, Run
 from stages.quantize.stage import quantize
 
-MEASURED = ("option_loglik", "text", "answer", "status", "score")  # of an item table: what depends on the model
+# Of an item table: what depends on the model
+MEASURED = ("option_loglik", "text", "answer", "status", "score")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an experiment reads and writes, and what its cells share within one process. `text`: for cells calibrated on it."""
+    """Where an experiment reads and writes, and what its cells share within one process.
+
+    `text`: for cells calibrated on it.
+    """
 
     base: Path
     calibration: Path
@@ -84,7 +90,9 @@ class Place:
             return StoredTasks(self._prepared)
 
     def prepare(self, cells: Sequence[Cell], workers: int) -> None:
-        """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile waits."""
+        """Make the tasks of the cells ready for all processes; whoever wants to evaluate meanwhile
+        waits.
+        """
         different = {(cell.role, *cell.tasks.items()): cell for cell in cells}
         evaluations = [self.evaluation(cell, cell.tasks) for cell in different.values()]
         with locked(self._prepared.with_suffix(".lock")):
@@ -110,7 +118,8 @@ def attempt(cell: Cell, place: Place) -> None:
     locks.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
-            # Where quantize locks its GPU: cells that share one wait for each other, which takes less time than all at once.
+            # Where quantize locks its GPU: cells that share one wait for each other, which takes
+            # less time than all at once.
             Path(".fairgate").symlink_to(locks)
             result = _measured(cell, place, Path(work))
         write_json(folder / "result.json", result)
@@ -123,7 +132,9 @@ def attempt(cell: Cell, place: Place) -> None:
 
 
 def _measured(cell: Cell, place: Place, work: Path) -> dict[str, Any]:
-    """Quantize and evaluate; the scores lie beside the result, which is what says that a cell is done."""
+    """Quantize and evaluate; the scores lie beside the result, which is what says that a cell is
+    done.
+    """
     inputs = place.inputs(cell)
     tasks = {name: wanted for name, wanted in cell.tasks.items() if name not in inputs["absent"]}
     if not tasks:
@@ -173,7 +184,8 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
     calibration = _calibration(cell, place, work / "calibration")
     out = work / "model"
     if recipe["method"] == "autoround":
-        from experiments.fair_rounding.autoround_peer import quantize as peer  # a package beside the pins
+        # A package beside the pins
+        from experiments.fair_rounding.autoround_peer import quantize as peer
 
         file = next(path for name in ("training.jsonl", "text.jsonl") if (path := calibration / name).is_file())
         texts = [text.text for text in read_records(Text, file)]
@@ -199,14 +211,16 @@ def _calibration(cell: Cell, place: Place, out: Path) -> Path:
 
 
 def keep(table: pa.Table, cell: Cell, out: Path) -> str:
-    """Store what depends on the model beside the cell, and the items once for all cells; returns the items' name.
+    """Store what depends on the model beside the cell, and the items once for all cells; returns
+    the items' name.
 
     Log-likelihoods are kept in single precision, in which they were computed.
     """
     table = table.sort_by([("benchmark", "ascending"), ("item_id", "ascending")])
     scores = table.select(MEASURED)
     scores = scores.set_column(0, "option_loglik", scores["option_loglik"].cast(pa.list_(pa.float32())))
-    if table["status"].null_count == table.num_rows:  # answers of likelihood tasks follow from the scores
+    # Answers of likelihood tasks follow from the scores
+    if table["status"].null_count == table.num_rows:
         scores = scores.select(["option_loglik"])
     items = table.drop_columns(["model", "correct", "biased", "entropy", *MEASURED])
     name = sha256_json(items.to_pylist())[:16]

@@ -1,4 +1,6 @@
-"""The Pareto plot: bias against perplexity and accuracy, every method and setting with its intervals."""
+"""The Pareto plot: bias against perplexity and accuracy, every method and setting with its
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Point = tuple[Value, Value]
 
 
 def plot(declaration: Declaration, found: Study, path: Path) -> None:
-    """StereoSet's SS over the perplexity ratio and over the zero-shot ratio: all methods, and below the candidate's settings enlarged.
+    """StereoSet's SS over the perplexity ratio and over the zero-shot ratio: all methods, and below
+    the candidate's settings enlarged.
 
     A line joins the points that no other beats in both, by their values.
     """
@@ -61,7 +64,9 @@ def plot(declaration: Declaration, found: Study, path: Path) -> None:
 
 
 def front(points: Mapping[str, Point], better: int) -> list[str]:
-    """Labels that no other one beats in both, from the best x on. better: 1 where more of x is better, else -1."""
+    """Labels that no other one beats in both, from the best x on. better: 1 where more of x is
+    better, else -1.
+    """
     best: list[str] = []
     for label in sorted(points, key=lambda each: (-better * points[each][0].value, abs(points[each][1].value - 50))):
         if not best or abs(points[label][1].value - 50) < abs(points[best[-1]][1].value - 50):

@@ -1,4 +1,6 @@
-"""Tasks read and tokenised once for all processes of an experiment: one file a task, in a folder named by what it was made from."""
+"""Tasks read and tokenised once for all processes of an experiment: one file a task, in a folder
+named by what it was made from.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def _read(path: Path) -> Prepared:
 
 
 def made_from(raw: Path, split: Path, tasks: Path) -> str:
-    """Digest of what prepared tasks are made from besides what their keys say: data, split, task files and code."""
+    """Digest of what prepared tasks are made from besides what their keys say: data, split, task
+    files and code.
+    """
     code = Path(stages.evaluate.__file__).parent
     sources = [path for folder in (code, tasks) for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".yaml")]
     versions = [version(name) for name in ("lm-eval", "tokenizers", "transformers")]
@@ -62,9 +66,11 @@ def made_from(raw: Path, split: Path, tasks: Path) -> str:
 
 
 def prepare(base: Path, catalogue: Catalogue, evaluations: Sequence[Evaluate], folder: Path, *, batch_tokens: int, workers: int) -> None:
-    """Write the tasks of the evaluations that are not in `folder` yet, for models with the tokenizer of `base`, in `workers` processes.
+    """Write the tasks of the evaluations that are not in `folder` yet, for models with the
+    tokenizer of `base`, in `workers` processes.
 
-    Tasks without data and those with generated text are left out. One that cannot be read is left to the cells, which say so.
+    Tasks without data and those with generated text are left out. One that cannot be read is left
+    to the cells, which say so.
     """
     model = load(base, dtype="float32", device="cpu")
     encoder = Encoder(model.tokenizer, model.context)

@@ -14,7 +14,10 @@ MODEL = "SmolLM2-135M-Instruct"  # declaration.yaml was written for it
 
 
 def records(declaration: Declaration, found: Study, out: Path, command: str) -> list[Measurement]:
-    """The candidate's row as records. `target` is [low, high]; `met` tells whether the value lies in it."""
+    """The candidate's row as records.
+
+    `target` is [low, high]; `met` tells whether the value lies in it.
+    """
     candidate, learned = declaration.table.candidate, declaration.table.learned
     if candidate not in found.labels:
         return []

@@ -1,19 +1,27 @@
-"""The experiment of learned fair rounding: the cells that declaration.yaml declares, run one by one.
+"""Run the cells that declaration.yaml declares, one by one.
 
-    python -m experiments.fair_rounding all --lanes 8      # search, choose, final: eight processes share the GPUs that are there
-    python -m experiments.fair_rounding all --lanes 8 --until 200 --deadline 560   # the search ends early, and no cell is killed
-    python -m experiments.fair_rounding search --lanes 8   # one phase alone: search and choice
-    python -m experiments.fair_rounding choose             # the choice anew, from what was run
+    python -m experiments.fair_rounding all --lanes 8     # search, choose, final
+    python -m experiments.fair_rounding all --lanes 8 --until 200 --deadline 560
+    python -m experiments.fair_rounding search --lanes 8  # one phase alone: search and choice
+    python -m experiments.fair_rounding choose            # the choice anew, from what was run
     python -m experiments.fair_rounding final --lanes 8
-    python -m experiments.fair_rounding list               # what has been run, what has not, and why
-    python -m experiments.fair_rounding.table              # tables, plot and records
+    python -m experiments.fair_rounding list              # what was run, what was not, and why
+    python -m experiments.fair_rounding.table             # tables, plot and records
 
-`search` reads development sets alone; `choose` writes chosen.json by the declared rule; `final` reads each gate set once per cell. Cells
-are taken in the declared order, one at a time, by any number of processes on one results folder: a lock that dies with its process says
-who has which. Whoever `all` finds without a cell of the search goes on with final cells that depend on no choice. A cell that is done,
-with the same settings and inputs, is skipped; one that failed is skipped until --retry. While several processes begin, every task is
-tokenised once for all of them (`ready/` of the results); on one GPU they quantize one after another. Results folders of several machines
-merge by copying them over each other.
+`--lanes 8` starts eight processes, which share the GPUs of the machine. `--until` ends the search
+early. `--deadline` begins no cell that would have to be killed.
+
+`search` reads development sets alone. `choose` writes chosen.json by the declared rule. `final`
+reads each gate set once per cell.
+
+Any number of processes take cells in the declared order from one results folder, one cell at a
+time. A lock that dies with its process says who has which cell. A process that finds no cell of the
+search left goes on with final cells that depend on no choice. A finished cell with the same
+settings and inputs is skipped. A failed cell is skipped until --retry.
+
+While several processes start, every task is tokenized once for all of them (`ready/` of the
+results). On one GPU they quantize one after another. To merge the results folders of several
+machines, copy them over each other.
 """
 
 from __future__ import annotations
@@ -43,20 +51,25 @@ from fairgate.support.params import load
 from stages.quantize.settings import Run
 
 HERE = Path(__file__).parent
-TEXT = Path(".fairgate/supplied/wikitext2/wiki.valid.raw")  # beside the file that fetch takes from there: data/raw is written anew
+# Beside the file that fetch takes from there: data/raw is written anew
+TEXT = Path(".fairgate/supplied/wikitext2/wiki.valid.raw")
 LIMIT_S = 480  # a cell that takes longer is named in the tables
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds after `since` (a time stamp) from which no cell is begun, and until which one must end."""
+    """Seconds after `since` (a time stamp) from which no cell is begun, and until which one must
+    end.
+    """
 
     since: float
     until: float = float("inf")
     deadline: float = float("inf")
 
     def allow(self, cell: Cell, out: Path) -> bool:
-        """Whether it may begin now: a cell is taken to last as long as the longest of its method so far. Once false, it stays false."""
+        """Whether it may begin now: a cell is taken to last as long as the longest of its method so
+        far. Once false, it stays false.
+        """
         passed = time.time() - self.since
         method = cell.recipe["method"] if cell.recipe else ""
         return passed <= self.until and (self.deadline == float("inf") or passed + longest(method, out) <= self.deadline)
@@ -74,9 +87,9 @@ def run(cells: Sequence[Cell], place: Place, limits: Limits = NO_LIMITS) -> None
 def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bool = True, poll_s: float = 1.0) -> None:
     """Search, choices and (unless `final` is false) final cells; `limits.until` is the search's.
 
-    A choice is made as soon as the cells it is made among, and those declared before them, have ended. While others are busy with these,
-    final cells that depend on no choice are run; once all choices are made, final cells follow in the declared order, which is that of
-    their importance.
+    A choice is made as soon as the cells it is made among, and those declared before them, have
+    ended. While others are busy with these, final cells that depend on no choice are run; once all
+    choices are made, final cells follow in the declared order, which is that of their importance.
     """
     to_the_end = replace(limits, until=float("inf"))
     chosen: dict[str, dict[str, Any]] = {}
@@ -104,12 +117,15 @@ def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bo
 
 
 def take(cells: Sequence[Cell], place: Place, limits: Limits) -> bool:
-    """Run the first of the cells that nobody has run or is running, and that the limits allow; False: there is none."""
+    """Run the first of the cells that nobody has run or is running, and that the limits allow;
+    False: there is none.
+    """
     for cell in cells:
         if cell.recipe is None or _settled(cell, place):
             continue
         with _claimed(_lock(cell, place)) as mine:
-            # The limits are asked with the lock held: whoever finds it free and them passed (_over) knows that nobody begins.
+            # The limits are asked with the lock held: whoever finds it free and them passed (_over)
+            # knows that nobody begins.
             if mine and not _settled(cell, place) and limits.allow(cell, place.out):
                 attempt(cell, place)
                 return True
@@ -117,7 +133,9 @@ def take(cells: Sequence[Cell], place: Place, limits: Limits) -> bool:
 
 
 def settle(declaration: Declaration, out: Path, families: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Family -> recipe that the search chose; the first process to come here writes it down, all find the same."""
+    """Family -> recipe that the search chose; the first process to come here writes it down, all
+    find the same.
+    """
     choices = choose(declaration, out, families)
     path = out / "chosen.json"
     with _claimed(out / "locks" / "choose") as mine:
@@ -129,7 +147,9 @@ def settle(declaration: Declaration, out: Path, families: Sequence[str] | None =
 
 
 def _over(cell: Cell, place: Place, limits: Limits) -> bool:
-    """Whether a cell has its result, or will not get one any more: it may not begin, and nobody is at it."""
+    """Whether a cell has its result, or will not get one any more: it may not begin, and nobody is
+    at it.
+    """
     if _settled(cell, place):
         return True
     if limits.allow(cell, place.out):
@@ -162,7 +182,8 @@ def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Call
     """The same command in several processes, dealt out to the GPUs that are there.
 
     Args:
-        each: the cores of every one. meanwhile: done once all have been started; where it fails, they end.
+        each: the cores of every one. meanwhile: done once all have been started; where it fails,
+            they end.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
@@ -184,7 +205,9 @@ def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Call
 
 
 def shares(of: Sequence[int], number: int) -> list[Sequence[int]]:
-    """Cores dealt out, neighbours together; where there are fewer cores than shares, one for each share."""
+    """Cores dealt out, neighbours together; where there are fewer cores than shares, one for each
+    share.
+    """
     return [of[n * len(of) // number : (n + 1) * len(of) // number] or [of[n % len(of)]] for n in range(number)]
 
 

@@ -1,4 +1,6 @@
-"""Who comes to mind: texts sampled behind `The <occupation> was a`, and whether their first gendered word is female or male."""
+"""Who comes to mind: texts sampled behind `The <occupation> was a`, and whether their first
+gendered word is female or male.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,8 @@ def sampled(folder: Path, prompts: Sequence[str], draws: int, seed: int, device:
 
 
 def summary(counts: Counts, draws: int = 5000) -> dict[str, tuple[float, float, float]]:
-    """Value and 95 % interval, prompts resampled: female share of the gendered texts, its mean distance from 1/2 over the prompts, and the
-    share of texts with a gendered word at all."""
+    """Value and 95 % interval, prompts resampled: female share of the gendered texts, its mean
+    distance from 1/2 over the prompts, and the share of texts with a gendered word at all."""
     table = np.array([counts[prompt] for prompt in sorted(counts)], dtype=float)
     picks = np.random.default_rng(0).integers(0, len(table), (draws, len(table)))
     gendered = table[:, :2].sum(1)

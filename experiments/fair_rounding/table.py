@@ -1,8 +1,10 @@
-"""Results of experiments.fair_rounding -> a section of docs/results.md, a plot beside it, and the final table as records.
+"""Results of experiments.fair_rounding -> a section of docs/results.md, a plot beside it, and the
+final table as records.
 
     python -m experiments.fair_rounding.table
 
-Cells that were not run are listed with their reason. Everything is read from the results folder; no model is needed.
+Cells that were not run are listed with their reason. Everything is read from the results folder; no
+model is needed.
 """
 
 from __future__ import annotations
@@ -217,7 +219,9 @@ several. Among the others, `{best}` has the highest ICAT. Against it: {said}.
 
 
 def _sweeps(declaration: Declaration, found: Study) -> str:
-    """Every setting of the sweeps less one method: whether a gain is more than the spread between runs."""
+    """Every setting of the sweeps less one method: whether a gain is more than the spread between
+    runs.
+    """
     other = declaration.table.sweeps_against
     pairs = [(label, other) for label, cells in found.labels.items() if cells[0].variant]
     if other not in found.labels or not pairs:

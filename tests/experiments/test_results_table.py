@@ -1,4 +1,6 @@
-"""The tables of docs/results.md: every metric is there, its numbers are the engine's, and what was not measured is named."""
+"""The tables of docs/results.md: every metric is there, its numbers are the engine's, and what was
+not measured is named.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,8 @@ def _two_groups(now: dict[str, int]) -> list[dict[str, object]]:
 
 
 def test_the_worst_group_stands_below_the_whole_with_its_name_and_a_star_for_what_excludes_zero(tmp_path: Path) -> None:
-    # Before: age 10 %, race 75 %. Now: age 87.5 %, race 80 %: age is the farthest from 50 in both, but race moved away from it.
+    # Before: age 10 %, race 75 %. Now: age 87.5 %, race 80 %: age is the farthest from 50 in both,
+    # but race moved away from it.
     parent = _write(tmp_path / "base", "base", _two_groups({"age": 4, "race": 30}))
     other = _write(tmp_path / "q", "q", _two_groups({"age": 35, "race": 32}))
     section = _section(results([parent, other], ""), "crows_pairs")
@@ -92,7 +95,8 @@ def test_items_one_by_one_with_their_noise_floor(tmp_path: Path) -> None:
     floors = {"crows_pairs": Floor(n=80, answer_flips=0.025, bias_flips=0.025)}
     write_record(parent / "noise.json", Noise(weight_digest="w" * 64, runs=runs, floors=floors))
     document = results([parent, other], "")
-    # 17 of 80 turned stereotyped, none back; 30 were not before. Odds of e : 1 are uncertain (0.84).
+    # 17 of 80 turned stereotyped, none back; 30 were not before. Odds of e : 1 are uncertain
+    # (0.84).
     assert _section(document, "Item by item") == {
         "crows_pairs": ["q", "80", "21.2 %", "– / – / 21.2 %", "17", "0", "56.7 %", "0.0 %", "< 0.001", "< 0.001",
                         "age: 75.0 % (n = 40)", "2.5 %"]

@@ -36,7 +36,9 @@ def pairs(prefix: str = "", each: int = 3) -> list[Pair]:
 
 
 def write_calibration(folder: Path) -> Path:
-    """The calibration folder of contract: pairs with and without a context, general text, text for training."""
+    """The calibration folder of contract: pairs with and without a context, general text, text for
+    training.
+    """
     write_split(folder / "split.json")
     write_records(folder / "pairs.jsonl", pairs())
     write_records(folder / "context_pairs.jsonl", pairs("It is a dry morning. "))
@@ -98,7 +100,9 @@ def failure(out: Path, name: str) -> str:
 
 
 def made_up(cell: Cell, *, items: int = 48) -> pa.Table:
-    """An item table of every likelihood task of the final phase; cells differ in their log-likelihoods alone."""
+    """An item table of every likelihood task of the final phase; cells differ in their
+    log-likelihoods alone.
+    """
     drawn, own = np.random.default_rng(0), np.random.default_rng([cell.seed, *cell.label.encode()])
 
     def scores(*options: float) -> list[float]:

@@ -1,4 +1,7 @@
-"""AutoRound as a control: its codes arrive exactly, the rest of the model stays the base's. Runs where auto-round is installed."""
+"""AutoRound as a control: its codes arrive exactly, the rest of the model stays the base's.
+
+Runs where auto-round is installed.
+"""
 
 from __future__ import annotations
 

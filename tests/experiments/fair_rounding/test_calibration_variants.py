@@ -1,4 +1,6 @@
-"""Calibration folders as controls: what is kept, what is broken, the same for the same seed, and the original untouched."""
+"""Calibration folders as controls: what is kept, what is broken, the same for the same seed, and
+the original untouched.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ def _searched(out: Path, **changes: float) -> Declaration:
     declared = declaration(rules={"rounded": {"reference": "base", "perplexity_ratio": 1.05, "lms_drop": 0.0, **changes}})
     values = {
         "base-s0": _metrics(60),
-        "rounded-b8-s0": _metrics(52),  # errs on both sides: 2 and 4 from neutral, though 51 on average
+        # Errs on both sides: 2 and 4 from neutral, though 51 on average
+        "rounded-b8-s0": _metrics(52),
         "rounded-b8-s1": _metrics(46),
         "rounded-b4-s0": _metrics(51, ppl=10.6),
         "rounded-b4-s1": _metrics(51, ppl=10.2),
@@ -77,7 +78,8 @@ def test_the_rule_takes_the_least_mean_distance_of_the_seeds_among_the_eligible(
 def test_candidates_are_compared_on_common_seeds_and_one_that_failed_is_none(tmp_path: Path) -> None:
     declared = _searched(tmp_path)
     cells = {cell.name: cell for cell in declared.cells("search", {})}
-    shutil.rmtree(cells["rounded-b4-s1"].folder(tmp_path))  # of the other candidate, too, seed 0 alone counts now
+    # Of the other candidate, too, seed 0 alone counts now
+    shutil.rmtree(cells["rounded-b4-s1"].folder(tmp_path))
     write_result(tmp_path, cells["rounded-b4-s0"], _metrics(51.9))
     choice = choose(declared, tmp_path)["rounded"]
     assert {label: row["seeds"] for label, row in choice["rows"].items()} == {"rounded-b4": 1, "rounded-b8": 1}
@@ -143,4 +145,5 @@ def test_a_family_may_start_from_what_another_one_chose_and_be_held_against_it(t
     write_result(tmp_path, cells["fair-a"], _metrics(51, ppl=10.6))
     write_result(tmp_path, cells["fair-b"], _metrics(55, ppl=10.4))
     choice = choose(declared, tmp_path)["fair"]
-    assert (choice["chosen"], choice["eligible"]) == ("fair-b", ["fair-b"])  # against the 10.0 of the chosen one
+    # Against the 10.0 of the chosen one
+    assert (choice["chosen"], choice["eligible"]) == ("fair-b", ["fair-b"])

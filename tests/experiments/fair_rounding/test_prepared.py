@@ -1,4 +1,6 @@
-"""Tasks tokenised once: cells read nothing again, results are the same, and what was made from other things is not taken."""
+"""Tasks tokenised once: cells read nothing again, results are the same, and what was made from
+other things is not taken.
+"""
 
 from __future__ import annotations
 

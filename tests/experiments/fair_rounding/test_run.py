@@ -1,4 +1,6 @@
-"""The experiment on a tiny model: cells in order, none twice, none lost to a kill, none begun too late, none unlisted."""
+"""The experiment on a tiny model: cells in order, none twice, none lost to a kill, none begun too
+late, none unlisted.
+"""
 
 from __future__ import annotations
 
@@ -184,7 +186,8 @@ SEARCH = [f"search/{name}" for name in ("base-s0", "rounded-b8-s0", "rounded-b4-
 def test_all_runs_the_search_then_chooses_then_the_final_cells_in_their_order(place: Place) -> None:
     declared = declaration()
     earlier = {"rounded": {"recipe": {"method": "rtn", "bits": 2, "group_size": 32, "symmetric": True}}}
-    write_json(place.out / "chosen.json", earlier)  # of another search: not what the cells of this run start from
+    # Of another search: not what the cells of this run start from
+    write_json(place.out / "chosen.json", earlier)
     run_all(declared, place, Limits(time.time()))
     assert _written(place) == [*SEARCH, "choice", "final/base-s0", "final/rounded-s0", "final/rounded-s1", "final/gptq-s0"]
     choice = read_json(place.out / "chosen.json")["rounded"]
@@ -203,7 +206,8 @@ def test_a_family_of_the_search_that_starts_from_anothers_choice_is_run_after_it
     run_all(declaration(search=[alone, *search], rules=rules, final=[]), place, Limits(time.time()), final=False)
     assert _written(place)[-2:] == ["search/finer-g16-s0", "choice"]
     choices = read_json(place.out / "chosen.json")
-    assert set(choices) == {"rounded", "finer"}  # the first rule's reference was not run, which is no matter of the others
+    # The first rule's reference was not run, which is no matter of the others
+    assert set(choices) == {"rounded", "finer"}
     assert choices["finer"]["recipe"] == {**choices["rounded"]["recipe"], "group_size": 16}
 
 
@@ -308,7 +312,8 @@ def test_tasks_without_data_are_left_out_and_named_until_the_data_are_there(plac
     assert "'wikitext2' has no role" in failure(place.out, "base-s0")
     broken = [{"name": "broken", "recipe": {"method": "rtn", "bits": 5}}]
     run(declaration(evaluation=evaluation, final=broken).cells("final", {}), place)
-    assert "no role" in failure(place.out, "broken-s0")  # the data come before minutes of quantizing
+    # The data come before minutes of quantizing
+    assert "no role" in failure(place.out, "broken-s0")
 
 
 def test_a_learned_cell_says_how_its_learning_went(place: Place) -> None:

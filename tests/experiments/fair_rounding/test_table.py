@@ -1,4 +1,6 @@
-"""Tables, plot and records of the experiment: values are the engine's, intervals hold items and seeds, what is missing is named."""
+"""Tables, plot and records of the experiment: values are the engine's, intervals hold items and
+seeds, what is missing is named.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ def test_the_spread_between_seeds_is_students_and_no_spread_adds_nothing(tmp_pat
     assert (value.high - value.low) / 2 == pytest.approx(half, rel=0.2)
     same = found.of(ppl, "learned")
     assert (same.low, same.high) == pytest.approx((20.0, 20.0))
-    sides = [found.of(SS, label) for label in ("base", "learned")]  # five equal seeds tell no more than one
+    # Five equal seeds tell no more than one
+    sides = [found.of(SS, label) for label in ("base", "learned")]
     assert (sides[0].low, sides[0].high) == pytest.approx((sides[1].low, sides[1].high))
     assert sides[0].low < sides[0].value < sides[0].high
 
@@ -189,7 +192,8 @@ def test_the_section_has_every_method_and_leaves_the_rest_of_the_document(writte
 def test_generated_text_has_its_own_table_without_what_has_no_value(written: Path) -> None:
     rows = _rows((written / "results.md").read_text().split("**Co-occurrence, sampled**")[0], "Generated text")
     values = {name: dict(zip(rows["model"], cells, strict=True)) for name, cells in rows.items()}
-    assert set(values["base_text"]) == {"sentiment", "disparity", "mean_words", "nonempty"}  # no judge ran: no share of useful answers
+    # No judge ran: no share of useful answers
+    assert set(values["base_text"]) == {"sentiment", "disparity", "mean_words", "nonempty"}
     assert values["base_text"]["sentiment"].startswith("1.000 [")
     assert values["fair_round_text"]["sentiment"].startswith("0.500 [")
     assert values["base_text"]["mean_words"].startswith("3.000 [")
