@@ -10,7 +10,7 @@ from fairgate.support.params import Section, load, read_params
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections that a stage reads by itself, and their models; `recipes` and `gate` are not among them."""
+    """The sections that one stage reads, and their models: all but `recipes` and `gate`."""
     from stages.calibrate.stage import Settings
     from stages.evaluate.settings import Evaluate
     from stages.quantize.settings import Run

@@ -36,9 +36,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     import torch
@@ -58,7 +55,11 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Original benchmark files beside the checkout; tests that need them skip where they are absent."""
-    if not SHARED.is_dir():
-        pytest.skip("no original benchmark files beside the checkout")
-    return SHARED
+    """The folder of original benchmark files that FAIRGATE_BENCHMARK_FILES names.
+
+    It holds a folder for each benchmark, as published. Tests that need them skip without it.
+    """
+    folder = os.environ.get("FAIRGATE_BENCHMARK_FILES", "")
+    if not folder:
+        pytest.skip("FAIRGATE_BENCHMARK_FILES names no folder of original benchmark files")
+    return Path(folder)

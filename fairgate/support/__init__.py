@@ -1,1 +1,1 @@
-"""What every command needs: errors, parameters, files, digests, devices, the frame of a command line."""
+"""What every command needs: errors, parameters, files, digests, locks, devices, command lines."""

@@ -15,9 +15,12 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_folder(path: Path | str) -> str:
-    """sha256 over the sorted (relative name, sha256) of every file below `path`; independent of times, modes and order."""
+    """sha256 over the sorted (relative name, sha256) of every file below `path`.
+
+    Times, modes and the order of a directory listing do not change it.
+    """
     path = Path(path)
-    files = {p.relative_to(path).as_posix(): sha256_file(p) for p in sorted(path.rglob("*")) if p.is_file()}
+    files = {file.relative_to(path).as_posix(): sha256_file(file) for file in sorted(path.rglob("*")) if file.is_file()}
     return sha256_json(files)
 
 
@@ -28,5 +31,8 @@ def sha256_json(value: Any) -> str:
 
 
 def weight_digest(folder: Path | str) -> str:
-    """sha256 of a checkpoint's weights: over the (name, sha256) of its safetensors files, whatever lies beside them."""
+    """sha256 over the sorted (name, sha256) of a checkpoint's safetensors files.
+
+    Other files beside them do not change it.
+    """
     return sha256_json({path.name: sha256_file(path) for path in sorted(Path(folder).glob("*.safetensors"))})

@@ -1,4 +1,4 @@
-"""The exit codes of every command: `fairgate ...`, `python -m flows....` and `python -m stages....`."""
+"""The exit codes of every command: `fairgate`, `python -m flows.*` and `python -m stages.*`."""
 
 from __future__ import annotations
 

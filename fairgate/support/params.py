@@ -1,4 +1,7 @@
-"""Parameters: `params.yaml` is the only place with defaults; every section is a frozen model that refuses unknown keys."""
+"""Read `params.yaml`. Every section is a frozen pydantic model that refuses unknown keys.
+
+What a section leaves out takes the default of its model's field.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ PARAMS = Path("params.yaml")
 
 
 class Section(BaseModel):
-    """Base of every parameter section: frozen, no unknown keys, no coercion of one type into another."""
+    """Base of every parameter section.
+
+    Frozen, without unknown keys, and no value is converted from one type into another.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -39,7 +45,11 @@ def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
 
 
 def pick(params: dict[str, Any], key: str, *, kind: str = "parameter", where: str = str(PARAMS)) -> Any:
-    """The value at a dotted key; UnknownName gives the nearest right name."""
+    """The value at a dotted key.
+
+    Raises:
+        UnknownName: no such key; the message gives the nearest right one.
+    """
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -50,7 +60,17 @@ def pick(params: dict[str, Any], key: str, *, kind: str = "parameter", where: st
 
 
 def parse(model: type[Model], data: Any, *, where: str) -> Model:
-    """Validate `data` as `model`; errors become one message that names the key, the value and the nearest right name."""
+    """Validate `data` as `model`.
+
+    Args:
+        model: the section's model.
+        data: the section as read from YAML.
+        where: file and section, for the message.
+
+    Raises:
+        UnknownName: an unknown key; the message gives the nearest right one.
+        FairgateError: any other fault; the message names the key and the value.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -74,7 +94,7 @@ def _correct(where: str) -> str:
 
 
 def _fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the (nested) model at `loc`; the top model's if the path leads through something else."""
+    """Field names of the model nested at `loc`; empty if `loc` leads through anything else."""
     here: Any = model
     for part in loc:
         if isinstance(part, int):  # an index: `here` is already the model of the list's entries

@@ -21,7 +21,10 @@ def start_token(tokenizer: Tokenizer) -> int | None:
 
 
 def start_prefix(tokenizer: Tokenizer) -> list[int]:
-    """The start token as a list to put in front of a text's tokens; empty where the tokenizer adds it by itself or has none."""
+    """The start token as a list to put in front of a text's tokens.
+
+    Empty if the tokenizer adds the token by itself, or has none.
+    """
     start = start_token(tokenizer)
     probe = tokenizer.encode("a")
     return [] if start is None or (probe and probe[0] == start) else [start]

@@ -1,1 +1,5 @@
-"""Calibration data: stereotype pairs and general text, who may be used for what, and the proof that no gate set leaks in."""
+"""Calibration data: stereotype pairs and general text.
+
+`roles.yaml` says which data set may be used for what. The stage proves that no sentence of a gate
+set is in the calibration data.
+"""

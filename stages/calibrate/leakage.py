@@ -1,4 +1,4 @@
-"""Normalised sentences and target terms that two sets share."""
+"""Leakage: normalized sentences and target terms that two data sets share."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SEPARATOR = re.compile(r"[\W_]+")
 
 
 class Leak(FairgateError):
-    """A sentence or term of a set that is reported also occurs in the calibration data."""
+    """A sentence or term of a gate set also occurs in the calibration data."""
 
 
-def normalise(text: str) -> str:
-    """Lower case, words only, single spaces; a leading line number goes."""
+def normalize_sentence(text: str) -> str:
+    """The words of a sentence in lower case, one space apart, without a leading line number."""
     return _SEPARATOR.sub(" ", _NUMBER.sub("", text).lower()).strip()
 
 
 def sentences(texts: Iterable[str]) -> set[str]:
-    """The normalised sentences of at least MIN_WORDS words."""
-    found = (normalise(part) for text in texts for part in _BOUNDARY.split(text))
-    return {sentence for sentence in found if sentence.count(" ") + 1 >= MIN_WORDS}
+    """The normalized sentences of at least MIN_WORDS words."""
+    normalized = (normalize_sentence(part) for text in texts for part in _BOUNDARY.split(text))
+    return {sentence for sentence in normalized if sentence.count(" ") + 1 >= MIN_WORDS}
 
 
 def texts_of(folder: Path) -> Iterator[str]:
-    """Every string in the files of a raw set: JSON and parquet values, CSV cells, text lines."""
+    """Every string in the files of a data set: JSON and parquet values, CSV cells, text lines."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.suffix == ".parquet":
             yield from _strings(pq.read_table(file).to_pylist())
@@ -69,11 +69,22 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def shared_sentences(first: str, ours: set[str], second: str, theirs: set[str], *, refused: bool) -> Overlap:
-    """How many sentences two sets share; Leak if any and `refused`."""
+    """Count the sentences that two data sets share.
+
+    Args:
+        first: name of the calibration data.
+        ours: its sentences.
+        second: name of the other data set.
+        theirs: its sentences.
+        refused: whether a shared sentence is an error.
+
+    Raises:
+        Leak: they share a sentence, and `refused` is set.
+    """
     common = ours & theirs
     if common and refused:
         raise Leak(
-            f"{len(common)} normalised sentences of {first} occur in {second}, e.g. {min(common)!r}",
+            f"{len(common)} normalized sentences of {first} occur in {second}, e.g. {min(common)!r}",
             where="calibrate",
             remedy=f"remove them from the calibration data, or give up {second} as a gate set",
         )
@@ -81,6 +92,6 @@ def shared_sentences(first: str, ours: set[str], second: str, theirs: set[str], 
 
 
 def shared_terms(first: str, terms: Iterable[str], second: str, words: set[str]) -> Overlap:
-    """How many target terms merely occur as words of another set: counted, not refused."""
-    count = sum(all(word in words for word in normalise(term).split()) for term in terms)
+    """Count the target terms that occur as words of another data set. That is no error."""
+    count = sum(all(word in words for word in normalize_sentence(term).split()) for term in terms)
     return Overlap(first=first, second=second, kind="term", count=count, refused=False)

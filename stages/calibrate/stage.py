@@ -1,4 +1,4 @@
-"""The stage: raw sets in, pairs, general text and `split.json` out."""
+"""The stage: raw data sets in; pairs, general text and `split.json` out."""
 
 from __future__ import annotations
 
@@ -14,38 +14,43 @@ from fairgate.support.files import atomic_folder
 from fairgate.support.log import log
 from fairgate.support.params import Section
 from stages.calibrate.leakage import Leak, sentences, shared_sentences, shared_terms, texts_of
-from stages.calibrate.stereoset import draw, ids_sharing, read_pairs, read_terms, split_terms
+from stages.calibrate.stereoset import draw_pairs, ids_sharing, read_pairs, read_terms, split_terms
 from stages.calibrate.texts import divide, read_passages
 
 
 class Settings(Section):
-    """Section `calibrate`.
+    """How the calibration data are drawn."""
 
-    pairs, texts: how many to draw (null: all pairs); development_texts: further passages, for perplexity while settings are chosen;
-    training_texts: passages for learned rounding, those of `texts` first; text_words: words kept of each passage.
-    """
-
-    seed: int
-    development_share: float = Field(gt=0, lt=1)
-    pairs: int | None = Field(gt=0)
-    texts: int = Field(gt=0)
-    development_texts: int = Field(ge=0)
-    training_texts: int = Field(ge=0)
-    text_words: int = Field(gt=0)
+    seed: int = Field(description="seed of every draw")
+    development_share: float = Field(
+        gt=0, lt=1, description="share of StereoSet dev's target terms that is held out, to choose settings on"
+    )
+    pairs: int | None = Field(gt=0, description="stereotype pairs to draw; null: all")
+    texts: int = Field(gt=0, description="passages of general text for calibration")
+    development_texts: int = Field(ge=0, description="further passages, for perplexity while settings are chosen")
+    training_texts: int = Field(ge=0, description="passages for learned rounding; those of `texts` come first")
+    text_words: int = Field(gt=0, description="each passage is cut to this many words")
 
 
-def roles() -> dict[str, Role]:
-    """Set name -> role, from roles.yaml."""
+def read_roles() -> dict[str, Role]:
+    """Data set name to role, from roles.yaml."""
     table = yaml.safe_load(files("stages.calibrate").joinpath("roles.yaml").read_text(encoding="utf-8"))
     return {name: Role(role) for role, names in table.items() for name in names}
 
 
 def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
-    """Write the calibration data; nothing is written if anything leaks.
+    """Write the calibration data. Nothing is written if anything leaks.
+
+    Args:
+        settings: section `calibrate` of params.yaml.
+        raw: the data sets, as fetch wrote them.
+        out: output folder.
 
     Raises:
-        BadRecord: a broken StereoSet record. Leak: a normalised sentence shared between calibration and gate sets, or a target term
-        shared between StereoSet's dev and test. MissingFile: a raw set that is not there.
+        BadRecord: a StereoSet record is broken.
+        Leak: a gate set shares a sentence with the calibration data, or StereoSet's dev and test
+            share a target term.
+        MissingFile: a data set is not there.
     """
     dev, general = raw / "stereoset_dev" / "dev.json", raw / "boolq_combined" / "combined.jsonl"
     pairs, identical = read_pairs(dev)
@@ -54,10 +59,11 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
         raise Leak(f"StereoSet dev and test share the target term {min(both)!r}", where=str(raw), remedy="use the original files")
     calibration_terms, development_terms = split_terms({pair.target for pair in pairs}, settings.development_share, settings.seed)
     usable, in_context = ([pair for pair in part if pair.target in set(calibration_terms)] for part in (pairs, context_pairs))
-    chosen = draw(usable, settings.pairs, settings.seed)
+    chosen = draw_pairs(usable, settings.pairs, settings.seed)
 
+    roles = read_roles()
     sets = {path.name: path for path in sorted(raw.iterdir()) if path.is_dir()}
-    reported = {name: sentences(texts_of(path)) for name, path in sets.items() if roles().get(name) is Role.gate}
+    reported = {name: sentences(texts_of(path)) for name, path in sets.items() if roles.get(name) is Role.gate}
     development = {name: sentences(texts_of(sets[name])) for name in ("redditbias_valid", "winobias_dev") if name in sets}
     all_reported = set().union(*reported.values())
     passages, shared = read_passages(general, all_reported, settings.text_words, settings.seed)
@@ -73,11 +79,11 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
         "training": sentences(text.text for text in training),
     }
     overlaps: list[Overlap] = []
-    for name, found in reported.items():
-        overlaps += [shared_sentences(part, mine, name, found, refused=True) for part, mine in ours.items()]
-        overlaps.append(shared_terms("pairs", calibration_terms, name, _words(found)))
-    for name, found in development.items():
-        overlaps += [shared_sentences(part, ours[part], name, found, refused=False) for part in ("pairs", "context pairs")]
+    for name, theirs in reported.items():
+        overlaps += [shared_sentences(part, mine, name, theirs, refused=True) for part, mine in ours.items()]
+        overlaps.append(shared_terms("pairs", calibration_terms, name, _words(theirs)))
+    for name, theirs in development.items():
+        overlaps += [shared_sentences(part, ours[part], name, theirs, refused=False) for part in ("pairs", "context pairs")]
 
     with atomic_folder(out) as folder:
         write_records(folder / "pairs.jsonl", chosen)
@@ -87,7 +93,7 @@ def calibrate(settings: Settings, raw: Path, out: Path) -> Split:
         write_records(folder / "development.jsonl", held_out)
         split = Split(
             seed=settings.seed,
-            roles=roles(),
+            roles=roles,
             calibration_terms=calibration_terms,
             development_terms=development_terms,
             dropped={
@@ -115,8 +121,8 @@ def _pair_sentences(pairs: list[Pair]) -> set[str]:
     return sentences(text for pair in pairs for text in (pair.stereotype, pair.anti_stereotype, pair.unrelated))
 
 
-def _words(found: set[str]) -> set[str]:
-    return {word for sentence in found for word in sentence.split()}
+def _words(normalized: set[str]) -> set[str]:
+    return {word for sentence in normalized for word in sentence.split()}
 
 
 def _report(split: Split, pairs: list[Pair], usable: int) -> None:

@@ -1,4 +1,8 @@
-"""StereoSet's items as pairs: one sentence (intrasentence), or a context and the sentence after it (intersentence)."""
+"""StereoSet's items as pairs.
+
+A side of a pair is one sentence (intrasentence), or a context and the sentence after it
+(intersentence).
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,17 @@ from stages.calibrate.leakage import sentences
 
 SIDES = {"stereotype": "stereotype", "anti-stereotype": "anti_stereotype", "unrelated": "unrelated"}
 
-
 Part = Literal["intrasentence", "intersentence"]
 
 
 def read_pairs(path: Path, part: Part = "intrasentence") -> tuple[list[Pair], list[str]]:
-    """Pairs of one part, in file order, and the ids dropped because an identical pair came before.
+    """Pairs of one part in file order, and the ids of pairs identical to an earlier one, dropped.
 
-    A side of an intersentence pair is the context, a space, and the sentence after it, each as it stands.
+    A side of an intersentence pair is the context, a space, and the sentence after it, unchanged.
 
     Raises:
-        BadRecord: a side is missing, empty, doubled or identical to the other, a context is empty, or an id occurs twice in the file,
-        whatever the part; names the record's id.
+        BadRecord: a side is missing, empty, doubled or identical to the other side; a context is
+            empty; or an id occurs twice in the file, in either part. The message has the id.
     """
     data = _data(path)
     ids = Counter(item.get("id") for items in data.values() for item in items)
@@ -44,12 +47,15 @@ def read_pairs(path: Path, part: Part = "intrasentence") -> tuple[list[Pair], li
 
 
 def read_terms(path: Path) -> set[str]:
-    """The target terms of both parts, in lower case."""
+    """The target terms of both parts, in lower case: the social groups that the items name."""
     return {item["target"].lower() for items in _data(path).values() for item in items}
 
 
 def ids_sharing(path: Path, part: Part, reported: set[str]) -> set[str]:
-    """Ids of the items of which a normalised sentence (the context, what follows it, or the two in one) is in `reported`."""
+    """Ids of the items that share a normalized sentence with `reported`.
+
+    An item's sentences are its context, what follows it, and the two in one.
+    """
     texts = {
         item["id"]: [item["context"], *(text for s in item["sentences"] for text in (s["sentence"], _join(item["context"], s["sentence"])))]
         for item in _data(path)[part]
@@ -93,15 +99,15 @@ def _join(context: str, sentence: str) -> str:
 
 
 def split_terms(terms: Iterable[str], development_share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Calibration and development terms: a seeded shuffle of the sorted terms, cut at the share."""
+    """Calibration and development terms: the sorted terms, shuffled by the seed and cut in two."""
     shuffled = sorted(set(terms))
     Random(seed).shuffle(shuffled)
     held_out = round(len(shuffled) * development_share)
     return sorted(shuffled[held_out:]), sorted(shuffled[:held_out])
 
 
-def draw(pairs: list[Pair], number: int | None, seed: int) -> list[Pair]:
-    """A seeded sample in file order; all if `number` is None."""
+def draw_pairs(pairs: list[Pair], number: int | None, seed: int) -> list[Pair]:
+    """A seeded sample of the pairs, in file order. None means all."""
     if number is None or number >= len(pairs):
         return pairs
     chosen = set(Random(seed).sample(range(len(pairs)), number))

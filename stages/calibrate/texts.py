@@ -1,4 +1,7 @@
-"""Passages of general text, shuffled once and divided: calibration, development, learned rounding."""
+"""Passages of general text, shuffled once and divided.
+
+The parts are for calibration, for choosing settings (development), and for learned rounding.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from typing import NamedTuple
 
 from fairgate.contracts.records import Text
 from fairgate.support.errors import FairgateError, MissingFile
-from stages.calibrate.leakage import normalise, sentences
+from stages.calibrate.leakage import normalize_sentence, sentences
 
 
 class Passages(NamedTuple):
-    """`training` begins with `calibration`; `development` shares no normalised sentence with either."""
+    """The passages by purpose.
+
+    `training` begins with `calibration`. `development` shares no normalized sentence with either.
+    """
 
     calibration: list[Text]
     development: list[Text]
@@ -21,7 +27,13 @@ class Passages(NamedTuple):
 
 
 def read_passages(path: Path, reported: set[str], words: int, seed: int) -> tuple[list[Text], list[str]]:
-    """Distinct passages in a seeded order, cut to `words`, and the ids of those left out for a normalised sentence in `reported`.
+    """Distinct passages in a seeded order, and the ids of those left out.
+
+    Args:
+        path: JSON lines with the key `passage`.
+        reported: normalized sentences of the gate sets. A passage with one of them is left out.
+        words: each passage is cut to this many words.
+        seed: of the order.
 
     Raises:
         MissingFile: no file at `path`.
@@ -34,7 +46,7 @@ def read_passages(path: Path, reported: set[str], words: int, seed: int) -> tupl
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             passage = json.loads(line)["passage"].strip()
-            key = normalise(passage)
+            key = normalize_sentence(passage)
             if key in seen:
                 continue
             seen.add(key)
@@ -49,26 +61,33 @@ def read_passages(path: Path, reported: set[str], words: int, seed: int) -> tupl
 
 
 def divide(passages: list[Text], texts: int, development_texts: int, training_texts: int, *, where: str) -> Passages:
-    """Calibration takes the first `texts` passages; training has `training_texts` in all.
+    """Divide the passages by purpose.
+
+    Args:
+        passages: in the order of drawing.
+        texts: how many the calibration takes, from the first.
+        development_texts: how many are for choosing settings.
+        training_texts: how many learned rounding takes, those of the calibration among them.
+        where: the file, for the message.
 
     Raises:
-        FairgateError: too few passages for one of the three; names its parameter.
+        FairgateError: too few passages for one of the three; the message names the parameter.
     """
     calibration = passages[:texts]
     development = _apart(passages[texts:], calibration)[:development_texts]
     training = [*calibration, *_apart(passages[texts:], development)][:training_texts]
     divided = Passages(calibration, development, training)
-    for name, part, wanted in zip(
+    for name, part, number in zip(
         ("texts", "development_texts", "training_texts"), divided, (texts, development_texts, training_texts), strict=True
     ):
-        if len(part) < wanted:
-            what = f"{len(part)} passages for `{name}`, {wanted} wanted: of {len(passages)} that share no sentence with a gate set"
+        if len(part) < number:
+            what = f"{len(part)} passages for `{name}`, {number} wanted: of {len(passages)} that share no sentence with a gate set"
             raise FairgateError(what, where=where, remedy=f"ask for fewer `calibrate.{name}`, or supply more general text")
     return divided
 
 
-def _apart(passages: list[Text], others: list[Text]) -> list[Text]:
-    """The passages that are not among `others` and share no normalised sentence with them."""
-    names = {text.text_id for text in others}  # a passage too short to hold a sentence is still itself
-    taken = sentences(text.text for text in others)
-    return [text for text in passages if text.text_id not in names and sentences([text.text]).isdisjoint(taken)]
+def _apart(passages: list[Text], taken: list[Text]) -> list[Text]:
+    """The passages that are not in `taken` and share no normalized sentence with any of it."""
+    ids = {text.text_id for text in taken}  # a passage too short to hold a sentence is still itself
+    used = sentences(text.text for text in taken)
+    return [text for text in passages if text.text_id not in ids and sentences([text.text]).isdisjoint(used)]

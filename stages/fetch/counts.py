@@ -1,4 +1,4 @@
-"""Count the records of a raw file; reading them is the business of the stages that use them."""
+"""Count the records of a raw file. The stages that use the records read them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from fairgate.support.errors import BadRecord
 from stages.fetch.manifest import Counter
 
 
-def count(path: Path, how: Counter) -> int:
-    """Number of records: non-blank lines, rows (csv, tsv: after the header), or entries of the lists at `how.at` (`.`: the whole file).
+def count_records(path: Path, how: Counter) -> int:
+    """Number of records of one file.
 
-    A parquet file, the form of the hub, counts its rows whatever `how` says of the other origins of its set.
+    Records are non-blank lines, rows after the header (csv, tsv), or the entries of the lists at
+    `how.at` (`.` is the whole file). A parquet file, which comes from the hub, has its rows counted
+    whatever `how` says.
 
     Raises:
         BadRecord: not UTF-8, not the stated format, or no list where one is stated.

@@ -6,12 +6,12 @@ from fairgate.support.errors import FairgateError
 
 
 class Unavailable(FairgateError):
-    """An origin could not be reached or does not have the file; the next origin is tried."""
+    """An origin cannot be reached or does not have the file. The next origin is tried."""
 
 
 class HashMismatch(FairgateError):
-    """Content is not what was pinned; no other origin is tried."""
+    """The content is not what was pinned. No other origin is tried."""
 
 
 class CountMismatch(FairgateError):
-    """A file holds another number of records than its origin is known for."""
+    """A file does not hold the number of records that the manifest states."""

@@ -1,7 +1,10 @@
-"""GGUF -> Hugging Face folder, for Llama-family models: weights dequantized to float16, tokenizer and configuration rebuilt.
+"""Convert a GGUF file to a Hugging Face folder, for models of the Llama family.
 
-GGUF stores the rows of attn_q and attn_k of each head as interleaved rotary pairs (0, h, 1, h+1, ... with h = half the head size);
-Hugging Face's rotary embedding pairs row i with row i + h. `unpermute` undoes the difference.
+Weights are dequantized to float16; tokenizer and configuration are rebuilt.
+
+GGUF stores the rows of attn_q and attn_k of each head as interleaved rotary pairs: 0, h, 1, h+1,
+and so on, where h is half the head size. Hugging Face's rotary embedding pairs row i with row
+i + h. `unpermute` undoes the difference.
 """
 
 from __future__ import annotations
@@ -34,12 +37,13 @@ _CONTROL = 3  # GGUF token type of special tokens
 
 
 def convert(path: Path, out: Path) -> dict[str, int]:
-    """Write config, weights (float16), tokenizer and chat template of the GGUF file into folder `out`.
+    """Write configuration, weights (float16), tokenizer and chat template into the folder `out`.
 
     Returns:
         Number of weights per GGUF storage type, for the record.
+
     Raises:
-        FairgateError: another architecture, pre-tokenizer or tensor than those known here.
+        FairgateError: the architecture, the pre-tokenizer or a tensor is not known here.
     """
     reader = GGUFReader(path)
     _one_of(reader, "general.architecture", ["llama"])
@@ -60,13 +64,18 @@ def convert(path: Path, out: Path) -> dict[str, int]:
 
 
 def unpermute(W: np.ndarray, heads: int) -> np.ndarray:
-    """W [heads * 2h, d] with each head's rows ordered 0, h, 1, h+1, ... -> the same rows ordered 0, 1, ..., 2h-1."""
+    """Reorder each head's rows from 0, h, 1, h+1, ... to 0, 1, ..., 2h-1.
+
+    Args:
+        W: [heads * 2h, d].
+        heads: number of heads.
+    """
     rows, columns = W.shape
     return W.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
 def _weights(reader: GGUFReader) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """Every tensor under its Hugging Face name as float16; one is float32 at a time."""
+    """Every tensor as float16 by its Hugging Face name; only one at a time is held as float32."""
     heads = {"attn_q": _heads(reader), "attn_k": _key_heads(reader)}
     state: dict[str, np.ndarray] = {}
     stored: dict[str, int] = {}
@@ -116,7 +125,7 @@ def _config(reader: GGUFReader, *, tied: bool, vocabulary: int) -> dict[str, Any
 
 
 def _tokenizer(reader: GGUFReader) -> Tokenizer:
-    """Byte-level BPE; the pre-tokenizer `smollm` takes every digit alone, then splits as GPT-2 does."""
+    """Byte-level BPE. The pre-tokenizer `smollm` splits off each digit, then splits as GPT-2."""
     tokens = _field(reader, "tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ")) for merge in _field(reader, "tokenizer.ggml.merges")]
     tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=merges))

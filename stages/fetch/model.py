@@ -1,4 +1,7 @@
-"""The base model: a Hugging Face folder with safetensors weights, out of the manifest, a local folder or the hub."""
+"""The base model: a Hugging Face folder with safetensors weights.
+
+It comes from an origin of the manifest, from a local folder, or from the hub.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,19 @@ _UNSTATED = "not stated here; see the model's own card"
 
 
 def fetch_base(model: str, manifest: Manifest, origins: Origins, out: Path) -> None:
-    """Write the base model `model` (manifest name, local folder, or `owner/name@commit`) to folder `out`, with SOURCE.json.
+    """Write the base model to the folder `out`, with SOURCE.json.
+
+    Args:
+        model: a model of the manifest, a local folder, or `owner/name@commit`.
+        manifest: what can be fetched.
+        origins: where from.
+        out: the output folder. After an error it is as it was.
 
     Raises:
-        UnknownName, Unavailable, HashMismatch, MissingFile, FairgateError: it cannot be had, is no safetensors model, or is
-            quantized already; `out` stays as it was.
+        UnknownName: no such model.
+        Unavailable, HashMismatch: no origin has it as pinned.
+        MissingFile: the folder or repository lacks a file of a model.
+        FairgateError: the model has no safetensors weights, or is quantized already.
     """
     with atomic_folder(out) as folder:
         if model in manifest.models:
@@ -50,7 +61,14 @@ def fetch_base(model: str, manifest: Manifest, origins: Origins, out: Path) -> N
 
 
 def check_model(folder: Path, *, where: str) -> None:
-    """Raise FairgateError unless `folder` holds an unquantized model: configuration, tokenizer and whole safetensors weights."""
+    """Raise FairgateError unless `folder` holds a whole unquantized model.
+
+    It needs a configuration, a tokenizer and safetensors weights.
+
+    Args:
+        folder: the model's folder.
+        where: what the user called it, for the message.
+    """
     _check_names([path.name for path in folder.iterdir()], where)
     _check_config(folder, where)
     index = folder / "model.safetensors.index.json"
@@ -66,25 +84,29 @@ def check_model(folder: Path, *, where: str) -> None:
 def _from_manifest(name: str, entry: ModelEntry, origins: Origins, folder: Path) -> dict[str, Any]:
     source: dict[str, Any] = {"licence": entry.licence, "attribution": entry.attribution, "model": name, "source": entry.source}
     with tempfile.TemporaryDirectory(prefix=".origin.", dir=folder.parent) as temporary:
-        origin = origins.bring(name, entry.origins, Path(temporary), kind="model")
-        brought = sorted(Path(temporary).iterdir())
+        origin = origins.copy_from_first(name, entry.origins, Path(temporary), kind="model")
+        copied = sorted(Path(temporary).iterdir())
         source |= {"origin": origins.describe(origin), "pinned": {name: file.sha256 for name, file in origin.files.items()}}
         if origin.convert == "gguf":
             # float16 takes about four times what the 4-bit file takes
-            require_space(folder, 4 * brought[0].stat().st_size, what=f"the converted model {name}")
-            stored = gguf_model.convert(brought[0], folder)
+            require_space(folder, 4 * copied[0].stat().st_size, what=f"the converted model {name}")
+            stored = gguf_model.convert(copied[0], folder)
             return source | {"converted": {"from": "gguf", "stored_as": stored, "written_as": "float16"}}
-        for path in brought:
+        for path in copied:
             path.replace(folder / path.name)
     return source
 
 
 def _from_folder(path: Path, folder: Path) -> dict[str, Any]:
-    """Copy what belongs to the model. Never linked: DVC takes write permission from what it caches, and that is the user's file."""
+    """Copy the files of the model.
+
+    They are never linked: DVC takes write permission from what it caches, and the original is the
+    user's.
+    """
     check_model(path, where=str(path))
-    wanted = [p for p in sorted(path.iterdir()) if p.is_file() and _belongs(p.name)]
-    require_space(folder, sum(p.stat().st_size for p in wanted), what=f"a copy of {path}")
-    for file in wanted:
+    originals = [file for file in sorted(path.iterdir()) if file.is_file() and _belongs(file.name)]
+    require_space(folder, sum(file.stat().st_size for file in originals), what=f"a copy of {path}")
+    for file in originals:
         shutil.copyfile(file, folder / file.name)
     return {"licence": _UNSTATED, "attribution": _UNSTATED, "model": path.name, "origin": {"kind": "path"}}
 
@@ -93,7 +115,7 @@ def _from_hub(repository: hub.Repository, cache: Path, folder: Path) -> dict[str
     listing = hub.listing(repository)
     names = [name for name in listing.files if _belongs(name)]
     _check_names(listing.files, str(repository))
-    # The small files first: a model that is refused for its configuration costs no download of weights.
+    # The configuration first: a model that is refused for it costs no download of weights.
     for group in (["config.json"], [name for name in names if name != "config.json"]):
         hub.download(repository, listing.files, {name: name for name in group}, folder, cache)
         _check_config(folder, str(repository))

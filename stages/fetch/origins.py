@@ -16,15 +16,15 @@ from stages.fetch.manifest import HubOrigin, Origin, PathOrigin, Wheel, WheelOri
 
 
 class Origins:
-    """Access to the origins; every wheel is downloaded and hash-checked once."""
+    """Access to the origins. Every wheel is downloaded and checked once."""
 
     def __init__(self, wheels: Mapping[str, Wheel], cache: Path) -> None:
         self._wheels = wheels
         self._opened: dict[str, Path] = {}
         self.cache = cache
 
-    def bring(self, name: str, origins: Sequence[Origin], into: Path, *, kind: hub.Kind) -> Origin:
-        """Fill the empty folder `into` from the first origin that is available; returns that origin.
+    def copy_from_first(self, name: str, origins: Sequence[Origin], into: Path, *, kind: hub.Kind) -> Origin:
+        """Fill the empty folder `into` from the first available origin. Returns that origin.
 
         Raises:
             Unavailable: no origin is.
@@ -48,7 +48,7 @@ class Origins:
         raise Unavailable(f"no origin of {name} is available; the last: {last.what}", where=last.where, remedy=last.remedy)
 
     def describe(self, origin: Origin) -> dict[str, Any]:
-        """The origin as it is written beside the data: pins only, nothing of this machine."""
+        """The origin as it is recorded beside the data: pins only, nothing about this machine."""
         if isinstance(origin, WheelOrigin):
             pinned = self._wheels[origin.wheel]
             return {"kind": "wheel", "package": origin.wheel, "version": pinned.version, "sha256": pinned.sha256}
@@ -86,6 +86,6 @@ def _copy(origin: PathOrigin, members: Mapping[str, str], into: Path) -> None:
 def _settle(path: Path, sha256: str, *, crlf: bool, where: str) -> None:
     if crlf:
         path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
-    found = sha256_file(path)
-    if found != sha256:
-        raise HashMismatch(f"sha256 is {found}, pinned is {sha256}", where=where, remedy="do not use this content; see where it came from")
+    actual = sha256_file(path)
+    if actual != sha256:
+        raise HashMismatch(f"sha256 is {actual}, pinned is {sha256}", where=where, remedy="do not use this content; see where it came from")

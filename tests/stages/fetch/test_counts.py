@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fairgate.support.errors import BadRecord
-from stages.fetch.counts import count
+from stages.fetch.counts import count_records
 from stages.fetch.manifest import Counter
 
 
@@ -29,30 +29,30 @@ from stages.fetch.manifest import Counter
 )
 def test_count(tmp_path: Path, text: str, counter: Counter, expected: int) -> None:
     (tmp_path / "f").write_text(text)
-    assert count(tmp_path / "f", counter) == expected
+    assert count_records(tmp_path / "f", counter) == expected
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"{", b'{"data": {"x": 3}}', b"[]"])
 def test_unreadable_json_names_the_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "f.json").write_bytes(data)
     with pytest.raises(BadRecord, match=r"f\.json"):
-        count(tmp_path / "f.json", Counter(format="json", at=("data.x",)))
+        count_records(tmp_path / "f.json", Counter(format="json", at=("data.x",)))
 
 
 def test_packed_files_are_counted_by_what_is_in_them(tmp_path: Path) -> None:
     (tmp_path / "f.txt.bz2").write_bytes(bz2.compress(b"one\n\ntwo\n"))
-    assert count(tmp_path / "f.txt.bz2", Counter(format="lines")) == 2
+    assert count_records(tmp_path / "f.txt.bz2", Counter(format="lines")) == 2
     with tarfile.open(tmp_path / "f.tar.gz", "w:gz") as archive:
         for name, text in {"dev/a.csv": b'1,"two\nlines"\n', "test/a.csv": b"3,4\n5,6\n", "README.txt": b"no\nrecord\n"}.items():
             member = tarfile.TarInfo(name)
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text))
-    assert count(tmp_path / "f.tar.gz", Counter(format="rows")) == 3
+    assert count_records(tmp_path / "f.tar.gz", Counter(format="rows")) == 3
 
 
 def test_rows_of_parquet_are_counted_beside_another_form(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["one", "two\nlines"]}), tmp_path / "f.parquet")
-    assert count(tmp_path / "f.parquet", Counter(format="lines")) == 2
+    assert count_records(tmp_path / "f.parquet", Counter(format="lines")) == 2
     (tmp_path / "g.parquet").write_bytes(b"no parquet")
     with pytest.raises(BadRecord, match=r"g\.parquet"):
-        count(tmp_path / "g.parquet", Counter(format="lines"))
+        count_records(tmp_path / "g.parquet", Counter(format="lines"))

@@ -114,7 +114,7 @@ def test_converted_model_computes_what_the_original_does(tmp_path: Path) -> None
         assert torch.equal(model.state_dict()[name], W), name
     tokens = torch.arange(2, 40)[None]
     with torch.no_grad():
-        # float16 holds the weights exactly (they were rounded to it); the same float32 arithmetic follows
+        # The weights were rounded to float16, so it holds them exactly; the arithmetic is the same.
         torch.testing.assert_close(model(tokens).logits, original(tokens).logits, rtol=0, atol=1e-5)
     assert stored == {"F32": sum(W.size for W in map(np.asarray, original.model.state_dict().values()))}
 

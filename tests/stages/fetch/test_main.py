@@ -24,7 +24,10 @@ def run(folder: Path, model: object, *arguments: str, **environment: str) -> sub
 
 
 def test_hub_is_reached_although_stages_are_offline_by_default(hub: Hub, tmp_path: Path) -> None:
-    """Without a package index the data sets cannot be had: the model is there, the message says what to do, and no data/raw."""
+    """Without a package index the data sets cannot be had.
+
+    The model is there, data/raw is not, and the message says what to do.
+    """
     done = run(tmp_path, f"{hub.name}@{hub.revision}", HF_ENDPOINT=hub.endpoint)
     assert done.returncode == 2
     assert (tmp_path / "data" / "base" / "model.safetensors").is_file()

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 from fairgate.support.digests import sha256_file
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
-from stages.fetch import fetch_base, read_manifest
 from stages.fetch.errors import HashMismatch, Unavailable
-from stages.fetch.manifest import Manifest, ModelEntry, PathOrigin
+from stages.fetch.manifest import Manifest, ModelEntry, PathOrigin, read_manifest
+from stages.fetch.model import fetch_base
 from stages.fetch.origins import Origins
 from tests.hub import REVISION, Hub
 from tests.stages.fetch.conftest import make_model

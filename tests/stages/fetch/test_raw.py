@@ -8,10 +8,10 @@ import pytest
 
 from fairgate.support.digests import sha256_file, sha256_folder
 from fairgate.support.errors import UnknownName
-from stages.fetch import fetch_raw
 from stages.fetch.errors import CountMismatch, HashMismatch, Unavailable
 from stages.fetch.manifest import Manifest
 from stages.fetch.origins import Origins
+from stages.fetch.raw import fetch_raw
 from tests.hub import Hub, sha256
 from tests.stages.fetch.conftest import make_wheel
 
