@@ -1,4 +1,4 @@
-"""Model families as data (architectures.yaml), and which modules and blocks of them a recipe debiases."""
+"""Model families as data (architectures.yaml), and the part of a model that a recipe debiases."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from fairgate.support.params import Section, parse
 
 
 class Architecture(Section):
-    """One family. `groups`: linear modules of a block in the order they run, those of one list share their input.
+    """What a block of one model family consists of."""
 
-    `without`: modules that a block of the family does not have. `traced`: made by tracer.py instead of read from the table.
-    """
-
-    name: str
-    model_types: list[str]
-    blocks: str
-    groups: list[list[str]] = Field(min_length=1)
-    out: list[str]
-    without: list[str] = Field(default_factory=list)
-    traced: bool = False
+    name: str = Field(description="name of the family")
+    model_types: list[str] = Field(description="`model_type` of config.json")
+    blocks: str = Field(description="path of the list of blocks")
+    groups: list[list[str]] = Field(min_length=1, description="linear modules in the order they run; one list shares its input")
+    out: list[str] = Field(description="modules that write into the residual stream")
+    without: list[str] = Field(default_factory=list, description="modules that no block of the family has")
+    traced: bool = Field(False, description="made by tracer.py instead of read from the table")
 
     @property
     def modules(self) -> list[str]:
@@ -33,9 +30,12 @@ class Architecture(Section):
         return [module for group in self.groups for module in group]
 
     def kind(self, module: str) -> str:
-        """What modules at the same place in every block are called: the leaf name, or the whole one where two share the leaf."""
+        """The name by which the same module of all blocks is reported.
+
+        It is the last part of the module's name, or the full name if two modules share that part.
+        """
         leaf = _leaf(module)
-        return leaf if sum(_leaf(other) == leaf for other in self.modules) == 1 else module
+        return leaf if [_leaf(name) for name in self.modules].count(leaf) == 1 else module
 
 
 def architectures() -> list[Architecture]:
@@ -46,7 +46,11 @@ def architectures() -> list[Architecture]:
 
 
 def architecture_of(model_type: str, parts: Collection[str] = ()) -> Architecture:
-    """The family of a Hugging Face `model_type` whose blocks have the modules `parts`; FairgateError lists the supported ones."""
+    """The family of a Hugging Face `model_type` whose blocks have the modules `parts`.
+
+    Raises:
+        FairgateError: no family of the table fits; the message lists the supported ones.
+    """
     for architecture in architectures():
         if model_type in architecture.model_types and not set(architecture.without).intersection(parts):
             return architecture
@@ -63,7 +67,14 @@ def supported() -> list[str]:
 
 
 def debiased_modules(architecture: Architecture, modules: str | list[str]) -> set[str]:
-    """Names inside a block: `all`, `out`, or a list of exact leaf names (`o_proj`)."""
+    """Names, inside a block, of the modules that get the fairness term.
+
+    Args:
+        architecture: the family.
+        modules: `all`, `out`, or a list of last parts of module names (`o_proj`).
+    Raises:
+        UnknownName: no such set or module.
+    """
     if modules == "all":
         return set(architecture.modules)
     if modules == "out":
@@ -78,7 +89,15 @@ def debiased_modules(architecture: Architecture, modules: str | list[str]) -> se
 
 
 def debiased_blocks(n: int, subset: str) -> set[int]:
-    """Block numbers of a subset of n blocks: `all`, `lower`, `upper`, `lower+upper` (k = ceil(n / 10), made even)."""
+    """Numbers of the blocks that get the fairness term, out of n.
+
+    Args:
+        n: number of blocks.
+        subset: `all`; or the k `lower` or `upper` blocks; or `lower+upper`, half of k each, where k
+            is n / 10 rounded up to an even number.
+    Raises:
+        UnknownName: no such subset.
+    """
     k = math.ceil(0.1 * n)
     k += k % 2
     k = min(k, n)

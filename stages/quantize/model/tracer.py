@@ -1,9 +1,12 @@
-"""The groups of an architecture that architectures.yaml does not know: watch a block at work, propose, and prove before use.
+"""The groups of a model family that architectures.yaml does not know, found by watching a block.
 
-    every linear module of a block       who receives the very same tensor    -> groups, in the order they run
-    all others' outputs held, one moved  does the block's output move?        -> `out`, what writes into the residual stream
+    question                                        answer
+    which linear modules receive the same tensor?   groups, in the order they run
+    does the block's output change with the output  `out`, the modules that write into the
+    of one module, if all others' are held fixed?   residual stream
 
-The proposal stands if two batches and two blocks give the same one, every linear module runs once, and no token sees a later one.
+The answer is believed if two batches give the same one in two blocks, every linear module runs
+exactly once, and no token sees a later one.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ _SHAPES = ((2, 5), (3, 4))  # rows and tokens of the two batches; unequal, so th
 
 @dataclass(frozen=True)
 class _Call:
-    """One linear module at work. The input is kept, so that no other tensor can come to lie where it lies."""
+    """One call of a linear module.
+
+    The input is kept alive, so that no other tensor can take its memory.
+    """
 
     module: str
     input: Tensor
@@ -46,9 +52,14 @@ def linears(block: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def trace(base: Path, model: nn.Module, model_type: str) -> Architecture:
-    """The architecture of the model in the folder `base`; `model` is its skeleton. Reads the embeddings and two blocks.
+    """Trace the architecture of a model. Reads the embeddings and two blocks.
 
-    Raises: FairgateError naming the family and what could not be proven.
+    Args:
+        base: folder of the model.
+        model: its skeleton.
+        model_type: the family, as named in config.json.
+    Raises:
+        FairgateError: something could not be proven; the message says what.
     """
     try:
         return _trace(base, model, model_type)
@@ -64,15 +75,15 @@ def trace(base: Path, model: nn.Module, model_type: str) -> Architecture:
 
 
 class _Unproven(Exception):
-    """Why a proposal does not stand."""
+    """Why a proposal is not believed."""
 
 
 def _trace(base: Path, model: nn.Module, model_type: str) -> Architecture:
     path = _blocks_path(model)
     blocks = list(model.get_submodule(path).children())
     names = linears(blocks[0])
-    if other := next((index for index, block in enumerate(blocks) if linears(block) != names), None):
-        raise _Unproven(f"block {other} has other linear modules than block 0")
+    if unlike := next((index for index, block in enumerate(blocks) if linears(block) != names), None):
+        raise _Unproven(f"block {unlike} has other linear modules than block 0")
     unproven = Architecture(name=model_type, model_types=[model_type], blocks=path, groups=[names], out=[], traced=True)
     source = Streamed(base, unproven)
     vocabulary = int(source.model.config.get_text_config().vocab_size)
@@ -91,15 +102,15 @@ def _trace(base: Path, model: nn.Module, model_type: str) -> Architecture:
 
 
 def _blocks_path(model: nn.Module) -> str:
-    """The one list of like blocks with linear modules that lies in no other."""
-    found: list[str] = []
+    """The path of the outermost list of like blocks with linear modules."""
+    paths: list[str] = []
     for name, module in model.named_modules():
         like = isinstance(module, nn.ModuleList) and len({type(child) for child in module}) == 1 and len(linears(module[0])) > 1
-        if like and not any(name.startswith(f"{outer}.") for outer in found):
-            found.append(name)
-    if len(found) != 1:
-        raise _Unproven(f"it has {len(found)} lists of like blocks ({', '.join(found) or 'none'}) instead of one")
-    return found[0]
+        if like and not any(name.startswith(f"{outer}.") for outer in paths):
+            paths.append(name)
+    if len(paths) != 1:
+        raise _Unproven(f"it has {len(paths)} lists of like blocks ({', '.join(paths) or 'none'}) instead of one")
+    return paths[0]
 
 
 def _batch(rows: int, length: int, vocabulary: int) -> Batch:
@@ -141,7 +152,7 @@ def _watch(block: nn.Module, names: list[str], block_input: BlockInput, index: i
 
 
 def _groups(calls: list[_Call]) -> list[list[str]]:
-    """Modules by the input that they share, in the order in which the inputs are first used."""
+    """Modules by the input that they share, in the order of the first use of each input."""
     shared: dict[tuple[object, ...], list[str]] = {}
     for call in calls:
         shared.setdefault(call.place, []).append(call.module)
@@ -149,7 +160,10 @@ def _groups(calls: list[_Call]) -> list[list[str]]:
 
 
 def _writers(block: nn.Module, calls: list[_Call], block_input: BlockInput, index: int) -> list[str]:
-    """Modules whose output reaches the block's output other than through a linear module, in the order they run."""
+    """Modules whose output reaches the block's output without passing another linear module.
+
+    In the order they run.
+    """
 
     def held(moved: str | None) -> Tensor:
         handles = []
@@ -167,7 +181,10 @@ def _writers(block: nn.Module, calls: list[_Call], block_input: BlockInput, inde
 
 
 def _check_causal(block: nn.Module, block_input: BlockInput, index: int) -> None:
-    """Pairs are compared from their first different token on: no token may see a later one."""
+    """Raise unless no token sees a later one.
+
+    Alignments rely on it: a common prefix of two sentences cannot differ.
+    """
     changed = block_input.hidden.clone()
     changed[:, -1] += 1
     before = forward(block, block_input, index)
