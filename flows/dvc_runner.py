@@ -51,7 +51,7 @@ class StageResult:
 
 
 def stage_names(root: Path) -> list[str]:
-    """Every stage in an order that the DAG allows, as DVC gives it; a matrix gives one name each."""
+    """Every stage in an order that the DAG allows; each entry of a matrix is a stage of its own."""
     import networkx as nx
     from dvc.exceptions import DvcException
     from dvc.repo import Repo

@@ -1,4 +1,4 @@
-"""One release at a time in one project: a lock that the kernel frees when its holder dies."""
+"""One release at a time in one project. The kernel frees the lock when its holder dies."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ from flows.dvc_runner import TOKEN, stop_leftovers
 
 
 class ReleaseRunning(FairgateError):
-    """Another release holds the project; the message says who."""
+    """Another release runs in this project; the message says which process."""
 
 
 @contextmanager
 def lock_project(root: Path) -> Iterator[str]:
-    """Hold the project; yields the token that marks every process of this release through its environment.
+    """Hold the project for one release.
 
-    A process that carries the holder's token belongs to it and is let in. What an earlier holder left running when it was killed is
-    ended first.
-    Raises: ReleaseRunning with process id, host and start time of the holder.
+    A process with the holder's token in its environment belongs to the same release and is let in.
+    If an earlier holder was killed, the processes that it left running are ended first.
+
+    Yields:
+        the token that marks every process of this release through its environment.
+
+    Raises:
+        ReleaseRunning: the message holds process id, host and start time of the other release.
     """
     path = root / ".fairgate/release.lock"
-    own = os.environ.get(TOKEN)
-    if own and _holder(path).get("token") == own:
-        yield own
+    inherited = os.environ.get(TOKEN)
+    if inherited and _holder(path).get("token") == inherited:
+        yield inherited
         return
     with ExitStack() as stack:
         try:
@@ -62,7 +67,7 @@ def _write(handle: int, text: str) -> None:
 
 def _holder(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        holder = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}

@@ -1,4 +1,4 @@
-"""What params.yaml can be known to have wrong, said before the first of many minutes."""
+"""Check params.yaml before the first stage, instead of minutes later in the stage that reads it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def sections() -> dict[str, type[Section]]:
 
 
 def check_params(root: Path) -> None:
-    """Read every section the way its stage will; one that is absent or empty is left to the stage that needs it.
+    """Read every section as its stage will read it.
+
+    A section that is absent or empty is left to the stage that needs it.
 
     Raises:
-        FairgateError: an unknown recipe, method, task, metric or parameter name (with the nearest right one), a value out of range, or
-            a gate about a recipe that the matrix leaves out.
+        FairgateError: a recipe, method, task, metric or parameter has an unknown name, a value is
+            out of range, or the gate is about a recipe that the matrix leaves out.
     """
     from fairgate.decision.policy import read_policy
     from stages.quantize.settings import read_recipe
@@ -47,7 +49,7 @@ def check_params(root: Path) -> None:
     gate = params.get("gate", {})
     if not isinstance(gate, dict) or gate.get("checks"):
         policy = read_policy(path)
-        # What the gate compares has to be measured before, and its candidate packed: `base` has no checkpoint.
+        # The gate compares measured models, and its candidate is packed: `base` has no checkpoint.
         for key, recipe, made in (("candidate", policy.candidate, matrix), ("reference", policy.reference, ["base", *matrix])):
             if recipes and recipe not in recipes:
                 raise UnknownName.of("recipe", recipe, recipes, where=f"{path}:gate")

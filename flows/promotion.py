@@ -66,7 +66,7 @@ def promote(root: Path, ledger: Path, *, version: str, approver: str, reason: st
 
 
 def rollback(root: Path, ledger: Path, *, actor: str, reason: str, name: str | None = None) -> Entry:
-    """Point `champion` back at `previous`. That version was promoted once: nothing is judged again."""
+    """Point `champion` back at `previous`. That version was promoted once, so nothing is judged."""
     from stages.register.registry import Registry
 
     actor, reason = _require_text("actor", actor), _require_text("reason", reason)

@@ -1,4 +1,4 @@
-"""A Prefect server of the project's own, for schedules: the one that Prefect embeds in a run has no scheduler."""
+"""A Prefect server for schedules: the one that Prefect embeds in a run has no scheduler."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ STOP_S = 20.0
 
 @contextmanager
 def scheduling_server(root: Path) -> Iterator[None]:
-    """Run `prefect server start` on a free local port and point PREFECT_API_URL at it; nothing where that is set already.
+    """Run `prefect server start` on a free local port and point PREFECT_API_URL at it.
 
-    Its own process group keeps a terminal's Ctrl-C from it until the runs have recorded how they ended.
+    Nothing is done if PREFECT_API_URL is set already. The server has its own process group, so that
+    a terminal's Ctrl-C does not end it before the runs have recorded how they ended.
     """
     if os.environ.get("PREFECT_API_URL"):
         yield

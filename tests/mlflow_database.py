@@ -1,4 +1,4 @@
-"""An MLflow database with its tables made once a session: the migrations take longer than most tests."""
+"""An MLflow database, made once a session: the migrations take longer than most tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow writes the URI that a run was opened with into the environment; it goes back after the test."""
+    """Restore what MLflow writes into the environment: the URI that a run was opened with."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 

@@ -1,4 +1,4 @@
-"""A small real DVC project with the shape of the real one: two stages of work, a verdict, the registration."""
+"""A small DVC project shaped like the real one: two stages of work, a verdict, registration."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_dvc(root: Path) -> Path:
 
 
 def make_pipeline(root: Path, verdict: Verdict = Verdict.approve, checkpoint: Path | None = None) -> Path:
-    """A project with an initialised DVC repository and, after `tests.project`, everything that register reads."""
+    """A project with a DVC repository and, from `tests.project`, everything that register reads."""
     root.mkdir(parents=True, exist_ok=True)
     make_project(root, verdict, checkpoint)
     (root / "dvc.lock").unlink()
@@ -85,7 +85,7 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of a command run in a pipeline folder: this checkout's stages and flows, this Python first."""
+    """The environment of a command in a pipeline folder: this checkout and this Python first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY), **extra}
 

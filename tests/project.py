@@ -1,4 +1,4 @@
-"""A project folder as it stands after the report stage: a tiny real checkpoint, its records and a verdict of choice."""
+"""A project folder as the report stage leaves it: a tiny checkpoint, its records, a verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def params(model: str = "tiny") -> dict[str, Any]:
 
 
 def make_project(root: Path, verdict: Verdict = Verdict.approve, checkpoint: Path | None = None) -> Path:
-    """Write the inputs of the register stage below `root`; `checkpoint` is copied, else a tiny Llama is made."""
+    """Write the inputs of register below `root`, with `checkpoint` or a tiny Llama."""
     (root / "params.yaml").write_text(yaml.safe_dump(params()))
     shutil.copy(REPOSITORY / "constraints.txt", root / "constraints.txt")
     (root / "dvc.lock").write_text("schema: '2.0'\n")

@@ -1,1 +1,1 @@
-"""The last stage: verdict -> MLflow run and, for an approved candidate, a model version that serves anywhere."""
+"""The last stage: record the verdict in MLflow, and register an approved candidate as a version."""

@@ -1,4 +1,7 @@
-"""`python -m stages.register`: the gate's verdict becomes an MLflow run and, if it approves, a model version."""
+"""`python -m stages.register`: record the gate's verdict in MLflow.
+
+An approved candidate becomes a model version.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How MLflow is reached: its environment, the tracking URI, and whether anything answers there."""
+"""How MLflow is reached: its environment, the tracking URI, and whether a server answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 
 
 def set_environment() -> None:
-    """Environment of MLflow as this project uses it; what the user set stays. Call before importing mlflow."""
+    """Set the environment of MLflow as this project uses it; what the user set stays.
+
+    Call this before importing mlflow.
+    """
     defaults = {
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Its own defaults retry a dead server for minutes.
+        # MLflow's defaults retry a dead server for minutes.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
         "GIT_PYTHON_REFRESH": "quiet",
-        # gptqmodel sizes its pools when imported; its default of one worker on two cores cannot load a model.
+        # gptqmodel sizes its pools when it is imported. Its default on two cores is one worker,
+        # which cannot load a model.
         "GPTQMODEL_CPU_WORKERS": "2",
     }
     for name, value in defaults.items():
@@ -44,7 +48,11 @@ def without_credentials(uri: str) -> str:
 
 
 def require_reachable(uri: str) -> None:
-    """Raise FairgateError within seconds if `uri` names a server and nothing listens there; a file is always reachable."""
+    """Require that something listens at `uri`, within seconds. A file is always reachable.
+
+    Raises:
+        FairgateError: `uri` names a server, and nothing listens there.
+    """
     parts = urlsplit(uri)
     if not parts.hostname:
         return

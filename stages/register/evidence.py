@@ -1,6 +1,7 @@
-"""The hash-bound verdict: it counts only beside the very policy, weights and inputs that it was reached on.
+"""The verdict is bound by hashes to the policy, weights and inputs that it was reached on.
 
-The same check runs on the project (register) and on the artifacts that a run recorded (promote): both have the same layout.
+The same check runs on the project (register) and on the artifacts that a run recorded (promote).
+Both have the same layout.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class BrokenBinding(FairgateError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """A verdict and what it binds; `files` are the paths, relative to the root, that it takes to check it again."""
+    """A verdict and what it is bound to."""
 
     verdict: VerdictRecord
-    verdict_digest: str
-    policy: dict[str, Any]
+    verdict_digest: str  # sha256 of verdict.json
+    policy: dict[str, Any]  # section `gate` of params.yaml
     quantization: Quantization
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # what a later check needs; paths relative to the root
 
 
 def verdict_path(candidate: str) -> str:
@@ -42,9 +43,10 @@ def quantization_path(candidate: str) -> str:
 
 
 def read_evidence(root: Path, params: str = "params.yaml") -> Evidence:
-    """The candidate's verdict and records below `root`, unchecked.
+    """The candidate's verdict and records below `root`. Nothing is checked yet.
 
-    Raises: MissingFile, BadRecord naming the file and the stage that writes it.
+    Raises:
+        MissingFile, BadRecord: the message names the file and the stage that writes it.
     """
     policy = pick(read_params(root / params), "gate")
     candidate = pick(policy, "candidate", where=f"{root / params}:gate")
@@ -62,9 +64,11 @@ def check_binding(root: Path, checkpoint: Path, evidence: Evidence) -> None:
 
     Args:
         root: folder with params.yaml and data/, as in the project.
-        checkpoint: the folder of the packed weights themselves.
+        checkpoint: folder of the packed weights.
+        evidence: what `read_evidence` found below `root`.
+
     Raises:
-        BrokenBinding: policy, weights or an input is not what the gate read; the message names it.
+        BrokenBinding: the policy, the weights or an input is not what the gate read.
     """
     verdict = evidence.verdict
     where = root / verdict_path(verdict.candidate)

@@ -1,4 +1,4 @@
-"""MLflow's runs, versions and aliases behind the few calls this project makes; the only door to them for the flows too."""
+"""MLflow's runs, versions and aliases, behind the few calls that stages and flows need."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ EVIDENCE = "evidence"
 
 
 class Registry:
-    """One tracking server or SQLite file. Every method raises FairgateError, naming the URI, where MLflow fails.
+    """One tracking server or SQLite file.
+
+    Every method raises a FairgateError that names the URI if MLflow fails.
 
     Args:
-        root: the project; its mlflow.db is used unless MLFLOW_TRACKING_URI names something else.
+        root: the project. Its mlflow.db is used unless MLFLOW_TRACKING_URI names something else.
     """
 
     def __init__(self, root: Path) -> None:
@@ -50,19 +52,22 @@ class Registry:
             raise FairgateError(f"MLflow failed: {first}", where=without_credentials(self.uri), remedy=remedy) from error
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment, made if absent. Beside a SQLite file the artifacts lie in the project's mlartifacts/."""
+        """Id of the experiment, which is made if it does not exist.
+
+        With a SQLite file, the artifacts go to the project's mlartifacts/.
+        """
         with self.errors():
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is None:
                 local = self.uri.startswith("sqlite:")
                 return self.client.create_experiment(name, (self.root.resolve() / "mlartifacts").as_uri() if local else None)
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise FairgateError(
                 f"experiment {name!r} is deleted",
                 where=without_credentials(self.uri),
                 remedy="restore it (`mlflow experiments restore`) or name another in `register.experiment`",
             )
-        return found.experiment_id
+        return experiment.experiment_id
 
     def find_run(self, experiment_id: str, weight_digest: str, verdict_digest: str) -> Run | None:
         """The newest finished run about these weights and this verdict."""
@@ -71,10 +76,13 @@ class Registry:
             return next(iter(self.client.search_runs([experiment_id], query, max_results=1)), None)
 
     def overruling(self, weight_digest: str, verdict: Verdict) -> Run | None:
-        """The newest finished run about these weights, in whatever experiment, where its verdict is another one; else None."""
+        """The newest finished run about these weights, if its verdict differs from `verdict`.
+
+        All experiments are searched. None means that no newer verdict overrules this one.
+        """
         query = f"tags.`model.sha` = '{weight_digest}' and attributes.status = 'FINISHED'"
         with self.errors():
-            experiments = [found.experiment_id for found in self.client.search_experiments()]
+            experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
             newest = next(iter(self.client.search_runs(experiments, query, max_results=1)), None)
         return newest if newest is not None and newest.data.tags.get("gate.verdict") != verdict else None
 
@@ -85,9 +93,9 @@ class Registry:
             return max(self.client.search_model_versions(query), key=lambda version: int(version.version), default=None)
 
     def version(self, name: str, version: str) -> ModelVersion:
-        if (found := self._version(name, version)) is None:
+        if (registered := self._version(name, version)) is None:
             raise FairgateError(f"model {name!r} has no version {version}", where=without_credentials(self.uri))
-        return found
+        return registered
 
     def has_version(self, name: str, version: str) -> bool:
         return self._version(name, version) is not None
@@ -102,7 +110,7 @@ class Registry:
                 raise
 
     def run(self, run_id: str) -> Run | None:
-        """The run, or None where it does not exist or was deleted."""
+        """The run; None means that it does not exist or was deleted."""
         with self.errors():
             try:
                 run = self.client.get_run(run_id)
@@ -113,7 +121,7 @@ class Registry:
         return run if run.info.lifecycle_stage == "active" else None
 
     def aliases(self, name: str) -> dict[str, str]:
-        """alias -> version; empty where the model does not exist."""
+        """alias -> version; empty if the model does not exist."""
         with self.errors():
             try:
                 return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
@@ -141,14 +149,15 @@ class Registry:
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self.uri))
 
     def lost(self, receipt: Registration) -> list[str]:
-        """What the receipt names and the live registry does not have; empty if all is there.
+        """What the receipt names and the live registry does not have; empty if nothing is lost.
 
-        An alias at another version is no loss: another candidate was registered since. Nor is one that a later verdict took away.
+        An alias at another version is no loss: another candidate was registered since. An alias
+        that a later verdict took away is no loss either.
         """
         missing = [] if self.run(receipt.run_id) else [f"run {receipt.run_id}"]
         if receipt.verdict is Verdict.approve:
-            found = self.find_version(receipt.model_name, receipt.weight_digest, receipt.verdict_digest)
-            if found is None or str(found.version) != receipt.model_version:
+            version = self.find_version(receipt.model_name, receipt.weight_digest, receipt.verdict_digest)
+            if version is None or str(version.version) != receipt.model_version:
                 missing.append(f"version {receipt.model_version} of {receipt.model_name}")
             if CANDIDATE not in self.aliases(receipt.model_name) and not self.overruling(receipt.weight_digest, receipt.verdict):
                 missing.append(f"alias {CANDIDATE}")

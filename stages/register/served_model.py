@@ -1,6 +1,7 @@
-"""What serves an approved checkpoint: MLflow stores this file beside it ("models from code").
+"""The code that serves an approved checkpoint; MLflow stores this file beside the weights.
 
-It runs where neither this project nor its repository exists, so it imports nothing of either.
+It runs where neither this project nor its repository exists, so it imports nothing of them. MLflow
+calls this "models from code".
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class ServedModel(PythonModel):
     """Greedy continuation of each prompt, at most `max_new_tokens` (model_config) tokens long."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        # gptqmodel sizes its pools when imported; its default of one worker on two cores cannot load a model.
+        # gptqmodel sizes its pools when it is imported. Its default on two cores is one worker,
+        # which cannot load a model.
         os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GPTQConfig
@@ -30,14 +32,16 @@ class ServedModel(PythonModel):
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         packed = config.get("quantization_config") or {}
         if packed and (config["model_type"] in ("falcon", "gpt2", "gpt_bigcode") or packed.get("dynamic")):
-            # Transformers 5.23 cannot load these packed; some it loads with random weights in place of the packed ones.
+            # Transformers 5.23 cannot load these packed models. Some of them it loads with random
+            # weights in place of the packed ones.
             from gptqmodel import BACKEND, GPTQModel
 
             backend = BACKEND.AUTO if gpu else BACKEND.GPTQ_TORCH
             self.model = GPTQModel.load(folder, backend=backend, device="cuda" if gpu else "cpu", dtype=torch.float16).model.eval()
             return
         options = {}
-        if not gpu and packed.get("group_size") in (16, -1):  # the CPU's int4 kernel is chosen for these groups too, and fails on them
+        # The int4 kernel of the CPU is chosen for these groups too, and fails on them.
+        if not gpu and packed.get("group_size") in (16, -1):
             options = {"quantization_config": GPTQConfig(bits=packed["bits"], backend="gptq_torch")}
         self.model = AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto" if gpu else torch.float32, device_map="cuda" if gpu else "cpu", trust_remote_code=False, **options

@@ -1,4 +1,7 @@
-"""Verdict -> MLflow run -> model version. Twice on the same inputs registers nothing twice."""
+"""Record a verdict as an MLflow run, and an approved candidate as a model version.
+
+Running this twice on the same inputs registers nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -38,23 +41,30 @@ EXAMPLE = ["The gardener watered the roses because"]
 class Names(Section):
     """What register reads outside its own section."""
 
-    model: str
-    matrix: list[str]
+    model: str = Field(description="base model: a name of the manifest, a folder or a hub id")
+    matrix: list[str] = Field(description="recipes that are quantized and evaluated")
 
 
 class RegisterParams(Section):
-    experiment: str = Field(min_length=1)
-    max_new_tokens: int = Field(ge=1)
+    """Section `register` of params.yaml."""
+
+    experiment: str = Field(min_length=1, description="name of the MLflow experiment")
+    max_new_tokens: int = Field(ge=1, description="tokens that the served model writes at most")
 
 
 def register(root: Path, params: Path) -> Registration:
-    """Record the candidate's verdict in MLflow; an approved one becomes a version with the alias `candidate`.
+    """Record the candidate's verdict in MLflow; an approved candidate becomes a model version.
 
-    The newest run about some weights holds the verdict that counts: one that replaces another verdict is recorded anew, and any
-    but `approve` takes the alias away from a version of the same weights.
-    Writes `registered.json` (deterministic, a DVC output) and the receipt `registration.json` beside the verdict.
-    Raises: FairgateError where MLflow does not answer (before any weight is read); BrokenBinding where the verdict does not
-    belong to the files beside it.
+    The version gets the alias `candidate`. The newest run about some weights holds the verdict that
+    counts: a verdict that replaces another one is recorded anew, and any verdict but `approve`
+    takes the alias away from a version of the same weights.
+
+    Two files are written beside the verdict: `registered.json`, which is deterministic and a DVC
+    output, and the receipt `registration.json`, which names the run.
+
+    Raises:
+        FairgateError: MLflow does not answer. No weight has been read by then.
+        BrokenBinding: the verdict does not belong to the files beside it.
     """
     settings = load(RegisterParams, "register", root / params)
     values, where = read_params(root / params), str(root / params)
@@ -85,13 +95,17 @@ def register(root: Path, params: Path) -> Registration:
 
 
 def model_name(model: str) -> str:
-    """Registered name of a base model, given as manifest name, folder or `owner/name@commit`."""
+    """Registered name of a base model.
+
+    Args:
+        model: a name of the manifest, a folder, or `owner/name@commit`.
+    """
     base = Path(re.sub(r"@[0-9a-f]{40}$", "", model)).name
     return "fairgate-" + re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-").lower()
 
 
 def requirements(constraints: Path) -> list[str]:
-    """Pins of the packages that serving needs, out of the constraints file."""
+    """Pins of the packages that serving needs, from the constraints file."""
     if not constraints.is_file():
         raise MissingFile("no constraints file", where=str(constraints), remedy="restore it from the repository")
     lines = (line.strip().partition("==") for line in constraints.read_text(encoding="utf-8").splitlines())
@@ -112,14 +126,17 @@ def describe(evidence: Evidence) -> str:
 def _record(
     root: Path, registry: Registry, experiment: str, name: str, evidence: Evidence, settings: RegisterParams, matrix: list[str]
 ) -> tuple[str, ModelVersion | None]:
-    """One run with everything the verdict rests on; the version comes last, so that one which exists is complete."""
+    """Record one run with everything that the verdict rests on.
+
+    The version is made last, so that a version that exists is complete.
+    """
     verdict = evidence.verdict
     report = root / "data/reports"
     card = _checkpoint(root, evidence) / "README.md"
     for needed in (report / "index.html", card):
         if not needed.is_file():
             raise MissingFile("no such file", where=str(needed), remedy="run `dvc repro report` to write it again")
-    # Not what lies in data/evaluation: a recipe that left the matrix leaves its table of another run behind.
+    # Do not list data/evaluation: a recipe that left the matrix left its table of an earlier run.
     measured = sorted({"base", verdict.candidate, verdict.reference, *matrix})
     files = {recipe: f"data/evaluation/{recipe}/metrics.json" for recipe in measured}
     metrics = _metrics(root, files, verdict.candidate)
@@ -130,8 +147,8 @@ def _record(
     with mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags, description=describe(evidence)) as run:
         mlflow.log_params(_parameters(root, evidence))
         registry.client.log_inputs(run.info.run_id, datasets=_datasets(root, evidence))
-        others = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *files.values())
-        for file in dict.fromkeys((*evidence.files, *others)):
+        context = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *files.values())
+        for file in dict.fromkeys((*evidence.files, *context)):
             if (root / file).is_file():
                 mlflow.log_artifact(str(root / file), f"{EVIDENCE}/{Path(file).parent}".removesuffix("/."))
         mlflow.log_artifact(str(report / "index.html"), "report")
@@ -157,7 +174,10 @@ def _record(
 
 @contextmanager
 def _linked(root: Path, checkpoint: Path) -> Iterator[Path]:
-    """The checkpoint in hard links: MLflow refuses symbolic ones that lead out of the folder it stores, as DVC's own may."""
+    """The checkpoint as hard links.
+
+    MLflow refuses symbolic links that lead out of the folder it stores, and DVC may make such ones.
+    """
     scratch = root / ".fairgate"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as temporary:
@@ -172,12 +192,12 @@ def _linked(root: Path, checkpoint: Path) -> Iterator[Path]:
 
 
 def _checkpoint(root: Path, evidence: Evidence) -> Path:
-    """The candidate with its model card, as the report stage put it together."""
+    """The candidate with its model card, as the report stage wrote it."""
     return root / "data/reports" / evidence.verdict.candidate / "checkpoint"
 
 
 def _metrics(root: Path, files: dict[str, str], candidate: str) -> dict[str, float]:
-    """Flat metrics of every measured recipe; those of the candidate without a prefix."""
+    """Flat metrics of every measured recipe. Those of the candidate have no prefix."""
     flat: dict[str, float] = {}
     for recipe, path in files.items():
         prefix = "" if recipe == candidate else f"{recipe}/"
@@ -234,9 +254,12 @@ def _commit(root: Path) -> str | None:
 
 
 def _datasets(root: Path, evidence: Evidence) -> list[DatasetInput]:
-    """The base model, the calibration texts and every input of the gate, each with its digest (MLflow keeps 36 characters)."""
+    """The base model, the calibration texts and every input of the gate, each with its digest.
+
+    MLflow keeps 36 characters of a digest.
+    """
     split = read_record(Split, root / SPLIT)
-    found = [
+    datasets = [
         ("base", "data/base", evidence.quantization.base_digest, "base"),
         ("pairs", "data/calibration/pairs.jsonl", split.pairs_digest, "calibration"),
         ("text", "data/calibration/text.jsonl", split.text_digest, "calibration"),
@@ -248,7 +271,7 @@ def _datasets(root: Path, evidence: Evidence) -> list[DatasetInput]:
             Dataset(name=name, digest=digest[:36], source_type="local", source=json.dumps({"uri": path})),
             tags=[InputTag("mlflow.data.context", context)],
         )
-        for name, path, digest, context in found
+        for name, path, digest, context in datasets
     ]
 
 

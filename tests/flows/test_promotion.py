@@ -40,7 +40,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path
 
 @pytest.fixture
 def root(registered: Path, tmp_path: Path) -> Path:
-    """The registry as registered; the artifacts are shared, the database and the ledger are this test's own."""
+    """The registry as registered. The artifacts are shared; database and ledger are the test's."""
     shutil.copy(registered / "mlflow.db", tmp_path / "mlflow.db")
     shutil.copy(registered / "params.yaml", tmp_path / "params.yaml")
     return tmp_path
@@ -91,7 +91,7 @@ def test_recorded_artifact_that_changed_is_refused(root: Path, file: str) -> Non
         model = registry.client.get_model_version_download_uri(NAME, "1")
         path = Path(model.removeprefix("file://")) / "artifacts/checkpoint/model.safetensors"
     before = path.read_bytes()
-    # A space at the end keeps JSON and YAML readable; in params.yaml the policy itself has to change.
+    # A space at the end keeps JSON and YAML readable. In params.yaml the policy has to change.
     path.write_bytes(before.replace(b"draws: 100", b"draws: 101") if file == "params.yaml" else before + b" ")
     try:
         with pytest.raises((Refused, BrokenBinding)):

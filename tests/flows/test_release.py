@@ -154,9 +154,13 @@ def test_an_exception_of_the_flow_itself_is_a_bug(
 
 
 def command(project: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    """`python -m flows.release` as a user starts it: nothing of the test suite's own server in its environment."""
+    """`python -m flows.release` as a user starts it.
+
+    Nothing of the test suite's own server is in its environment.
+    """
     clean = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
-    # A shell's background job starts with Ctrl-C ignored and its children inherit that; a handler they do not inherit.
+    # A shell's background job ignores Ctrl-C, and its children inherit that. They do not inherit a
+    # handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "flows.release", *arguments],

@@ -36,9 +36,10 @@ def _program(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a fresh PostgreSQL with the databases `mlflow` and `prefect`, user and password `fairgate`.
+    """host:port of a fresh PostgreSQL with the databases `mlflow` and `prefect`.
 
-    It refuses to run as root; then the user `postgres`, which its package makes, runs it.
+    User and password are `fairgate`. PostgreSQL refuses to run as root; then the user `postgres`,
+    which its package makes, runs it.
     """
     initdb, pg_ctl, psql = _program("initdb"), _program("pg_ctl"), _program("psql")
     folder = Path("/tmp") / f"fairgate-postgres-{os.getpid()}"
