@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,33 @@ from stages.evaluate.tasks.reading import given, paths
 FOLDER = Path(__file__).parent / "tasks"
 
 
+@contextmanager
+def _quiet_and_fast() -> Iterator[None]:
+    """lm-eval without its warnings, and with templates that are compiled once.
+
+    It compiles a template again for every document, which takes most of the time of loading a task.
+    Both are settings of the whole process, so they are put back at the end.
+    """
+    logger, environment = logging.getLogger("lm_eval"), lm_eval_utils.env
+    level, compiler = logger.level, environment.from_string
+    logger.setLevel(logging.ERROR)
+    environment.from_string = lru_cache(maxsize=1024)(compiler)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        environment.from_string = compiler
+
+
 class Catalogue:
     """The task folder, indexed once."""
 
     def __init__(self, raw: Path, split: Path, folder: Path = FOLDER) -> None:
         """`raw`: folder of the benchmark files; `split`: the split file, which says who may use what."""
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        # lm-eval compiles a template anew for every document, which takes most of the time of loading a task.
-        if not hasattr(lm_eval_utils.env.from_string, "cache_info"):
-            lm_eval_utils.env.from_string = lru_cache(maxsize=1024)(lm_eval_utils.env.from_string)
         self._split, self._raw, self._folder = split, raw, folder
         places = {"raw": str(raw), "split": str(split)}
-        self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)
+        with _quiet_and_fast():
+            self._manager = TaskManager(include_defaults=False, include_path=str(folder), metadata=places)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Catalogue, (self._raw, self._split, self._folder)
@@ -82,21 +98,25 @@ class Catalogue:
 
     def load(self, name: str) -> Task:
         """Read one task with its data; the hooks check record counts."""
+        with _quiet_and_fast():
+            return self._load(name)
+
+    def _load(self, name: str) -> Task:
         metadata = self.metadata(name)
         try:
-            task = self._manager.load([name])["tasks"][name]
+            definition = self._manager.load([name])["tasks"][name]
         except KeyError as error:
             raise self._without_column(name, str(error.args[0])) from error
         generation = None
         if self.is_generated(name):
-            chat, budget = task.config.gen_prefix is not None, task.config.generation_kwargs["max_gen_toks"]
+            chat, budget = definition.config.gen_prefix is not None, definition.config.generation_kwargs["max_gen_toks"]
             generation = Generation(chat, budget, metadata.get("score"))
         return Task(
             name=name,
-            version=str(task.VERSION),
+            version=str(definition.VERSION),
             data=metadata["set"],
             role=Role(metadata["role"]),
-            items=tuple(_item(task, doc, metadata.get("form", "options")) for doc in task.eval_docs),
+            items=tuple(_item(definition, doc, metadata.get("form", "options")) for doc in definition.eval_docs),
             window=metadata.get("window"),
             upstream=metadata.get("of"),
             generation=generation,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,19 @@ def generate(model: Model, folder: Path, batch: Sequence[Prompt]) -> list[Comple
     Raises:
         FairgateError: logits that are not numbers, with the item's name, or too little memory for one prompt.
     """
-    # Nothing but the likeliest token: what a model's own settings say of temperature or repetition does not count.
-    model.network.generation_config = GenerationConfig()
-    return _write(model, list(batch), end_tokens(model, folder))
+    with _own_settings_aside(model.network):
+        return _write(model, list(batch), end_tokens(model, folder))
+
+
+@contextmanager
+def _own_settings_aside(network: Any) -> Iterator[None]:
+    """Without the model's own settings of temperature or repetition, which transformers would mix in."""
+    own = network.generation_config
+    network.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        network.generation_config = own
 
 
 def end_tokens(model: Model, folder: Path) -> list[int]:

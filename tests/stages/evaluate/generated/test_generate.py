@@ -241,3 +241,14 @@ def test_tags_are_settings() -> None:
 )
 def test_the_answer_is_what_the_last_box_holds(text: str, answers: str, answer: int) -> None:
     assert read_answer(text, tuple(answers)) == answer
+
+
+def test_the_settings_of_the_model_are_put_back(scripted: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = prompts_of(model, [item("Who? [answers]")], chat=False, budget=3, task="x")
+    own = model.network.generation_config
+    generate(model, scripted, prompts)
+    assert model.network.generation_config is own
+    monkeypatch.setattr(model.network, "generate", lambda **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate(model, scripted, prompts)
+    assert model.network.generation_config is own
