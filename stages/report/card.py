@@ -10,6 +10,7 @@ from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
 from fairgate.support.tables import markdown_table
 from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
+from stages.report.templates import fill, inline
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
 
 _TASKS = {"stereoset": "StereoSet, test, intrasentence", "crows_pairs": "CrowS-Pairs", "perplexity": "held-out Wikipedia text"}
@@ -38,13 +39,36 @@ _FACTS = ("bits", "group_size", "symmetric", "mode", "alignment", "alpha", "rho"
 
 def render(report: Report) -> str:
     """The candidate's README.md; equal reports give equal text."""
-    return f"---\n{_front(report).to_yaml()}\n---\n\n{_text(report)}"
+    recipe = report.recipe(report.candidate)
+    before, after = report.mib(report.reference), report.mib(report.candidate)
+    values = {
+        "run": report,
+        "recipe": recipe,
+        "front": _front_matter(report).to_yaml(),
+        "base": base_name(report),
+        "bits": recipe.settings.get("bits", "16"),
+        "group": recipe.settings.get("group_size", "–"),
+        "size": (before, after) if before and after else None,
+        "word": WORDS[report.verdict.verdict],
+        "meaning": meaning(report),
+        "made": _how_it_was_made(report, recipe),
+        "settings": _settings_table(recipe),
+        "statuses": _status_counts(recipe),
+        "level": f"{100 * report.confidence:g}",
+        "results": _results_table(report),
+        "groups": _groups_table(report),
+        "checks_line": checks_line(report),
+        "limits": limits(report),
+        "load": _loading_code(recipe),
+        "sets": [(n, s) for n, s in sorted(report.sources.items()) if n in report.split.roles],
+    }
+    return fill("card.md.j2", values)
 
 
-def _front(report: Report) -> ModelCardData:
+def _front_matter(report: Report) -> ModelCardData:
     licence, settings = str(report.source.get("licence", "")), report.recipe(report.candidate).settings
     plain = bool(licence) and " " not in licence
-    quantized = {key: _plain(settings[key]) for key in _FACTS if settings.get(key) is not None}
+    quantized = {key: _yaml_value(settings[key]) for key in _FACTS if settings.get(key) is not None}
     return ModelCardData(
         base_model=base_name(report),
         license=licence.lower() if plain else "other",
@@ -53,13 +77,13 @@ def _front(report: Report) -> ModelCardData:
         pipeline_tag="text-generation",
         tags=["gptq", "quantized", "fairness", "fairgate", f"fairgate-{report.verdict.verdict.value}"],
         model_name=f"{base_name(report).split('/')[-1]}-{report.candidate}",
-        eval_results=_results(report),
+        eval_results=_hub_results(report),
         base_model_relation="quantized",
         quantization={"quant_method": "gptq", "recipe": report.candidate, **quantized},
     )
 
 
-def _results(report: Report) -> list[EvalResult]:
+def _hub_results(report: Report) -> list[EvalResult]:
     """Exactly the numbers of metrics.json, under their own names."""
     metrics = report.recipe(report.candidate).metrics
     return [
@@ -76,95 +100,29 @@ def _results(report: Report) -> list[EvalResult]:
     ]
 
 
-def _text(report: Report) -> str:
-    recipe = report.recipe(report.candidate)
-    base, verdict = base_name(report), report.verdict
-    settings = recipe.settings
-    bits, group = settings.get("bits", "16"), settings.get("group_size", "–")
-    reasons = "\n".join(f"- {_inline(reason)}" for reason in verdict.reasons)
-    bullets = "\n".join(f"- {_inline(line)}" for line in limits(report))
-    sets = "\n".join(
-        f"- {_inline(name)} ({_inline(str(source.get('licence', 'licence not stated')))}): {_inline(str(source.get('attribution', '')))}"
-        for name, source in sorted(report.sources.items())
-        if name in report.split.roles
-    )
-    quantization = recipe.quantization
-    counts = ""
-    if quantization:
-        names = [m.status.value for m in quantization.modules]
-        counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-    before, after = report.mib(report.reference), report.mib(report.candidate)
-    size = f" The weights take {after:,.1f} MiB instead of {before:,.1f} MiB." if before and after else ""
-    stated = sorted((key, _plain(value)) for key, value in settings.items() if value is not None)
-    facts = markdown_table(["Setting", "Value"], [[_inline(key), _inline(str(value))] for key, value in stated])
-    weights = f"\n\nWeights: sha256 `{quantization.weight_digest}`. Modules: {counts}." if quantization else ""
-    return f"""# {_inline(base.split("/")[-1])}, {bits} bits, recipe {_inline(report.candidate)}
-
-{_inline(base)} with its linear layers quantized to {bits} bits in groups of {group} by the recipe `{_inline(report.candidate)}` \
-({_inline(recipe.method)}), as a packed GPTQ checkpoint.{size}
-
-**Verdict: {WORDS[verdict.verdict]}.** {_inline(meaning(report))}
-
-## How it was made
-
-{_made(report, recipe)}
-
-{facts}{weights}
-
-## Bias, accuracy, size
-
-Values with {100 * report.confidence:g} % intervals; the change is paired, on the same items, against {_inline(report.reference)}.
-
-{_table(report)}
-
-For StereoSet SS and CrowS-Pairs 50 is neutral, and the change is that of the distance from 50: negative is less biased. Per group:
-
-{_groups(report)}
-
-## The verdict
-
-{checks_line(report)}
-
-{reasons}
-
-A check passes when the data exclude harm beyond its margin, fails when they show it, and is open otherwise. An approval says that no harm
-beyond the margins is compatible with these items. It does not say that the model is free of bias.
-
-## Intended use
-
-Research on quantization and bias, and uses for which its base model is suitable. It inherits the base model's limits, language and licence.
-Not for decisions about people.
-
-## Limits
-
-{bullets}
-
-## How to load
-
-```python
-{_load(recipe)}
-```
-
-## Attribution
-
-Base model: {_inline(str(report.source.get("attribution", base)))}; licence {_inline(str(report.source.get("licence", "not stated")))}.
-
-{sets}
-"""
+def _settings_table(recipe: Recipe) -> str:
+    rows = [(key, _yaml_value(value)) for key, value in recipe.settings.items() if value is not None]
+    return markdown_table(["Setting", "Value"], [[inline(key), inline(str(value))] for key, value in sorted(rows)])
 
 
-def _made(report: Report, recipe: Recipe) -> str:
+def _status_counts(recipe: Recipe) -> str:
+    """How many modules ended with each status, in the order in which they occur."""
+    statuses = [module.status.value for module in recipe.quantization.modules] if recipe.quantization else []
+    return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+
+
+def _how_it_was_made(report: Report, recipe: Recipe) -> str:
     """What the method does, for a reader who does not know it, and on which data."""
     text, pairs, texts, ended = _GPTQ, report.split.pairs, report.split.texts, ""
     if recipe.quantization and recipe.quantization.training:
         text = _LEARNED + (_FAIR if recipe.method == "fair_round" else "")
         pairs, texts = recipe.quantization.pairs, recipe.quantization.texts
-        ended = f" {_inline(learning_text(recipe.quantization.training))}"
+        ended = f" {inline(learning_text(recipe.quantization.training))}"
     seen = f"{pairs:,} pairs of\nStereoSet over {len(report.split.calibration_terms)} target terms and " if pairs else ""
     return f"{text} Calibration: {seen}{texts:,} passages of general text, none of them part\nof a set it was judged on.{ended}"
 
 
-def _load(recipe: Recipe) -> str:
+def _loading_code(recipe: Recipe) -> str:
     """The lines that load the checkpoint, by the library that can."""
     architecture = recipe.quantization.architecture if recipe.quantization else ""
     if recipe.settings.get("bits_by_module") or architecture.startswith(GPTQMODEL_ONLY):
@@ -172,7 +130,7 @@ def _load(recipe: Recipe) -> str:
     return _TRANSFORMERS
 
 
-def _table(report: Report) -> str:
+def _results_table(report: Report) -> str:
     names = list(report.names)
     rows: list[Sequence[str]] = []
     for measure in SUMMARY:
@@ -183,28 +141,23 @@ def _table(report: Report) -> str:
             rows.append([measure.name, *values, change])
     sizes = [f"{mib:,.1f}" if (mib := report.mib(name)) is not None else "–" for name in names]
     rows.append(["Weights, MiB", *sizes, ""])
-    return markdown_table(["Measure", *map(_inline, names), f"change, {_inline(report.candidate)}"], rows)
+    return markdown_table(["Measure", *map(inline, names), f"change, {inline(report.candidate)}"], rows)
 
 
-def _groups(report: Report) -> str:
+def _groups_table(report: Report) -> str:
     rows = []
     for cell in report.cells:
         if cell.group is None:
             continue
-        base, own = cell.levels[report.reference], cell.levels[report.candidate]
+        reference, candidate = cell.levels[report.reference], cell.levels[report.candidate]
         change = estimate_text(cell.changes.get(report.candidate), 1, signed=True)
         name = TITLES[cell.measure.benchmark]
-        rows.append([name, _inline(cell.group), own.n, estimate_text(base, 1), estimate_text(own, 1), change])
+        rows.append([name, inline(cell.group), candidate.n, estimate_text(reference, 1), estimate_text(candidate, 1), change])
     return markdown_table(["Set", "Group", "n", "base", "candidate", "change of the distance from 50"], rows)
 
 
-def _plain(value: object) -> object:
+def _yaml_value(value: object) -> object:
     """Values that YAML can hold as they are; anything else as text."""
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return value if isinstance(value, str | int | float) else str(value)
-
-
-def _inline(text: str) -> str:
-    """Text that cannot become markup, a table column or a heading."""
-    return text.replace("\n", " ").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Outcome, Status
 from fairgate.metrics.comparison import Estimate
-from fairgate.metrics.flips import ABSTENTION, GUARDS
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
-from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY, TITLES
+from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY
+from stages.report.templates import fill
 from stages.report.weights import weights
 from stages.report.words import (
     TERMS,
@@ -27,7 +23,6 @@ from stages.report.words import (
     checks_line,
     count,
     estimate_text,
-    figure_text,
     learning_text,
     limits,
     meaning,
@@ -40,106 +35,140 @@ _SHOWN = ("method", "bits", "group_size", "symmetric", "mode", "alpha")
 
 def render(report: Report) -> str:
     """The page as HTML; equal reports give equal text."""
+    values: dict[str, Any] = {
+        "run": report,
+        "verdict": report.verdict,
+        "names": report.names,
+        "icons": {name: figures.icon(report.series(name)) for name in report.names},
+        "base_name": base_name(report),
+        "level": f"{100 * report.confidence:g} %",
+    }
+    # One function per section of the template, in its order.
+    for section in (
+        _header,
+        _compared,
+        _results,
+        _checks,
+        _bias_and_flips,
+        _beyond_the_headline,
+        _ability_and_health,
+        _learning_and_weights,
+        _data,
+        _limits,
+    ):
+        values |= section(report)
+    return fill("page.html.j2", values)
+
+
+def _header(report: Report) -> dict[str, Any]:
+    return {
+        "word": WORDS[report.verdict.verdict],
+        "meaning": meaning(report),
+        "facts": _facts(report),
+    }
+
+
+def _compared(report: Report) -> dict[str, Any]:
+    source = str(report.source.get("source") or report.source.get("attribution") or "")
+    return {
+        "base_note": source.removeprefix(base_name(report)).strip(),
+        "digests": _digests(report),
+        "recipes": [_recipe_row(report, recipe) for recipe in report.recipes],
+    }
+
+
+def _results(report: Report) -> dict[str, Any]:
+    return {
+        "summary": _summary(report),
+        "versus": _versus(report),
+        "tradeoff": panels.tradeoff(report),
+    }
+
+
+def _checks(report: Report) -> dict[str, Any]:
+    lines = report.verdict.checks
+    return {
+        "checks_line": checks_line(report),
+        "checks": [(line, _SIGNS[line.outcome], panels.bullet(line)) for line in lines],
+    }
+
+
+def _bias_and_flips(report: Report) -> dict[str, Any]:
+    shown = (panels.bias(report, measure.metric) for measure in BIAS)
+    runs = report.noise.runs if report.noise else ()
+    return {
+        "bias": [panel for panel in shown if panel],
+        "flips": report.flips,
+        "flip_panels": panels.flips(report),
+        "items": report.items,
+        "floors": report.noise.floors if report.noise else {},
+        "noise_runs": " against ".join(f"{r.dtype} in batches of {r.batch_tokens:,} tokens" for r in runs),
+    }
+
+
+def _beyond_the_headline(report: Report) -> dict[str, Any]:
+    return {
+        "guards": [line for line in report.lines if line.kind != "further"],
+        "further": [line for line in report.lines if line.kind == "further"],
+    }
+
+
+def _ability_and_health(report: Report) -> dict[str, Any]:
     candidate = report.recipe(report.candidate)
-    return (
-        _environment()
-        .get_template("template.html.j2")
-        .render(
-            run=report,
-            verdict=report.verdict,
-            word=WORDS[report.verdict.verdict],
-            meaning=meaning(report),
-            facts=_facts(report),
-            names=report.names,
-            icons={name: figures.icon(report.series(name)) for name in report.names},
-            base_name=base_name(report),
-            base_note=str(report.source.get("source") or report.source.get("attribution") or "").removeprefix(base_name(report)).strip(),
-            digests=_digests(report),
-            recipes=[_recipe_row(report, recipe) for recipe in report.recipes],
-            level=f"{100 * report.confidence:g} %",
-            summary=_summary(report),
-            versus=_versus(report),
-            tradeoff=panels.tradeoff(report),
-            checks_line=checks_line(report),
-            checks=[(check, _SIGNS[check.outcome], panels.bullet(check)) for check in report.verdict.checks],
-            bias=[panel for measure in BIAS if (panel := panels.bias(report, measure.metric))],
-            flips=report.flips,
-            flip_panels=panels.flips(report),
-            items=report.items,
-            floors=report.noise.floors if report.noise else {},
-            noise_runs=" against ".join(f"{r.dtype} in batches of {r.batch_tokens:,} tokens" for r in report.noise.runs)
-            if report.noise
-            else "",
-            guards=[line for line in report.lines if line.kind != "further"],
-            further=[line for line in report.lines if line.kind == "further"],
-            ability_panels=panels.ability(report),
-            statuses=[status.value for status in Status],
-            health=[_health(recipe) for recipe in report.recipes if recipe.quantization],
-            notes=candidate.quantization.notes if candidate.quantization else [],
-            heat=panels.health(candidate),
-            terms=(terms := _terms(report)),
-            learned=[_learned(recipe, terms) for recipe in report.recipes if recipe.quantization and recipe.quantization.training],
-            learning_panels=panels.learning(report, candidate),
-            weights=weights(candidate.contributions),
-            modules=candidate.quantization.modules if candidate.quantization else [],
-            sets=_sets(report),
-            split=report.split,
-            reserved=_reserved(report),
-            overlaps=_overlaps(report),
-            dropped=[(where, count(len(ids), "item")) for where, ids in sorted(report.split.dropped.items()) if ids],
-            limits=limits(report),
-            power=report.power,
-            environment=_flat(candidate.environment.model_dump(mode="json", exclude={"schema_"})),
-        )
-    )
+    return {
+        "ability_panels": panels.ability(report),
+        "statuses": [status.value for status in Status],
+        "health": [_health(recipe) for recipe in report.recipes if recipe.quantization],
+        "notes": candidate.quantization.notes if candidate.quantization else [],
+        "heat": panels.health(candidate),
+        "modules": candidate.quantization.modules if candidate.quantization else [],
+    }
+
+
+def _learning_and_weights(report: Report) -> dict[str, Any]:
+    candidate, terms = report.recipe(report.candidate), _terms(report)
+    learned = [r for r in report.recipes if r.quantization and r.quantization.training]
+    return {
+        "terms": terms,
+        "learned": [_learned(recipe, terms) for recipe in learned],
+        "learning_panels": panels.learning(report, candidate),
+        "weights": weights(candidate.contributions),
+    }
+
+
+def _data(report: Report) -> dict[str, Any]:
+    dropped = sorted(report.split.dropped.items())
+    return {
+        "sets": _sets(report),
+        "split": report.split,
+        "reserved": _reserved(report),
+        "overlaps": _overlaps(report),
+        "dropped": [(where, count(len(ids), "item")) for where, ids in dropped if ids],
+    }
+
+
+def _limits(report: Report) -> dict[str, Any]:
+    environment = report.recipe(report.candidate).environment
+    return {
+        "limits": limits(report),
+        "power": report.power,
+        "environment": _flat(environment.model_dump(mode="json", exclude={"schema_"})),
+    }
 
 
 def timing_script(rows: list[dict[str, Any]]) -> str:
     """`timing.js`: fills the hidden table of the page; an empty list leaves it hidden."""
+    sizes = (("seconds", 1), ("peak_rss_gib", 2), ("peak_gpu_gib", 2))
     cells = [
         [
             str(row.get("name", "")),
-            *(_fixed(row.get(key), digits) for key, digits in (("seconds", 1), ("peak_rss_gib", 2), ("peak_gpu_gib", 2))),
+            *(_fixed(row.get(key), digits) for key, digits in sizes),
             ", ".join(f"{key} {value}" for key, value in sorted((row.get("host") or {}).items())),
             str(row.get("date", "")),
         ]
         for row in rows
     ]
-    return f"""(function (rows) {{
-  if (!rows.length) return;
-  var body = document.getElementById("timing-rows");
-  rows.forEach(function (row) {{
-    var line = body.insertRow();
-    row.forEach(function (text, at) {{
-      var cell = line.insertCell();
-      cell.textContent = text;
-      if (at > 0 && at < 4) cell.className = "r";
-    }});
-  }});
-  document.getElementById("timing").hidden = false;
-}})({json.dumps(cells, indent=1)});
-"""
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "num": lambda value, digits=1, signed=False: "–" if math.isnan(value) else number_text(value, digits, signed=signed),
-        "figure": figure_text,
-        "percent": lambda share: "–" if share is None else f"{100 * share:.1f} %",
-        "pvalue": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
-        "short": lambda digest: str(digest)[:12],
-        "count_of": count,
-        "metric_of": lambda name: GUARDS.get(name) or ABSTENTION.get(name) or name,
-        "title_of": lambda name: TITLES.get(name, name),
-    }
-    return environment
+    return fill("timing.js.j2", {"rows": json.dumps(cells, indent=1)})
 
 
 def _fixed(value: float | None, digits: int) -> str:

@@ -16,8 +16,9 @@ from fairgate.support.digests import sha256_folder, sha256_json
 from fairgate.support.errors import BadRecord, FairgateError
 from fairgate.support.files import read_json, write_json
 from stages.report.data import gather
-from stages.report.page import figure_text, timing_script
+from stages.report.page import timing_script
 from stages.report.stage import report as write_report
+from stages.report.words import figure_text
 from tests.fake_run import CROWS_GROUPS, KINDS, RECIPES, STEREOSET_GROUPS, make_run
 
 
