@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fairgate.__main__ import COMMANDS
 from fairgate.support.files import read_json
 from tests.project import REPOSITORY
 
@@ -70,6 +71,17 @@ def test_links_and_paths_exist(page: Path) -> None:
 def _anchors(page: Path) -> set[str]:
     heads = re.findall(r"^#+ (.+)$", _text(page), re.M)
     return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+@name_of
+def test_commands_exist(page: Path) -> None:
+    text = _text(page)
+    targets = set(re.findall(r"^([a-z-]+):", _text(REPOSITORY / "Makefile"), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.M)) <= targets
+    assert set(re.findall(r"`(?:python -m )?fairgate ([a-z]+)", text)) <= {*COMMANDS, "smoke"}
+    for module in re.findall(r"python -m ((?:fairgate|stages|flows|experiments|benchmarks|examples)(?:\.\w+)+)", text):
+        path = REPOSITORY / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 @name_of
