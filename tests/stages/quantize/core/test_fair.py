@@ -186,12 +186,12 @@ def test_exact_mode_has_the_lowest_objective_before_rounding() -> None:
     J = {mode: float(objective(W, target, Hd, B)) for mode, target in targets.items()}
     assert J["exact"] == min(J.values())
     assert J["exact"] < J["error-only"]
-    own = shift(*_single(W, B), factorize((H + B).float(), 0.01).U).double()
-    assert float(objective(W, own, Hd, B)) == pytest.approx(J["exact"], rel=1e-6)
+    target = shift(*_single(W, B), factorize((H + B).float(), 0.01).U).double()
+    assert float(objective(W, target, Hd, B)) == pytest.approx(J["exact"], rel=1e-6)
 
 
 def test_exact_objective_with_rounding_is_least_squares_around_the_target() -> None:
-    """On a tiny grid every candidate is tried: the best under J is the best under (Q - target) A (Q - target)^T."""
+    """Every candidate of a tiny grid: the best under J is the best under the closed form."""
     W, H, C, _ = reference.problem(r=1, d=3, n=12, pairs=4)
     B = 0.5 * C
     A = H + B

@@ -31,8 +31,8 @@ def test_nearest_rounding_stays_within_a_step(bits: int, symmetric: bool, seed: 
     W = torch.randn(4, 32, generator=torch.Generator().manual_seed(seed))
     rounded = round_nearest(W, Grid(bits, 16, symmetric))
     step = rounded.scale.repeat_interleave(16, dim=1)
-    # Half a step, or a whole one at the top of the symmetric grid (it has one point more below zero than above);
-    # a scale rounded to float16 moves the last code by up to top / 2^11 steps.
+    # Half a step, or a whole one at the top of the symmetric grid (it has one point more below
+    # zero than above). A scale rounded to float16 moves the last code by up to top / 2^11 steps.
     tolerance = (1.0 if symmetric else 0.5) + 2**bits / 2**11 + 0.01
     assert ((rounded.Q - W).abs() <= step * tolerance).all()
 

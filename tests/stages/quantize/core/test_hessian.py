@@ -78,13 +78,13 @@ def test_swapping_the_sides_of_any_pair_changes_nothing_pairwise() -> None:
 def test_swapping_one_pair_changes_the_group_mean_and_swapping_all_does_not() -> None:
     pairs = _pairs()
     C = _accumulated(pairs, Alignment.group_mean, n_groups=2).finish(None).C
-    one = _accumulated([_swap(pairs[0]), *pairs[1:]], Alignment.group_mean, n_groups=2).finish(None).C
-    all_of_them = _accumulated([_swap(pair) for pair in pairs], Alignment.group_mean, n_groups=2).finish(None).C
+    one_swapped = _accumulated([_swap(pairs[0]), *pairs[1:]], Alignment.group_mean, n_groups=2).finish(None).C
+    all_swapped = _accumulated([_swap(pair) for pair in pairs], Alignment.group_mean, n_groups=2).finish(None).C
     assert C is not None
-    assert one is not None
-    assert all_of_them is not None
-    assert torch.allclose(C, all_of_them, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(C, one, rtol=1e-2)
+    assert one_swapped is not None
+    assert all_swapped is not None
+    assert torch.allclose(C, all_swapped, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(C, one_swapped, rtol=1e-2)
     assert torch.linalg.matrix_rank(C) <= 2
 
 

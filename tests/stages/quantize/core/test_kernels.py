@@ -37,7 +37,8 @@ def test_kernel_rounds_as_the_reference_does(grid: Grid, r: int, d: int) -> None
     W, H, _, _ = (tensor.float().cuda() for tensor in reference.problem(r, d, 3 * d))
     U = factorize(H, 0.01).U
     ours, theirs = kernels.round_columns_triton(W, U, grid), columns.round_columns(W, U, grid)
-    # A weight on the boundary between two codes may fall either way, and moves what comes after it in its row by a little.
+    # A weight on the boundary between two codes may fall either way, and moves the weights after
+    # it in its row by a little.
     assert (ours.codes != theirs.codes).float().mean() < 1e-3
     assert torch.allclose(ours.loss.sum(), theirs.loss.sum(), rtol=1e-4)
     loss = torch.einsum("rd,de,re->r", ours.Q - W, torch.linalg.inv(U.double().T @ U.double()).float(), ours.Q - W)
@@ -66,7 +67,8 @@ def test_sums_of_16_bit_activations_are_exact_up_to_their_order() -> None:
     exact = X.double().T @ X.double()
     twice = fill_lower(add_gram(add_gram(None, X), X))
     assert torch.equal(twice, twice.T) or (twice - twice.T).abs().max() < 1e-3 * twice.diagonal().mean()
-    # Tensor cores cut off where other units round: the error grows with the number of rows, not with its root.
+    # Tensor cores truncate where other units round, so the error grows with the number of rows and
+    # not with its root.
     assert ((twice.double() - 2 * exact).abs().max() / exact.diagonal().mean()) < 5e-4
 
 

@@ -93,12 +93,12 @@ def test_one_pass_equals_replaying_the_block_for_every_group(model: Any, source:
 
 
 def _inputs(block: nn.Module, name: str, block_inputs: list[BlockInput]) -> list[Tensor]:
-    found: list[Tensor] = []
-    handle = linear(block, name).register_forward_pre_hook(lambda module, args: found.append(args[0]))
+    inputs: list[Tensor] = []
+    handle = linear(block, name).register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     for block_input in block_inputs:
         forward(block, block_input, 0)
     handle.remove()
-    return found
+    return inputs
 
 
 PARALLEL = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "collection": "parallel"}
@@ -147,7 +147,8 @@ def test_batches_shared_out_give_the_same_weights(collection: str, source: Strea
     shared = list(gptq(source, recipe, data, Compute(CPU, others=(CPU,))))
     for ours, theirs in zip(shared, alone, strict=True):
         for name, codes in _codes(ours).items():
-            # Sums are made in another order, and a weight on the boundary of two codes may fall either way.
+            # Sums run in another order, and a weight on the boundary of two codes may fall either
+            # way.
             assert (codes != _codes(theirs)[name]).float().mean() < 0.02
 
 
