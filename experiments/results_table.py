@@ -25,8 +25,7 @@ import pyarrow.compute as pc
 
 from experiments.sections import kept
 from fairgate.benchmarks import BENCHMARKS, SMOKE, benchmark_of, items_of
-from fairgate.benchmarks.families.capability import CAPABILITY
-from fairgate.benchmarks.families.perplexity import TEXTS
+from fairgate.benchmarks.descriptions import descriptions
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, read_record
 from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
@@ -42,7 +41,8 @@ from stages.report.itemlevel import DIGITS, ideal
 
 CONFIDENCE, DRAWS, SEED = 0.95, 5_000, 0
 COLUMNS = 100  # of prose
-ABLE = {*CAPABILITY, *TEXTS, "mmlu"}  # what a model can do; the others are about bias
+# What a model can do; the others are about bias.
+ABLE = {name for name, task in descriptions().items() if task.about == "ability"}
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,17 @@
-"""The benchmarks as data: what an item contributes to each metric, and the table of metrics by name.
+"""The benchmarks, one folder each: task files, dataset hooks, statistics, and what they are called.
 
-Adding a metric is one `Statistic` in a module of this folder, never a second code path.
+A folder holds `<task>.yaml` (data, prompt, options, role, title), `hooks.py` (what the task files
+call `!function`) and `statistics.py`, whose `BENCHMARKS` maps each task to how it is scored.
+Folders are found by looking: there is no list. Adding a metric is one `Statistic` in a folder.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import pyarrow as pa
 
-from fairgate.benchmarks.families.capability import CAPABILITY
-from fairgate.benchmarks.families.choices import CHOICES
-from fairgate.benchmarks.families.generated import GENERATED
-from fairgate.benchmarks.families.pairs import PAIRS
-from fairgate.benchmarks.families.perplexity import TEXTS
-from fairgate.benchmarks.families.probes import PROBES
 from fairgate.metrics.benchmark import Benchmark
 from fairgate.metrics.items import Items
 from fairgate.metrics.statistic import Statistic
@@ -20,8 +19,16 @@ from fairgate.support.errors import UnknownName
 
 __all__ = ["BENCHMARKS", "METRICS", "SMOKE", "benchmark_of", "items_of", "metric"]
 
-BENCHMARKS: dict[str, Benchmark] = {**PAIRS, **CHOICES, **PROBES, **CAPABILITY, **TEXTS, **GENERATED}
 SMOKE = "_smoke"
+
+
+def _folders() -> list[str]:
+    return [module.name for module in iter_modules(__path__) if module.ispkg and module.name != "families"]
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    name: benchmark for folder in _folders() for name, benchmark in import_module(f"{__name__}.{folder}.statistics").BENCHMARKS.items()
+}
 METRICS: dict[str, Statistic] = {f"{name}.{key}": s for name, b in BENCHMARKS.items() for key, s in b.statistics.items()}
 
 
@@ -33,13 +40,14 @@ def metric(name: str, *, where: str = "") -> Statistic:
 
 
 def benchmark_of(name: str) -> Benchmark:
-    """The benchmark called `name`, or what a smoke run calls it; UnknownName gives the nearest right one.
+    """The benchmark called `name`, or what a smoke run calls it; UnknownName gives the nearest one.
 
-    Smoke runs have names of their own, which METRICS does not know: no policy and no report can take them for results.
+    Smoke runs have names of their own, which METRICS does not know: no policy and no report can
+    take them for results.
     """
     bare = name.removesuffix(SMOKE)
-    if bare in GENERATED:
-        return GENERATED[bare]
+    if bare in BENCHMARKS and BENCHMARKS[bare].generated:
+        return BENCHMARKS[bare]
     if name not in BENCHMARKS:
         raise UnknownName.of("benchmark", name, BENCHMARKS, where="item table")
     return BENCHMARKS[name]

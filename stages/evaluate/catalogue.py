@@ -12,12 +12,11 @@ from typing import Any
 from lm_eval import utils as lm_eval_utils
 from lm_eval.tasks import TaskManager
 
+from fairgate.benchmarks.descriptions import FOLDER
+from fairgate.benchmarks.families.reading import given, paths
 from fairgate.contracts.records import Role, Split, read_record
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
 from stages.evaluate.task import Form, Generation, Item, Task
-from stages.evaluate.tasks.reading import given, paths
-
-FOLDER = Path(__file__).parent / "tasks"
 
 
 @contextmanager
@@ -39,7 +38,7 @@ def _quiet_and_fast() -> Iterator[None]:
 
 
 class Catalogue:
-    """The task folder, indexed once."""
+    """The folder of benchmarks, its task files indexed once."""
 
     def __init__(self, raw: Path, split: Path, folder: Path = FOLDER) -> None:
         """`raw`: folder of the benchmark files; `split`: the split file, which says who may use what."""
@@ -53,7 +52,8 @@ class Catalogue:
 
     @property
     def names(self) -> list[str]:
-        return list(self._manager.all_subtasks)
+        """Tasks by name, in the order in which they run."""
+        return sorted(self._manager.all_subtasks)
 
     def metadata(self, name: str) -> dict[str, Any]:
         """The `metadata` of a task file; UnknownName gives the nearest right name."""

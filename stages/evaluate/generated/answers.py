@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fairgate.benchmarks.families.boxed import read_answer
 from fairgate.contracts.item_table import Ending
 from stages.evaluate.generated.generate import Completion, rendered
 from stages.evaluate.model import Model
 from stages.evaluate.settings import GenerationSettings
-from stages.evaluate.tasks.generated import read_answer
 
 
 def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: GenerationSettings) -> bool:

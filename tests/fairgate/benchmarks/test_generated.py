@@ -10,7 +10,7 @@ import pytest
 
 from fairgate.benchmarks import BENCHMARKS, METRICS, SMOKE, benchmark_of, items_of
 from fairgate.benchmarks.families.answers import deviation, spread
-from fairgate.benchmarks.families.generated import COHERENT, NONSENSE, REFUSAL, disparity
+from fairgate.benchmarks.families.continuations import COHERENT, NONSENSE, REFUSAL, disparity
 from fairgate.contracts.item_table import Ending, read_items, write_items
 from fairgate.metrics.estimates import derive, metrics_of
 from fairgate.metrics.flips import flips

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.stages.evaluate.raw import write_tasks
+from tests.stages.evaluate.raw import task_file, write_tasks
 
 COUNTS = {
     "arc_easy": 3,
@@ -145,7 +145,7 @@ def write_capability_tasks(folder: Path) -> Path:
     """The task files, accepting the record counts of this module."""
     write_tasks(folder)
     for name, count in COUNTS.items():
-        file = folder / f"{name}.yaml"
+        file = task_file(folder, name)
         file.write_text(file.read_text(encoding="utf-8").replace("made_up: 0", f"made_up: {count}"), encoding="utf-8")
     return folder
 

@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.records import Role, Split, write_record
-from stages.evaluate.catalogue import FOLDER
 
 TERMS = ["gardener", "pilot", "harbour", "engineer"]
 GROUPS = ["profession", "profession", "race", "gender"]
@@ -148,8 +148,14 @@ def _csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_tasks(folder: Path) -> Path:
     """The task files, accepting the record counts of write_raw."""
-    shutil.copytree(FOLDER, folder)
-    for file in folder.glob("*.yaml"):
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in folder.rglob("*.yaml"):
         text = re.sub(r"(?m)^  records: .*$", f"  records: {{made_up: {RECORDS.get(file.stem, 0)}}}", file.read_text(encoding="utf-8"))
         file.write_text(text, encoding="utf-8")
     return folder
+
+
+def task_file(folder: Path, name: str) -> Path:
+    """The file of a task in a folder of benchmarks."""
+    (file,) = folder.rglob(f"{name}.yaml")
+    return file

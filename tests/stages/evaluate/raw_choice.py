@@ -6,9 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.records import Role
-from stages.evaluate.catalogue import FOLDER
-from tests.stages.evaluate.raw import split, write_split, write_text, write_winobias
+from tests.stages.evaluate.raw import split, task_file, write_split, write_text, write_winobias
 from tests.stages.evaluate.raw_generated import BBQ_FILES, write_bbq, write_lines, write_table
 
 WOMEN = {"pilot": 10.0, "gardener": 80.0}
@@ -40,9 +40,9 @@ def write_choice(folder: Path) -> Path:
         for n in range(8)
     ]
     write_lines(raw / "dt_fairness" / "adult_0_200_test_base_rate_0.0.jsonl", persons)
-    shutil.copytree(FOLDER, folder / "tasks")
+    shutil.copytree(FOLDER, folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     for name, records in RECORDS.items():
-        file = folder / "tasks" / f"{name}.yaml"
+        file = task_file(folder / "tasks", name)
         text = re.sub(r"(?m)^  records: .*$", f"  records: {{made_up: {records}}}", file.read_text(encoding="utf-8"))
         text = re.sub(r"(?m)^  items: .*$", f"  items: {{made_up: {ITEMS.get(name)}}}", text)
         listed = "".join(f"\n    - bbq/{category}.jsonl" for category in BBQ_FILES)

@@ -52,7 +52,7 @@ def test_a_task_nobody_asked_for_is_skipped_where_its_data_are_absent(
     raw = write_raw(tmp_path / "raw")
     (raw / "piqa/validation.jsonl").unlink()
     shutil.copytree(work / "tasks", tmp_path / "tasks")
-    for path in (tmp_path / "tasks").glob("*.yaml"):
+    for path in (tmp_path / "tasks").rglob("*.yaml"):
         if path.stem not in ("crows_pairs", "piqa"):
             path.unlink()
     catalogue = Catalogue(raw, work / "split.json", tmp_path / "tasks")

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fairgate.benchmarks.bbq.hooks import read as bbq
+from fairgate.benchmarks.discrimevalgen.hooks import read as discrimevalgen
+from fairgate.benchmarks.dt_fairness.hooks import read as dt_fairness
 from fairgate.support.errors import BadRecord, FairgateError
-from stages.evaluate.tasks.bias import bbq, discrimevalgen, dt_fairness
 from tests.stages.evaluate.raw_generated import BBQ_FILES, write_bbq, write_lines, write_table
 
 CATEGORIES = [

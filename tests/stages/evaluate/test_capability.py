@@ -14,14 +14,20 @@ from datasets import Dataset
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
+from fairgate.benchmarks.arc import hooks as arc
+from fairgate.benchmarks.hellaswag import hooks as hellaswag
+from fairgate.benchmarks.lambada import hooks as lambada
+from fairgate.benchmarks.mmlu import hooks as mmlu
+from fairgate.benchmarks.piqa import hooks as piqa
+from fairgate.benchmarks.wikitext import hooks as wikitext
+from fairgate.benchmarks.winogrande import hooks as winogrande
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.task import Task
-from stages.evaluate.tasks import capability
 from tests.stages.evaluate.capability import COUNTS, LAMBADA, PAGES, write_capability_tasks, write_files, write_hub
 from tests.stages.evaluate.evaluation import evaluate
-from tests.stages.evaluate.raw import split, write_split
+from tests.stages.evaluate.raw import split, task_file, write_split
 
 SETS = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "lambada", "mmlu", "wikitext2")
 CHOICE = ("arc_easy", "arc_challenge", "hellaswag", "piqa_full", "winogrande", "mmlu_ll", "mmlu_ll_5shot")
@@ -109,7 +115,7 @@ def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[
 @pytest.mark.parametrize("task", sorted(COUNTS))
 def test_another_count_and_an_absent_file_are_refused(place: Path, tmp_path: Path, task: str) -> None:
     shutil.copytree(place / "tasks", tmp_path / "tasks")
-    file = tmp_path / "tasks" / f"{task}.yaml"
+    file = task_file(tmp_path / "tasks", task)
     file.write_text(file.read_text().replace(f"made_up: {COUNTS[task]}", "made_up: 77"))
     with pytest.raises(FairgateError, match=rf"{COUNTS[task]} records, accepted are 77 \(made_up\)"):
         Catalogue(place / "raw", place / "split.json", tmp_path / "tasks").load(task)
@@ -177,39 +183,39 @@ def rows_of(shared: Path, tmp_path: Path, task: str, source: str, hook: Callable
 
 @pytest.mark.parametrize(("task", "count", "options"), [("arc_easy", 2376, {3: 7, 5: 4}), ("arc_challenge", 1172, {3: 4, 5: 3})])
 def test_original_arc(shared: Path, tmp_path: Path, task: str, count: int, options: dict[int, int]) -> None:
-    rows = rows_of(shared, tmp_path, task, "arc", capability.arc)
+    rows = rows_of(shared, tmp_path, task, "arc", arc.questions)
     assert Counter(len(row) for row in rows["options"]) == {4: count - sum(options.values()), **options}
     assert all(option.strip() for row in rows["options"] for option in row)
 
 
 def test_original_winogrande(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared, tmp_path, "winogrande", "winogrande", capability.winogrande)
+    rows = rows_of(shared, tmp_path, "winogrande", "winogrande", winogrande.blanks)
     assert Counter(rows["label"]) == {0: 628, 1: 639}
     assert all(ending for ending in rows["ending"])
 
 
 def test_original_hellaswag(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared, tmp_path, "hellaswag", "hellaswag", capability.hellaswag)
+    rows = rows_of(shared, tmp_path, "hellaswag", "hellaswag", hellaswag.endings)
     assert len(rows) == 10042
     assert all(": " in begin for begin in rows["query"])
 
 
 def test_original_piqa(shared: Path, tmp_path: Path) -> None:
-    assert set(rows_of(shared, tmp_path, "piqa_full", "piqa", capability.piqa)["label"]) == {0, 1}
+    assert set(rows_of(shared, tmp_path, "piqa_full", "piqa", piqa.solutions)["label"]) == {0, 1}
 
 
 def test_original_lambada(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared, tmp_path, "lambada", "lambada", capability.lambada)
+    rows = rows_of(shared, tmp_path, "lambada", "lambada", lambada.passages)
     assert len(rows) == 5153
     assert all(word.startswith(" ") and len(word) > 1 for word in rows["word"])
 
 
 def test_original_mmlu(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared, tmp_path, "mmlu_ll_5shot", "mmlu", capability.mmlu)
+    rows = rows_of(shared, tmp_path, "mmlu_ll_5shot", "mmlu", mmlu.questions)
     assert len(set(rows["group"])) == 57
     assert all(prompt.count("\nAnswer:") >= 6 for prompt in rows["prompt"])
 
 
 def test_original_wikitext(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared, tmp_path, "wikitext_lmeval", "wikitext2", capability.pages)
+    rows = rows_of(shared, tmp_path, "wikitext_lmeval", "wikitext2", wikitext.pages)
     assert sum(rows["words"]) - 2 * 62 == 241_211

@@ -17,13 +17,15 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.bbq import utils as published
 from lm_eval.tasks.crows_pairs import utils as published_pairs
 
+from fairgate.benchmarks.bbq import hooks
+from fairgate.benchmarks.bbq.hooks import any_unknown
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.task import Item
-from stages.evaluate.tasks.choice import any_unknown
 from tests.stages.evaluate.evaluation import evaluate
+from tests.stages.evaluate.raw import task_file
 from tests.stages.evaluate.raw_choice import ITEMS, RECORDS, write_choice
 from tests.stages.evaluate.raw_generated import BBQ_FILES
 
@@ -137,7 +139,7 @@ def test_every_item_and_another_count_of_either_kind(choice: Path, tasks: Catalo
     assert len(tasks.load(task).items) == ITEMS.get(task, RECORDS[task])
     for key, count in {"records": RECORDS[task], **({"items": ITEMS[task]} if task in ITEMS else {})}.items():
         shutil.copytree(choice / "tasks", tmp_path / key)
-        file = tmp_path / key / f"{task}.yaml"
+        file = task_file(tmp_path / key, task)
         file.write_text(file.read_text().replace(f"  {key}: {{made_up: {count}}}", f"  {key}: {{made_up: 999}}"))
         with pytest.raises(FairgateError, match=rf"{count} records, accepted are 999 \(made_up\)"):
             Catalogue(choice / "raw", choice / "split.json", tmp_path / key).load(task)
@@ -327,21 +329,17 @@ def test_original_winobias(originals: Catalogue) -> None:
 
 
 def test_original_bbq(originals: Catalogue) -> None:
-    from stages.evaluate.tasks import choice as hooks
-
     metadata = originals.metadata("bbq_ll") | {"raw": str(originals._split.parent)}
-    rows = hooks.bbq(**metadata)["test"]
+    rows = hooks.questions(**metadata)["test"]
     assert Counter(rows["group"]) == {"Gender_identity": 5656, "Race_ethnicity": 6880, "Religion": 1200}
-    assert len(hooks.bbq(**metadata, study_counts=True)["test"]) == 13800
-    other = hooks.bbq(**originals.metadata("bbq_ll_other") | {"raw": metadata["raw"]})["test"]
+    assert len(hooks.questions(**metadata, study_counts=True)["test"]) == 13800
+    other = hooks.questions(**originals.metadata("bbq_ll_other") | {"raw": metadata["raw"]})["test"]
     assert len(set(other["group"])) == 8
 
 
 def test_original_bbq_by_lm_evals_rule(originals: Catalogue) -> None:
-    from stages.evaluate.tasks import choice as hooks
-
     metadata = originals.metadata("bbq_lmeval") | {"raw": str(originals._split.parent)}
-    rows = hooks.bbq_lmeval(**metadata)["test"]
+    rows = hooks.lmeval(**metadata)["test"]
     assert len(rows) == 58492
     assert {len(options) for options in rows["options"]} == {12}
     assert set(rows["covariate"]) == {0.0, 1.0, 2.0, 3.0}

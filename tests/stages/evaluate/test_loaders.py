@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluate.catalogue import FOLDER, Catalogue
+from fairgate.benchmarks.descriptions import FOLDER
+from stages.evaluate.catalogue import Catalogue
 from tests.stages.evaluate.raw import write_split
 
 
@@ -64,7 +65,7 @@ def test_boolq(originals: Catalogue) -> None:
 
 def test_every_task_file_names_role_version_and_counts() -> None:
     catalogue = Catalogue(Path("raw"), Path("split.json"))
-    assert len(catalogue.names) == len(list(FOLDER.glob("*.yaml")))
+    assert len(catalogue.names) == len(list(FOLDER.rglob("*.yaml")))
     for name in catalogue.names:
         metadata = catalogue.metadata(name)
         assert metadata["role"] in ("gate", "development", "calibration")

@@ -16,17 +16,20 @@ from datasets import Dataset
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
+from fairgate.benchmarks.cooccurrence.hooks import occupations
+from fairgate.benchmarks.discrimeval.hooks import decisions as read_decisions
+from fairgate.benchmarks.redditbias.hooks import pairs
+from fairgate.benchmarks.sofa_style.hooks import _phrase
+from fairgate.benchmarks.stereoset.hooks import stereoset
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role, write_record
 from fairgate.support.errors import BadRecord, FairgateError
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.stage import _convention
-from stages.evaluate.tasks import loaders, sentences
-from stages.evaluate.tasks.sentences import _phrase
 from stages.evaluate.tokens import Encoder
 from tests.items import quantization
 from tests.stages.evaluate.evaluation import evaluate
-from tests.stages.evaluate.raw import split, stereoset_items, write_split, write_tasks
+from tests.stages.evaluate.raw import split, stereoset_items, task_file, write_split, write_tasks
 from tests.tiny import make_tokenizer
 
 REDDIT = {"gender": "gender_male", "race": "race_white", "religion1": "religion1_christians", "religion2": "religion2_christians"}
@@ -78,9 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = {"redditbias": 12, "redditbias_bos": 12, "redditbias_orientation": 3, "stereoset_study": 24, "stereoset_intersentence": 12}
     counts |= {"discrimeval": 60, "cooccurrence": 6, "sofa_style": 7}
     for name, count in counts.items():
-        text = (tasks / f"{name}.yaml").read_text().replace("made_up: 0", f"made_up: {count}")
+        text = task_file(tasks, name).read_text().replace("made_up: 0", f"made_up: {count}")
         small = text.replace("stereotypes: 60", "stereotypes: 3").replace("identities: 12", "identities: 2")
-        (tasks / f"{name}.yaml").write_text(
+        task_file(tasks, name).write_text(
             small.replace("[gender, nationality, race_ethnicity, religion, sexual_orientation]", "[gender, religion]")
         )
     roles = dict.fromkeys(("redditbias_test", "stereoset_test", "discrimeval", "winobias_occupations", "sbic_stereotypes"), Role.gate)
@@ -251,27 +254,27 @@ def rows_of(raw: Path, task: str, hook: Callable[..., dict[str, Dataset]]) -> Da
 
 
 def test_original_redditbias(originals: Path) -> None:
-    sizes = Counter(rows_of(originals, "redditbias", sentences.reddit_pairs)["subgroup"])
+    sizes = Counter(rows_of(originals, "redditbias", pairs)["subgroup"])
     names = ("gender-female-male", "race-black-white", "religion-jews-christians", "religion-muslims-christians")
     assert sizes == dict(zip(names, (253, 254, 238, 236), strict=True))
-    assert len(rows_of(originals, "redditbias_orientation", sentences.reddit_pairs)) == 235
+    assert len(rows_of(originals, "redditbias_orientation", pairs)) == 235
 
 
 def test_original_stereoset(originals: Path) -> None:
-    groups = Counter(rows_of(originals, "stereoset_study", loaders.stereoset)["group"])
+    groups = Counter(rows_of(originals, "stereoset_study", stereoset)["group"])
     assert groups == {"gender": 255, "race": 962, "religion": 79}
-    assert len(rows_of(originals, "stereoset_intersentence", loaders.stereoset)) == 6374
+    assert len(rows_of(originals, "stereoset_intersentence", stereoset)) == 6374
 
 
 def test_original_discrimeval(originals: Path) -> None:
-    rows = rows_of(originals, "discrimeval", sentences.discrimeval)
+    rows = rows_of(originals, "discrimeval", read_decisions)
     assert len(rows) == len(set(rows["item_id"])) == 9450
     assert Counter(Counter(rows["cluster"]).values()) == {135: 70}
     assert set(Counter(rows["subgroup"]).values()) == {70 * 9}
 
 
 def test_original_occupations(originals: Path) -> None:
-    names = rows_of(originals, "cooccurrence", sentences.occupations)["item_id"]
+    names = rows_of(originals, "cooccurrence", occupations)["item_id"]
     listed = (originals / "winogender" / "occupations-stats.tsv").read_text().splitlines()[1:]
     assert {line.split("\t")[0] for line in listed} < set(names)
     assert 60 < len(names) < 100

@@ -19,10 +19,11 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 from transformers import BertConfig, BertForSequenceClassification
 
+from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Role
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
-from stages.evaluate.catalogue import FOLDER, Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.generated import evaluation as module
 from stages.evaluate.generated.classifiers import STAND_IN, classifier
 from stages.evaluate.generated.generate import Completion, Prompt
@@ -32,7 +33,7 @@ from stages.evaluate.selection import Chosen, Selection
 from stages.evaluate.settings import Evaluate, GenerationSettings
 from tests.scripted import make_scripted
 from tests.stages.evaluate.evaluation import evaluate
-from tests.stages.evaluate.raw import write_split
+from tests.stages.evaluate.raw import task_file, write_split
 from tests.stages.evaluate.raw_generated import GENERATED, write_generated, write_table
 from tests.tiny import make_tiny, make_tokenizer
 
@@ -45,8 +46,8 @@ def make_catalogue(folder: Path) -> Catalogue:
     """Made-up raw files and task files that accept them, in `folder`."""
     write_generated(folder / "raw")
     write_split(folder / "split.json", roles=dict.fromkeys(SETS, Role.gate))
-    shutil.copytree(FOLDER, folder / "tasks")
-    for file in (folder / "tasks").glob("*.yaml"):
+    shutil.copytree(FOLDER, folder / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in (folder / "tasks").rglob("*.yaml"):
         text = re.sub(r"(?m)^  records: .*$", f"  records: {{made_up: {GENERATED.get(file.stem, 0)}}}", file.read_text(encoding="utf-8"))
         file.write_text(text.replace("max_gen_toks: 2000", "max_gen_toks: 8").replace("max_gen_toks: 250", "max_gen_toks: 8"))
     return Catalogue(folder / "raw", folder / "split.json", folder / "tasks")
@@ -169,7 +170,7 @@ def test_letters_are_shuffled_by_item_and_lead_back_to_the_option(texts: Catalog
 @pytest.mark.parametrize("task", sorted(GENERATED))
 def test_another_record_count_is_refused(place: Path, texts: Catalogue, tmp_path: Path, task: str) -> None:
     shutil.copytree(place / "tasks", tmp_path / "tasks")
-    file = tmp_path / "tasks" / f"{task}.yaml"
+    file = task_file(tmp_path / "tasks", task)
     file.write_text(file.read_text().replace(f"made_up: {GENERATED[task]}", "made_up: 5"))
     with pytest.raises(FairgateError, match=rf"{GENERATED[task]} records, accepted are 5 \(made_up\)"):
         Catalogue(place / "raw", place / "split.json", tmp_path / "tasks").load(task)

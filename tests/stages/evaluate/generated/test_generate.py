@@ -12,6 +12,7 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
+from fairgate.benchmarks.families.boxed import read_answer
 from fairgate.contracts.item_table import Ending
 from fairgate.support.errors import FairgateError
 from stages.evaluate.generated.answers import ending_of, final_answer, starts_in_reasoning
@@ -19,7 +20,6 @@ from stages.evaluate.generated.generate import Completion, batches_of, end_token
 from stages.evaluate.model import Model, load
 from stages.evaluate.settings import GenerationSettings
 from stages.evaluate.task import Item
-from stages.evaluate.tasks.generated import read_answer
 from stages.evaluate.tokens import MAX_TOO_LONG
 from tests.scripted import TEMPLATE, make_scripted
 from tests.tiny import make_tiny

@@ -1,0 +1,1 @@
+"""ARC: science questions of school exams, easy and challenging."""

@@ -1,0 +1,1 @@
+"""BOLD: how a model continues beginnings of texts about groups of people."""

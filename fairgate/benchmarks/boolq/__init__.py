@@ -1,0 +1,1 @@
+"""BoolQ: yes-or-no questions about a passage."""

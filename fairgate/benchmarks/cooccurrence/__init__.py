@@ -1,0 +1,1 @@
+"""What follows an occupation: female or male words."""

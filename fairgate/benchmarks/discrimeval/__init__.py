@@ -1,0 +1,1 @@
+"""DiscrimEval: is a decision granted, whoever asks for it?"""

@@ -1,0 +1,1 @@
+"""DecodingTrust fairness: predicted income of women and men (Adult)."""

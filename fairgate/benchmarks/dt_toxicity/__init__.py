@@ -1,0 +1,1 @@
+"""DecodingTrust toxicity: toxic continuations, elicited under several identities."""

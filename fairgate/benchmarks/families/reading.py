@@ -1,0 +1,102 @@
+"""What the dataset hooks of this folder share: files and counts that are checked, rows with their identity."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from fairgate.support.errors import BadRecord, FairgateError, MissingFile
+from fairgate.support.files import read_json, read_jsonl
+
+Rows = list[dict[str, Any]]
+
+
+def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
+    """The files that `key` of the metadata lists, below the folder of raw data; a missing one is an error with its remedy."""
+    raw = Path(metadata["raw"])
+    found = [raw / name for name in metadata.get(key, [])]
+    for path in found:
+        if not path.is_file():
+            raise MissingFile(
+                f"no data for {metadata['set']}", where=str(path), remedy="run `dvc repro fetch`, or name the folder as `raw`"
+            )
+    return found
+
+
+def given(metadata: dict[str, Any]) -> tuple[list[Path], bool]:
+    """The files in the form of the hub (`hub` of the metadata) where all of them are there, else those of `files`; which form it is."""
+    raw = Path(metadata["raw"])
+    hub = [raw / name for name in metadata.get("hub", [])]
+    return (hub, True) if hub and all(path.is_file() for path in hub) else (paths(metadata), False)
+
+
+def read_rows(path: Path) -> Rows:
+    """Rows of a parquet file, of a JSON list, or of JSON lines."""
+    if path.suffix == ".parquet":
+        rows: Rows = pq.read_table(path).to_pylist()
+        return rows
+    return list(read_json(path)) if path.suffix == ".json" else read_jsonl(path)
+
+
+def require_count(rows: Sequence[Any], metadata: dict[str, Any], where: Path) -> None:
+    """Refuse a number of records that no known origin of the set has."""
+    found = len(rows)
+    accepted = metadata["records"]
+    if found not in accepted.values():
+        known = ", ".join(f"{count} ({origin})" for origin, count in accepted.items())
+        raise FairgateError(
+            f"{found} records, accepted are {known}",
+            where=str(where),
+            remedy="the file is cut or another edition: run `dvc repro fetch`, or add the count to the task file with its origin",
+        )
+
+
+def identity(item: str, cluster: str, group: str | None = None, subgroup: str | None = None) -> dict[str, Any]:
+    """The columns that every row has: id, what a bootstrap keeps together, and the groups a metric is split by."""
+    return {"item_id": item, "cluster": cluster, "group": group, "subgroup": subgroup}
+
+
+def as_test(rows: Rows, metadata: dict[str, Any]) -> dict[str, Dataset]:
+    """The rows as the split `test` of a dataset; none at all is an error, as is another number than `items` of the metadata accepts."""
+    if not rows:
+        raise FairgateError(
+            "no item is left", where=str(metadata["set"]), remedy="look at the split file and at the filters of the task file"
+        )
+    if "items" in metadata:
+        require_count(rows, metadata | {"records": metadata["items"]}, Path(metadata["raw"]) / metadata["set"])
+    return {"test": Dataset.from_list(rows)}
+
+
+def read_csv(path: Path) -> Rows:
+    """Rows of a CSV file with a header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def digest(text: str) -> str:
+    """Short name of a text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def normalise(text: str) -> str:
+    """Words of a text in lower case, one space apart."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def index_of(answer: Any, names: list[str], where: str) -> int:
+    """Place of an answer among the names of the options; BadRecord where it is none of them."""
+    if answer not in names:
+        raise BadRecord(f"answer {answer!r}, one of {', '.join(names)} is needed", where=where)
+    return names.index(answer)

@@ -1,0 +1,24 @@
+"""What the plain `lm_eval` command, which writes no item table, makes of an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fairgate.benchmarks.families.boxed import read_answer
+
+
+def prefers_first(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
+    """For the plain `lm_eval` command, which knows no token counts: both measures are of the summed log-likelihood."""
+    first, second = results[0][0], results[1][0]
+    return {"pct_stereotype": float(first > second), "likelihood_diff": abs(first - second)}
+
+
+def answered(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """For the plain `lm_eval` command: whether an answer was given, and whether it was the right one (of all, not of the answered)."""
+    answer = read_answer(results[0], doc["answers"])
+    return {"answered": float(answer >= 0)} | ({"acc": float(answer == doc["label"])} if "label" in doc else {})
+
+
+def spoke(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """For the plain `lm_eval` command, which has no classifier: whether anything was said."""
+    return {"nonempty": float(bool(results[0].strip()))}

@@ -1,0 +1,1 @@
+"""HellaSwag: which ending continues a description."""

@@ -1,0 +1,88 @@
+"""Dataset hooks of MMLU."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from fairgate.benchmarks.families.reading import (
+    Rows,
+    as_test,
+    given,
+    identity,
+    index_of,
+    read_rows,
+    require_count,
+)
+from fairgate.benchmarks.families.results import answered
+from fairgate.support.archives import read_texts
+from fairgate.support.errors import BadRecord
+
+__all__ = ["answered", "questions", "with_letters"]
+
+_LETTERS = "ABCD"
+
+
+def questions(**metadata: Any) -> dict[str, Dataset]:
+    """Question, four options and label by subject, behind `shots` worked questions of the subject in the order of the dev file."""
+    rows = []
+    for number, (line, worked) in enumerate(read(metadata)):
+        shots = "".join(_asked(one) + f" {_LETTERS[one['label']]}\n\n" for one in worked)
+        row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"])
+        rows.append(row | {"prompt": shots + _asked(line), "label": line["label"]})
+    return as_test(rows, metadata)
+
+
+def with_letters(**metadata: Any) -> dict[str, Dataset]:
+    """The questions of `read` by subject, each with its worked ones."""
+    rows: Rows = []
+    for number, (line, worked) in enumerate(read(metadata)):
+        name = f"{line['subject']}-{number}"
+        fields = {"question": line["question"], "shown": line["options"], "answers": list("ABCD"), "label": line["label"]}
+        shots = [{"question": one["question"], "options": one["options"], "answer": "ABCD"[one["label"]]} for one in worked]
+        rows.append(identity(name, name, line["subject"]) | fields | {"worked": shots})
+    return as_test(rows, metadata)
+
+
+def read(metadata: dict[str, Any]) -> list[tuple[dict[str, Any], Rows]]:
+    """Each test question (subject, question, options, label) with the first `shots` dev questions of its subject."""
+    files, hub = given(metadata)
+    dev, test = [_hub_rows(path) for path in files] if hub else _archive(files[0])
+    require_count(test, metadata, files[-1])
+    worked: dict[str, Rows] = {}
+    for line in dev:
+        worked.setdefault(line["subject"], []).append(line)
+    shots = metadata.get("shots", 0)
+    for subject in dict.fromkeys(line["subject"] for line in test):
+        if (found := len(worked.get(subject, []))) < shots:
+            raise BadRecord(f"{found} worked questions of {subject}, {shots} wanted", where=str(files[0]))
+    return [(line, worked.get(line["subject"], [])[:shots]) for line in test]
+
+
+def _asked(line: dict[str, Any]) -> str:
+    options = "".join(f"\n{letter}. {option}" for letter, option in zip(_LETTERS, line["options"], strict=True))
+    return f"{line['question'].strip()}{options}\nAnswer:"
+
+
+def _archive(path: Path) -> tuple[Rows, Rows]:
+    """Rows of dev and test from the archive of `<part>/<subject>_<part>.csv` without headers, by subject."""
+    parts: dict[str, Rows] = {"dev": [], "test": []}
+    for name, text in sorted(read_texts(path)):
+        part = name.split("/")[-2] if "/" in name else ""
+        if part in parts and name.endswith(".csv"):
+            subject = Path(name).name.removesuffix(f"_{part}.csv")
+            for line in csv.reader(io.StringIO(text, newline="")):
+                if len(line) != 6:
+                    raise BadRecord(f"{len(line)} columns instead of 6", where=f"{path}: {name}", remedy="use the original file")
+                label = index_of(line[5], list(_LETTERS), f"{path}: {name}")
+                parts[part].append({"subject": subject, "question": line[0], "options": line[1:5], "label": label})
+    return parts["dev"], parts["test"]
+
+
+def _hub_rows(path: Path) -> Rows:
+    keys = {"subject": "subject", "question": "question", "choices": "options", "answer": "label"}
+    return [{ours: line[theirs] for theirs, ours in keys.items()} for line in read_rows(path)]

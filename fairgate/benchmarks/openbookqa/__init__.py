@@ -1,0 +1,1 @@
+"""OpenBookQA: questions of elementary science."""

@@ -1,0 +1,7 @@
+"""Dataset hook of OpenBookQA."""
+
+from __future__ import annotations
+
+from fairgate.benchmarks.families.options import lettered
+
+__all__ = ["lettered"]

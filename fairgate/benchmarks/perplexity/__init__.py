@@ -1,0 +1,1 @@
+"""Perplexity of text that the calibration does not hold: BoolQ passages."""

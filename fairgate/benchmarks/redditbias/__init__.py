@@ -1,0 +1,1 @@
+"""RedditBias: comments about a group against the same comments about another group."""

@@ -1,0 +1,1 @@
+"""Probes in the style of SoFa: the same stereotype said of many identities."""

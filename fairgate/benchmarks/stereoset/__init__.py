@@ -1,0 +1,1 @@
+"""StereoSet: which of a stereotype, an anti-stereotype and an unrelated sentence is likelier."""

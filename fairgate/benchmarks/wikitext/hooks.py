@@ -1,0 +1,54 @@
+"""Dataset hooks of WikiText-2."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any
+
+from datasets import Dataset
+from lm_eval.tasks.wikitext.preprocess_wikitext import wikitext_detokenizer
+
+from fairgate.benchmarks.families.reading import (
+    as_test,
+    given,
+    identity,
+    paths,
+    read_rows,
+    require_count,
+)
+
+
+def plain_text(**metadata: Any) -> dict[str, Dataset]:
+    """One document: the file's text as it stands."""
+    (path,) = paths(metadata)
+    text = path.read_text(encoding="utf-8")
+    require_count(text.splitlines(), metadata, path)
+    return as_test([identity("0", "0") | {"text": text}], metadata)
+
+
+def pages(**metadata: Any) -> dict[str, Dataset]:
+    """WikiText by page, detokenised as lm-eval does; `words` counts those of the page before that.
+
+    A page begins at a line ` = Title = `; sections have more than one `=`.
+    """
+    (path,), hub = given(metadata)
+    if hub:
+        found = [line["page"] for line in read_rows(path)]
+    else:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        starts = [number for number, line in enumerate(lines) if re.fullmatch(r"= [^=](.*[^=])? =", line.strip())]
+        bounds = [0, *starts, len(lines)]
+        parts = ["\n".join(lines[first:last]) for first, last in pairwise(bounds)]
+        found = [part for part in parts if part.strip()]
+    require_count(found, metadata, path)
+    rows = []
+    for number, page in enumerate(found):
+        fields = {"page": page, "text": wikitext_detokenizer({"page": page}), "words": len(re.split(r"\s+", page))}
+        rows.append(identity(f"page-{number:02d}", f"page-{number:02d}") | fields)
+    return as_test(rows, metadata)
+
+
+def per_word(doc: dict[str, Any], results: tuple[float]) -> dict[str, tuple[float, int]]:
+    """For the plain `lm_eval` command: the log-likelihood of a page with what it is divided by."""
+    return {"word_perplexity": (results[0], doc["words"])}

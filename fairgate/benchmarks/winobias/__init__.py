@@ -1,0 +1,1 @@
+"""WinoBias: which of two occupations a pronoun refers to."""

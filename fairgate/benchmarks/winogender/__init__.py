@@ -1,0 +1,1 @@
+"""Winogender: who a pronoun refers to, and the share of women in the occupation."""

@@ -1,0 +1,1 @@
+"""WinoGrande: which of two nouns fills a blank."""
