@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import yaml
@@ -33,9 +32,13 @@ class Settings(Section):
 
 
 def read_roles() -> dict[str, Role]:
-    """Data set name to role, from roles.yaml."""
-    table = yaml.safe_load(files("stages.calibrate").joinpath("roles.yaml").read_text(encoding="utf-8"))
-    return {name: Role(role) for role, names in table.items() for name in names}
+    """Set name -> role: of fetched sets from the manifest, of derived ones from roles.yaml."""
+    stages = Path(__file__).parents[1]
+    manifest, derived = (
+        yaml.safe_load((stages / name).read_text(encoding="utf-8")) for name in ("fetch/manifest.yaml", "calibrate/roles.yaml")
+    )
+    fetched = {name: entry["role"] for name, entry in manifest["sets"].items() if "role" in entry}
+    return {name: Role(role) for name, role in {**fetched, **derived}.items()}
 
 
 def calibrate(settings: Settings, raw: Path, out: Path) -> Split:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from fairgate.contracts.records import Role
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.params import Section, parse
 
@@ -96,6 +97,7 @@ class SetEntry(_Entry):
 
     default: bool = Field(False, description="fetched without being asked for")
     optional: bool = Field(False, description="fetched if an origin has it; it may be absent")
+    role: Role | None = Field(None, strict=False, description="who may use it; None means used with other sets, or by calibrate alone")
     count: Counter
     complete: int | None = Field(None, description="records of the whole set, if some origin holds fewer")
 
