@@ -29,7 +29,8 @@ from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
 from fairgate.contracts.records import Role
 from fairgate.support.files import read_json
-from stages.evaluate.catalogue import FOLDER, Catalogue
+from fairgate.benchmarks.descriptions import FOLDER
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.score import score
 from stages.evaluate.selection import Selection

@@ -25,6 +25,7 @@ from experiments.fair_rounding.calibration_variants import VARIANTS, of_text
 from experiments.fair_rounding.cells import Cell
 from experiments.fair_rounding.prepared import StoredTasks, made_from, prepare
 from experiments.fair_rounding.sampled_words import sampled
+from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Text, read_records
@@ -35,7 +36,7 @@ from fairgate.support.files import atomic_path, write_json
 from fairgate.support.locks import locked
 from fairgate.support.log import log
 from fairgate.support.params import parse
-from stages.evaluate.catalogue import FOLDER, Catalogue
+from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.selection import Selection
 from stages.evaluate.session import Workspace
 from stages.evaluate.settings import Evaluate

@@ -45,6 +45,11 @@ class Description(BaseModel):
     headline: dict[str, Headline] = Field({}, description="rows of the report's first table by metric")
     source: str = Field(description="paper or origin; the licence of the data is in the manifest")
 
+    @property
+    def data_name(self) -> str:
+        """Name of the data in the model card."""
+        return self.dataset or self.title
+
 
 class _Loader(yaml.SafeLoader):
     """Plain YAML; `!function` stays the text that it is."""

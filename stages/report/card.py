@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from fairgate.benchmarks.descriptions import description
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
 from fairgate.support.tables import markdown_table
 from stages.report.data import Recipe, Report
 from stages.report.measures import SUMMARY, TITLES
 from stages.report.templates import fill, inline
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
-
-_TASKS = {"stereoset": "StereoSet, test, intrasentence", "crows_pairs": "CrowS-Pairs", "perplexity": "held-out Wikipedia text"}
 
 _TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -90,7 +89,7 @@ def _hub_results(report: Report) -> list[EvalResult]:
         EvalResult(
             task_type="text-generation",
             dataset_type=measure.benchmark,
-            dataset_name=_TASKS.get(measure.benchmark, TITLES.get(measure.benchmark, measure.benchmark)),
+            dataset_name=description(measure.benchmark).data_name,
             metric_type=measure.metric.split(".")[1],
             metric_name=measure.name.removesuffix(", %"),
             metric_value=metrics[measure.metric],

@@ -12,6 +12,7 @@ import pyarrow as pa
 from scipy.stats import norm
 
 from fairgate.benchmarks import BENCHMARKS, benchmark_of, items_of
+from fairgate.benchmarks.descriptions import description, descriptions
 from fairgate.metrics import comparison
 from fairgate.metrics.comparison import Estimate
 from fairgate.metrics.flips import flips, mcnemar
@@ -33,20 +34,19 @@ class Measure:
         return self.metric.split(".")[0]
 
 
-BIAS = (
-    Measure("stereoset.ss", "StereoSet SS, %", "50 is neutral"),
-    Measure("crows_pairs.pct_stereotype", "CrowS-Pairs SS, %", "50 is neutral"),
-)
-ABILITY = (
-    Measure("stereoset.lms", "StereoSet LMS, %", "higher is better, 100 ideal"),
-    Measure("piqa.acc", "PIQA accuracy, %", "higher is better", scale=100),
-    Measure("openbookqa.acc", "OpenBookQA accuracy, %", "higher is better", scale=100),
-    Measure("boolq.acc", "BoolQ accuracy, %", "higher is better", scale=100),
-)
-PERPLEXITY = Measure("perplexity.ppl", "Perplexity", "lower is better", digits=2)
-ICAT = Measure("stereoset.icat", "StereoSet ICAT, %", "higher is better, 100 ideal")
-SUMMARY = (BIAS[0], ABILITY[0], ICAT, BIAS[1], *ABILITY[1:], PERPLEXITY)
-TITLES = {"stereoset": "StereoSet", "crows_pairs": "CrowS-Pairs", "piqa": "PIQA", "openbookqa": "OpenBookQA", "boolq": "BoolQ"}
+def _measures() -> dict[Measure, str | None]:
+    """The rows that the benchmarks ask for, in their order, each with the figure that shows it."""
+    rows = [(row, f"{name}.{metric}") for name, task in descriptions().items() for metric, row in task.headline.items()]
+    rows.sort(key=lambda pair: pair[0].place)
+    return {Measure(metric, row.name, row.ideal, row.digits, row.scale): row.panel for row, metric in rows}
+
+
+_PANELS = _measures()
+SUMMARY = tuple(_PANELS)
+BIAS = tuple(measure for measure, panel in _PANELS.items() if panel == "bias")
+ABILITY = tuple(measure for measure, panel in _PANELS.items() if panel == "ability")
+(PERPLEXITY,) = (measure for measure, panel in _PANELS.items() if panel == "perplexity")
+TITLES = {measure.benchmark: description(measure.benchmark).title for measure in (*BIAS, *ABILITY)}
 
 
 @dataclass(frozen=True)

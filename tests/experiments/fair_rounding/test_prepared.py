@@ -17,6 +17,7 @@ from experiments.fair_rounding.measure import Place
 from experiments.fair_rounding.run import run
 from stages.evaluate.catalogue import Catalogue
 from tests.experiments.fair_rounding.experiment import DEVELOPMENT, GATE, declaration, failure, make_place
+from tests.stages.evaluate.raw import task_file
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_what_was_made_from_other_data_code_or_draws_is_not_taken(place: Place) 
     assert len(_stored(place)) == len(DEVELOPMENT) + 1
 
     names = {replace(place).prepared.folder.name}
-    for path in (place.raw / "stereoset_dev/dev.json", place.tasks / "stereoset_dev.yaml", place.calibration / "split.json"):
+    for path in (place.raw / "stereoset_dev/dev.json", task_file(place.tasks, "stereoset_dev"), place.calibration / "split.json"):
         path.write_text(path.read_text() + "\n")
         names.add(replace(place).prepared.folder.name)
     assert len(names) == 4

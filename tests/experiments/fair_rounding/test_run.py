@@ -29,6 +29,7 @@ from fairgate.support.files import read_json, write_json
 from stages.quantize.stage import quantize
 from tests.experiments.fair_rounding.experiment import declaration, failure, make_place, write_result
 from tests.project import REPOSITORY
+from tests.stages.evaluate.raw import task_file
 
 CHOSEN = {"rounded": {"recipe": {"method": "rtn", "bits": 8, "group_size": 32, "symmetric": True}}}
 
@@ -332,7 +333,7 @@ def test_a_cell_keeps_the_texts_that_were_sampled_from_its_model(place: Place) -
     for name, text in raw.items():
         (place.raw / name).parent.mkdir(exist_ok=True)
         (place.raw / name).write_text(text)
-    task = place.tasks / "cooccurrence.yaml"
+    task = task_file(place.tasks, "cooccurrence")
     task.write_text(task.read_text().replace("{made_up: 0}", "{made_up: 3}"))
     final = [
         {"name": name, "recipe": {"method": "none"}, "tasks": {"piqa": None}, "sampled": draws}

@@ -183,7 +183,7 @@ def test_phrases_that_can_be_said_of_any_group(line: str, phrase: str | None) ->
 
 def test_a_small_list_is_refused(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "tasks", tmp_path / "tasks")
-    task = tmp_path / "tasks" / "sofa_style.yaml"
+    task = task_file(tmp_path / "tasks", "sofa_style")
     task.write_text(task.read_text().replace("stereotypes: 3", "stereotypes: 60"))
     with pytest.raises(FairgateError, match="4 usable entries, 60 are asked for"):
         Catalogue(place / "raw", place / "split.json", tmp_path / "tasks").load("sofa_style")
