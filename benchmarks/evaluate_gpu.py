@@ -27,9 +27,9 @@ from transformers import AutoTokenizer
 
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records, timed
+from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.records import Role
 from fairgate.support.files import read_json
-from fairgate.benchmarks.descriptions import FOLDER
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.score import score
