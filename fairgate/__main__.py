@@ -28,6 +28,7 @@ COMMANDS = {
     "promote": Command("flows.promote", "make an approved version the champion"),
     "rollback": Command("flows.rollback", "make the former champion the champion again"),
     "verify": Command("flows.verify", "compare the ledger with the live aliases"),
+    "smoke": Command("flows.smoke.command", "run the whole pipeline on a two-layer model, in under a minute"),
 }
 
 

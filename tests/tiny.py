@@ -1,48 +1,21 @@
-"""Tiny models with a real tokenizer, for tests: two layers, random weights, a byte-level vocabulary trained on made-up sentences."""
+"""Tiny models of every supported family: two layers, random weights, a real tokenizer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from flows.smoke.tiny_model import LLAMA, SENTENCES, make_tiny_model, make_tokenizer
 
-SENTENCES = [
-    "The gardener watered the roses because the morning was dry.",
-    "Her neighbour from the old harbour sells bread and salt.",
-    "A pilot reads the map before the plane leaves the ground.",
-    "Question: how do you open a window?\nAnswer: turn the handle and push.",
-    "The engineer argued with the cook because she wanted more time, yes or no.",
-]
+__all__ = ["FAMILIES", "OTHERS", "SENTENCES", "make_tiny", "make_tiny_llama", "make_tiny_opt", "make_tokenizer"]
 
-
-def make_tokenizer(vocabulary: int = 384) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer; `<s>` is BOS and pad, `</s>` EOS; no token is added to a text."""
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=["<s>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    inner.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<s>")
-
-
-_NUMBERS: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-}
+_NUMBERS: dict[str, Any] = {name: value for name, value in LLAMA.items() if name != "tie_word_embeddings"}
 _GEMMA = {**_NUMBERS, "head_dim": 16}
 _FALCON = {**_NUMBERS, "ffn_hidden_size": 128, "multi_query": True}
-# Every supported family: its `model_type` and numbers; variants where a configuration changes the block or what enters it.
+# Every supported family: its `model_type` and numbers. There are variants for configurations that
+# change the block or what enters it.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {**_NUMBERS, "tie_word_embeddings": True}),
+    "llama": ("llama", LLAMA),
     "mistral": ("mistral", {**_NUMBERS, "sliding_window": 8}),
     "qwen2": ("qwen2", {**_NUMBERS, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
     "qwen3": ("qwen3", {**_NUMBERS, "head_dim": 32, "tie_word_embeddings": True}),
@@ -71,25 +44,9 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_tiny(family: str, folder: Path | str, seed: int = 0, **changes: Any) -> Path:
-    """A random model of one of FAMILIES or OTHERS, saved with its tokenizer as a Hugging Face folder (float32).
-
-    Weights are larger than the usual initialization, so that predictions differ between tokens by more than rounding.
-    """
-    tokenizer = make_tokenizer()
+    """A random model of one of FAMILIES or OTHERS; `changes` go to its configuration."""
     model_type, numbers = (FAMILIES | OTHERS)[family]
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos")}
-    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **{**ids, **numbers, **changes})
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config)
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2 and "embed" not in name:
-                torch.nn.init.normal_(weight, std=0.15)
-            elif name.endswith("bias"):
-                torch.nn.init.normal_(weight, std=0.05)
-    model.eval().float().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Path(folder)
+    return make_tiny_model(model_type, {**numbers, **changes}, folder, seed)
 
 
 def make_tiny_llama(folder: Path | str, seed: int = 0, *, layers: int = 2, width: int = 64, context: int = 256) -> Path:
