@@ -24,7 +24,8 @@ from fairgate.contracts.records import Quantization
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from fairgate.support.params import load
-from stages.quantize.settings import Learned, Run, read_recipe
+from stages.quantize.methods.learned import Learned
+from stages.quantize.settings import RunSettings, read_recipe
 from stages.quantize.stage import quantize
 
 
@@ -40,7 +41,7 @@ class Clock(logging.Handler):
             self.at[int(str(record.args[0]))] = record.created
 
 
-def measured(recipe: Learned, run: Run, base: Path, data: Path, folder: Path) -> tuple[float, Quantization]:
+def measured(recipe: Learned, run: RunSettings, base: Path, data: Path, folder: Path) -> tuple[float, Quantization]:
     """Seconds of one run, and its record."""
     out = folder / "out"
     seconds, record = timed(lambda: quantize("timed", recipe, run, base, data / "calibration", out, folder / "work"))
@@ -76,7 +77,7 @@ def main() -> None:
     recipe = read_recipe(arguments.recipe, arguments.params)
     if not isinstance(recipe, Learned):
         raise FairgateError(f"method {recipe.method!r} learns nothing", where=arguments.recipe, remedy="name a recipe of learned rounding")
-    run = load(Run, "quantize", arguments.params).model_copy(update={"diagnostics": False, "alpha_zero": False})
+    run = load(RunSettings, "quantize", arguments.params).model_copy(update={"diagnostics": False, "alpha_zero": False})
     records = Records(arguments.out, "fair_round_time")
     if "base" in arguments.parts.split(","):
         seconds = [measured(recipe, run, arguments.data / "base", arguments.data, arguments.folder)[0] for _ in range(arguments.runs)]

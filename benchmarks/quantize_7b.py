@@ -5,7 +5,7 @@ GPTQModel.
 
 The model is made on the spot: 32 blocks, hidden 4096, MLP 11008, random weights with heavy-tailed
 rows and a few large columns. Its files lie in the page cache. Blocks go the way of the command line
-(`stages.quantize.stage.quantize_blocks`): finished ones are stored in a work folder, and hidden
+(`closed_form.retry.Quantizer`): finished ones are stored in a work folder, and hidden
 states beside them, so that a killed run could go on. The timer runs from the open model (files
 mapped, no weight read) until the packed tensors of every block lie there: reading the weights,
 embedding, all forward passes, sums, factors, rounding, packing, storing; `load_to_saved` goes on
@@ -31,18 +31,22 @@ import torch
 
 from benchmarks import records
 from benchmarks.random_llama import VOCABULARY, make_model
-from fairgate.support.params import parse
+from benchmarks.sweep import sweep
+from stages.quantize.core.compute import Compute
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import EncodedPair, pair_batches, text_batches
-from stages.quantize.methods.closed_form import Calibration, sweep
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.closed_form.calibration import Calibration
+from stages.quantize.methods.closed_form.forecast import batches_that_fit
+from stages.quantize.methods.closed_form.recipe import CalibratedRecipe
+from stages.quantize.methods.closed_form.retry import Quantizer
+from stages.quantize.methods.shared.modules import packed
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.run.export import packed, write_checkpoint
-from stages.quantize.run.forecast import fitting, free_memory
-from stages.quantize.run.memory import bounded
-from stages.quantize.run.resume import Progress, progress
-from stages.quantize.settings import METHODS, Compute, Gptq
-from stages.quantize.stage import quantize_blocks
+from stages.quantize.run.export import write_checkpoint
+from stages.quantize.run.resources import bounded, free_memory
+from stages.quantize.run.store import BlockStore, block_store
+from stages.quantize.settings import parse_recipe
 
 PAIRS, SIDE, TEXTS, LENGTH = 2048, 24, 128, 2048
 PLAIN: dict[str, Any] = {"method": "gptq", "bits": 4, "group_size": 128, "symmetric": True}
@@ -64,33 +68,34 @@ def calibration(*, texts: int = 0, batch_tokens: int = BATCH_TOKENS) -> Calibrat
     return Calibration([*batches, *text_batches(rows, 2, batch_tokens)], 1)
 
 
-def recipe(settings: dict[str, Any], **changes: Any) -> Gptq:
-    found = parse(METHODS[settings["method"]], {**settings, **changes}, where="benchmark")
-    assert isinstance(found, Gptq)
-    return found
+def recipe(settings: dict[str, Any], **changes: Any) -> CalibratedRecipe:
+    return parse_recipe({**settings, **changes}, where="benchmark")
 
 
 @contextmanager
-def quantized(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None) -> Iterator[tuple[Streamed, Progress]]:
+def quantized(
+    model: Path, settings: CalibratedRecipe, data: Calibration, compute: Compute, work: Path | None
+) -> Iterator[tuple[Streamed, BlockStore]]:
     """The open model, and its blocks stored in a folder below `work` (default: beside the model)
     that is gone afterwards.
     """
     source = Streamed(model, architecture_of("llama"))
-    # None is gone on with
-    with progress((work or model.parent) / "unfinished", {"begun": time.time()}) as done:
-        if quantize_blocks(source, settings, compute, data, done) < len(source.blocks):
+    quantized_blocks = partial(METHODS[settings.method].blocks, settings, source)
+    # The time makes every run one of its own: none goes on from another.
+    with block_store((work or model.parent) / "unfinished", {"begun": time.time()}, settings) as store:
+        if Quantizer(quantized_blocks, settings, source, store).blocks(compute, data) < len(source.blocks):
             raise torch.OutOfMemoryError("out of memory, and a benchmark does not cut its batches")
-        yield source, done
+        yield source, store
 
 
-def quantize(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None = None) -> float:
+def quantize(model: Path, settings: CalibratedRecipe, data: Calibration, compute: Compute, work: Path | None = None) -> float:
     """Seconds from the open model until all packed tensors are stored."""
     started = time.perf_counter()
     with quantized(model, settings, data, compute, work):
         return time.perf_counter() - started
 
 
-def save(model: Path, settings: Gptq, data: Calibration, compute: Compute, work: Path | None, stored: list[float]) -> float:
+def save(model: Path, settings: CalibratedRecipe, data: Calibration, compute: Compute, work: Path | None, stored: list[float]) -> float:
     """Seconds until the checkpoint is written and the unfinished run's folder gone; `stored` gets
     those until all tensors are stored.
     """
@@ -98,9 +103,9 @@ def save(model: Path, settings: Gptq, data: Calibration, compute: Compute, work:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     started = time.perf_counter()
-    with quantized(model, settings, data, compute, work) as (source, done):
+    with quantized(model, settings, data, compute, work) as (source, store):
         stored.append(time.perf_counter() - started)
-        tensors = dict(done.tensors(len(source.blocks)))
+        tensors = dict(store.tensors(len(source.blocks)))
         modules = {name.rsplit(".", 1)[0] for name in tensors}
         write_checkpoint(model, out, source.tensors(), tensors.items(), modules, settings, source.architecture)
     return time.perf_counter() - started
@@ -177,7 +182,7 @@ class Benchmark:
         """Where the finished blocks and hidden states go."""
         return f"finished blocks and hidden states written to {file_system(self.arguments.work or self.arguments.model.parent)}"
 
-    def quantize(self, settings: Gptq, data: Calibration, compute: Compute) -> float:
+    def quantize(self, settings: CalibratedRecipe, data: Calibration, compute: Compute) -> float:
         return quantize(self.model, settings, data, compute, self.arguments.work)
 
     def repeat(self, name: str, run: Callable[[], float], tokens: int, target: float | None = None, **more: Any) -> float:
@@ -191,7 +196,7 @@ class Benchmark:
 
     def waiting(self, data: Calibration, limit: float) -> int:
         """Batches whose inputs fit into `limit` bytes."""
-        return fitting(Streamed(self.model, architecture_of("llama")), recipe(FAIR), self.compute, data.batches, 0, limit)
+        return batches_that_fit(Streamed(self.model, architecture_of("llama")), recipe(FAIR), self.compute, data.batches, limit)
 
     def pairs(self) -> None:
         """The cost of the fairness term on pairs alone."""
@@ -307,12 +312,12 @@ def main() -> None:
         profile(warm, compute)
 
 
-def run_sweep(model: Path, recipes: list[Gptq], data: Calibration, compute: Compute) -> None:
+def run_sweep(model: Path, recipes: list[CalibratedRecipe], data: Calibration, compute: Compute) -> None:
     """All recipes from one pass, each packed."""
     for blocks in sweep(Streamed(model, architecture_of("llama")), recipes, data, compute):
         for block, settings in zip(blocks, recipes, strict=True):
             for module in block.modules:
-                packed(module.row.name, module.rounded, settings)
+                packed(module, settings)
 
 
 if __name__ == "__main__":

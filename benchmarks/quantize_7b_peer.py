@@ -23,7 +23,7 @@ from benchmarks.gptqmodel_peer import alone
 from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, quantize, recipe, timed, tokens
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records
-from stages.quantize.settings import Compute
+from stages.quantize.core.compute import Compute
 
 HIDDEN, MLP = 4096, 11008
 # Sentences a batch: what the aim of 20 times was stated against; others have their number in the

@@ -25,7 +25,7 @@ from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.params import load
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import encode_pairs, encode_texts
-from stages.quantize.settings import Run, read_recipe
+from stages.quantize.settings import RunSettings, read_recipe
 from stages.quantize.stage import quantize
 
 
@@ -33,7 +33,7 @@ def own(recipe: str, data: Path, folder: Path) -> float:
     """Seconds of one quantization by a recipe of params.yaml, without the second rounding that only
     the report needs.
     """
-    run = load(Run, "quantize").model_copy(update={"device": "cpu", "alpha_zero": False})
+    run = load(RunSettings, "quantize").model_copy(update={"device": "cpu", "alpha_zero": False})
     started = time.perf_counter()
     quantize(recipe, read_recipe(recipe, "params.yaml"), run, data / "base", data / "calibration", folder / recipe, folder / "work")
     return time.perf_counter() - started

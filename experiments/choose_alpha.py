@@ -31,7 +31,7 @@ from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import Subject, evaluate
-from stages.quantize.settings import METHODS, Run
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ SHOWN = ("stereoset_dev.ss", "redditbias_valid.ss", "winobias_dev.historical_bia
 
 def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[str, Any]:
     """Quantize by one recipe (none: the base) and evaluate it on the development sets."""
-    run = load(Run, "quantize").model_copy(update={"device": device})
+    run = load(RunSettings, "quantize").model_copy(update={"device": device})
     on_gpu = pick_device(device, parameter="--device").type == "cuda"
     batch = {"batch_tokens": 32768} if on_gpu else {}
     settings = load(Evaluate, "evaluate").model_copy(update={"device": device, "tasks": {}, **batch})
@@ -51,7 +51,7 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
             folder = Path(scratch) / "model"
             quantize(
                 name,
-                parse(METHODS[recipe["method"]], recipe, where=f"choose_alpha.yaml:{name}"),
+                parse_recipe(recipe, where=f"choose_alpha.yaml:{name}"),
                 run,
                 data / "base",
                 data / "calibration",

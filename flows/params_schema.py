@@ -12,7 +12,7 @@ import sys
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
@@ -20,17 +20,10 @@ from typing_extensions import TypedDict
 
 from fairgate.decision.policy import Policy
 from fairgate.support.files import atomic_path
-from fairgate.support.params import Section
 from flows.preflight import sections
-from stages.quantize.settings import METHODS
+from stages.quantize.methods import METHODS
 
 FILE = "params.schema.json"
-
-
-class Unquantized(Section):
-    """The model as it is, not quantized."""
-
-    method: Literal["none"]
 
 
 class _Untitled(GenerateJsonSchema):
@@ -40,7 +33,7 @@ class _Untitled(GenerateJsonSchema):
 
 def schema() -> dict[str, Any]:
     """The JSON schema of the whole parameter file."""
-    methods = reduce(or_, [Unquantized, *METHODS.values()])
+    methods = reduce(or_, [method.settings for method in METHODS.values()])
     recipe = Annotated[methods, Field(discriminator="method")]
     fields = {
         "model": Annotated[

@@ -13,10 +13,10 @@ def sections() -> dict[str, type[Section]]:
     """The sections that one stage reads, and their models: all but `recipes` and `gate`."""
     from stages.calibrate.stage import Settings
     from stages.evaluate.settings import Evaluate
-    from stages.quantize.settings import Run
+    from stages.quantize.settings import RunSettings
     from stages.register.stage import RegisterParams
 
-    return {"calibrate": Settings, "quantize": Run, "evaluate": Evaluate, "register": RegisterParams}
+    return {"calibrate": Settings, "quantize": RunSettings, "evaluate": Evaluate, "register": RegisterParams}
 
 
 def check_params(root: Path) -> None:

@@ -18,7 +18,7 @@ from fairgate.decision.policy import read_policy
 from fairgate.support.params import load, read_params
 from stages.calibrate.stage import Settings
 from stages.evaluate.settings import Evaluate
-from stages.quantize.settings import Run, read_recipe
+from stages.quantize.settings import RunSettings, read_recipe
 from tests.pipeline import dvc
 from tests.project import REPOSITORY
 
@@ -37,7 +37,7 @@ def _folder(stage: str) -> str:
 def test_every_parameter_section_is_valid() -> None:
     load(Settings, "calibrate", PARAMS)
     load(Evaluate, "evaluate", PARAMS)
-    load(Run, "quantize", PARAMS)
+    load(RunSettings, "quantize", PARAMS)
     assert all(check.reason for check in read_policy(PARAMS).checks)
     params = read_params(PARAMS)
     for name, settings in params["recipes"].items():

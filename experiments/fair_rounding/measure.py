@@ -31,7 +31,7 @@ from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Text, read_records
 from fairgate.support.devices import pick_batch_tokens, pick_device
 from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
-from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_path, write_json
 from fairgate.support.locks import locked
 from fairgate.support.log import log
@@ -41,7 +41,7 @@ from stages.evaluate.selection import Selection
 from stages.evaluate.session import Workspace
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import Subject, evaluate
-from stages.quantize.settings import METHODS, Run
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 
 # Of an item table: what depends on the model
@@ -193,10 +193,8 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
         settings = {name: value for name, value in recipe.items() if name != "method"}
         peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device, parameter="--device").type)
         return out, None
-    if recipe["method"] not in METHODS:
-        raise UnknownName.of("method", recipe["method"], METHODS, where=cell.name)
-    run = parse(Run, {**place.run, "device": place.device, "seed": cell.seed}, where="quantize")
-    wanted = parse(METHODS[recipe["method"]], recipe, where=cell.name)
+    run = parse(RunSettings, {**place.run, "device": place.device, "seed": cell.seed}, where="quantize")
+    wanted = parse_recipe(recipe, where=cell.name)
     record = quantize(cell.label, wanted, run, place.base, calibration, out, work / "blocks")
     return out, record.training.model_dump(mode="json") if record.training else None
 

@@ -48,7 +48,7 @@ from fairgate.support.files import read_json, write_json
 from fairgate.support.locks import LockHeld, locked
 from fairgate.support.log import log
 from fairgate.support.params import load
-from stages.quantize.settings import Run
+from stages.quantize.settings import RunSettings
 
 HERE = Path(__file__).parent
 # Beside the file that fetch takes from there: data/raw is written anew
@@ -263,7 +263,7 @@ def _main(arguments: argparse.Namespace) -> int:
     limits = Limits(arguments.since or time.time(), arguments.until, arguments.deadline)
     data = arguments.data.absolute()
     place = Place(data / "base", data / "calibration", data / "raw", out, arguments.text.absolute(), device=arguments.device)
-    settings = load(Run, "quantize").model_dump() | {"diagnostics": False, "alpha_zero": False}
+    settings = load(RunSettings, "quantize").model_dump() | {"diagnostics": False, "alpha_zero": False}
     place = replace(place, run=settings | ({"batch_tokens": 32768} if place.on_gpu else {}))
     phases: tuple[Phase, ...] = PHASES if arguments.what == "all" else (arguments.what,)
     cells = [cell for phase in phases for cell in declaration.cells(phase, chosen_recipes(out))]

@@ -131,7 +131,7 @@ class Penalty(Record):
 
 
 class ModuleRow(Record):
-    """One row of `quantization.json`: one quantized linear module."""
+    """One row of `quantization.json`: one quantized linear module. What nobody measured keeps its default."""
 
     written_by: ClassVar[str] = "quantize"
     name: str = Field(description="full name of the module in the model")
@@ -139,15 +139,15 @@ class ModuleRow(Record):
     kind: str = Field(description="type of matrix, such as q_proj")
     shape: tuple[int, int] = Field(description="outputs, inputs")
     status: Status = Field(description="how it came to its quantized weight")
-    debiased: bool = Field(description="whether a fairness term took part")
-    damping: float | None = Field(description="damping that succeeded; None without factorization")
+    debiased: bool = Field(False, description="whether a fairness term took part")
+    damping: float | None = Field(None, description="damping that succeeded; None without factorization")
     damping_tried: dict[str, list[float]] = Field(default_factory=dict, description="every step of the ladder, by matrix (H, T)")
-    loss: float | None = Field(description="tr((Q - target) A (Q - target)^T)")
-    bias_ratio: float | None = Field(description="trB/trH, the weight of the fairness term")
-    top_eigenvalue: float | None = Field(description="largest generalized eigenvalue of (B, damped H)")
+    loss: float | None = Field(None, description="tr((Q - target) A (Q - target)^T)")
+    bias_ratio: float | None = Field(None, description="trB/trH, the weight of the fairness term")
+    top_eigenvalue: float | None = Field(None, description="largest generalized eigenvalue of (B, damped H)")
     shift: float = Field(description="|target - weight| / |weight|")
     weight_change: float = Field(description="|quantized - weight| / |weight|")
-    dead_columns: int = Field(description="inputs that calibration never activated")
+    dead_columns: int = Field(0, description="inputs that calibration never activated")
     penalty: Penalty | None = Field(None, description="None for modules without fairness term")
 
 

@@ -15,12 +15,13 @@ def main(arguments: argparse.Namespace) -> None:
     # Matrices of many sizes come and go: with segments that grow, a GPU's memory holds a quarter more of them. Read when torch is imported.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
-    # Imported here, after logging is set up: torch and transformers take seconds and have much to say.
-    from stages.quantize.settings import Run, read_recipe
-    from stages.quantize.stage import quantize
+    # Imported here, after logging is set up and the recipe is read: torch and transformers take seconds and have much to say.
+    from stages.quantize.settings import RunSettings, read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.params)
-    settings = load(Run, "quantize", arguments.params)
+    settings = load(RunSettings, "quantize", arguments.params)
+    from stages.quantize.stage import quantize
+
     out = arguments.out or Path("data/models") / arguments.recipe
     quantize(arguments.recipe, recipe, settings, arguments.base, arguments.calibration, out, Path(".fairgate/quantize") / arguments.recipe)
 

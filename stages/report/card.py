@@ -114,7 +114,7 @@ def _how_it_was_made(report: Report, recipe: Recipe) -> str:
     """What the method does, for a reader who does not know it, and on which data."""
     text, pairs, texts, ended = _GPTQ, report.split.pairs, report.split.texts, ""
     if recipe.quantization and recipe.quantization.training:
-        text = _LEARNED + (_FAIR if recipe.method == "fair_round" else "")
+        text = _LEARNED + (_FAIR if "parity" in recipe.settings else "")
         pairs, texts = recipe.quantization.pairs, recipe.quantization.texts
         ended = f" {inline(learning_text(recipe.quantization.training))}"
     seen = f"{pairs:,} pairs of\nStereoSet over {len(report.split.calibration_terms)} target terms and " if pairs else ""

@@ -9,14 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
-from fairgate.contracts.gptq_format import pack
-from stages.quantize.core.columns import Rounded
+from stages.quantize.methods.base import METHODS, GridRecipe
 from stages.quantize.model.architectures import Architecture
-from stages.quantize.settings import Gptq, Rtn
 
 Named = Iterable[tuple[str, Tensor]]
 
@@ -29,15 +26,8 @@ def version_of(package: str) -> str:
         return "not installed"
 
 
-def packed(module: str, rounded: Rounded, recipe: Rtn) -> dict[str, Tensor]:
-    """qweight, qzeros, scales, g_idx of one module, each under its full name."""
-    bits = recipe.grid(module).bits
-    parts = pack(rounded.codes, rounded.scale, rounded.zero.to(torch.int32), bits, recipe.group_size, recipe.format)
-    return {f"{module}.{part}": tensor for part, tensor in parts.items()}
-
-
 def write_checkpoint(
-    base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: Rtn, architecture: Architecture
+    base: Path, out: Path, weights: Named, packed_weights: Named, modules: set[str], recipe: GridRecipe, architecture: Architecture
 ) -> tuple[int, int]:
     """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
 
@@ -64,7 +54,7 @@ def write_checkpoint(
     return size, sum(tensor.nbytes for tensor in state.values())
 
 
-def _quantization_config(recipe: Rtn, architecture: Architecture) -> dict[str, Any]:
+def _quantization_config(recipe: GridRecipe, architecture: Architecture) -> dict[str, Any]:
     """The keys that transformers, gptqmodel and auto-gptq read."""
     config: dict[str, Any] = {
         "quant_method": "gptq",
@@ -73,9 +63,7 @@ def _quantization_config(recipe: Rtn, architecture: Architecture) -> dict[str, A
         "desc_act": False,
         "sym": recipe.symmetric,
         "lm_head": False,
-        "damp_percent": recipe.damping if isinstance(recipe, Gptq) else 0.01,
-        "true_sequential": not isinstance(recipe, Gptq) or recipe.collection == "sequential",
-        "static_groups": isinstance(recipe, Gptq) and recipe.static_groups,
+        **METHODS[recipe.method].export_keys(recipe),
         "checkpoint_format": recipe.format,
         "pack_dtype": "int32",
         "meta": {"quantizer": [f"fairgate:{version_of('fairgate')}"]},

@@ -11,17 +11,17 @@ from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, bits_of
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
 from fairgate.support.files import read_json
 from fairgate.support.weights import require_whole_weights
-from stages.quantize.model.architectures import Architecture, architecture_of, debiased_blocks, debiased_modules, supported
+from stages.quantize.methods.base import METHODS, WIDTHS, GridRecipe
+from stages.quantize.model.architectures import Architecture, architecture_of, supported
 from stages.quantize.model.calibration_pass import linear, weight_of
 from stages.quantize.model.streamed import skeleton
 from stages.quantize.model.tracer import linears, trace
-from stages.quantize.settings import WIDTHS, FairGptq, Rtn
 
 
-def preflight(base: Path, recipe: Rtn) -> Architecture:
+def preflight(base: Path, recipe: GridRecipe) -> Architecture:
     """Check model, architecture, names, shapes and groups. A family that is not in the table is traced, which loads two blocks.
 
-    Disk and memory are looked at by `forecast`, once the data are counted.
+    Disk and memory are looked at by `resources`, once the data are counted.
 
     Raises:
         MissingFile: no model in `base`. FairgateError: already quantized, an unsupported architecture, Mixture-of-Experts or multimodal, a
@@ -52,9 +52,7 @@ def preflight(base: Path, recipe: Rtn) -> Architecture:
         if not any(bits_of(name, 0, {regex: {"bits": 1}}) for name in names):
             leaves = {name.rsplit(".", 1)[-1] for name in architecture.modules}
             raise UnknownName.of("module pattern", pattern, leaves, where="bits_by_module")
-    if isinstance(recipe, FairGptq):
-        debiased_modules(architecture, recipe.modules)
-        debiased_blocks(len(list(blocks.children())), recipe.blocks)
+    METHODS[recipe.method].check(recipe, architecture, len(list(blocks.children())))
     for index, block in enumerate(blocks.children()):
         where = f"{architecture.blocks}.{index}"
         if other := set(linears(block)).symmetric_difference(architecture.modules):
@@ -88,7 +86,7 @@ def _refuse_experts(base: Path, model: PreTrainedModel, model_type: str) -> None
             raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
 
 
-def _fits(name: str, r: int, d: int, recipe: Rtn) -> None:
+def _fits(name: str, r: int, d: int, recipe: GridRecipe) -> None:
     width = recipe.group_size
     if width != -1 and d % width:
         fitting = [w for w in WIDTHS if d % w == 0]

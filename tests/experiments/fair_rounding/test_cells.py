@@ -12,9 +12,8 @@ from experiments.fair_rounding.cells import PHASES, Declaration, choose, read
 from experiments.fair_rounding.run import HERE
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import write_json
-from fairgate.support.params import parse
 from stages.evaluate.catalogue import Catalogue
-from stages.quantize.settings import METHODS
+from stages.quantize.settings import parse_recipe
 from tests.experiments.fair_rounding.experiment import declaration, write_result
 
 
@@ -29,7 +28,7 @@ def test_the_declaration_of_the_experiment_reads_development_sets_alone_in_its_s
             assert {catalogue.metadata(task)["role"] for task in cell.tasks} == {declared.evaluation[phase].role}, cell.name
             assert cell.recipe
             if cell.recipe["method"] not in ("none", "autoround"):
-                parse(METHODS[cell.recipe["method"]], cell.recipe, where=cell.name)
+                parse_recipe(cell.recipe, where=cell.name)
     known = [None, *(cell.label for cell in declared.cells("search", {}) if not cell.variant)]
     for family, rule in declared.rules.items():
         assert rule.reference in known

@@ -19,13 +19,14 @@ from stages.quantize.core import reference
 from stages.quantize.core.fair import objective
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import difference_rows, encode_pairs
+from stages.quantize.methods.fair_gptq import FairGptq
 from stages.quantize.model.architectures import architectures
 from stages.quantize.model.calibration_pass import linear, set_weight, weight_of
-from stages.quantize.settings import FairGptq, Run
+from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from tests.tiny import FAMILIES, SENTENCES, make_tiny
 
-RUN = Run(device="cpu", seed=0, batch_tokens=256)
+RUN = RunSettings(device="cpu", seed=0, batch_tokens=256)
 ALPHA = 0.5
 RECIPE = parse(
     FairGptq,

@@ -11,20 +11,19 @@ import torch
 
 from fairgate.contracts.gptq_format import unpack
 from fairgate.contracts.records import Quantization
-from fairgate.support.params import parse
-from stages.quantize.methods import closed_form
-from stages.quantize.run.resume import Progress
-from stages.quantize.settings import METHODS, Run
+from stages.quantize.methods.closed_form import blocks
+from stages.quantize.run.store import BlockStore
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import make_tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
-RECIPE = parse(METHODS["fair_gptq"], {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}, where="test")
+RECIPE = parse_recipe({"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}, where="test")
 
 
 def _quantize(device: str, base: Path, calibration: Path, out: Path, **settings: object) -> Quantization:
-    run = Run.model_validate({"device": device, "seed": 0, "batch_tokens": 256, **settings})
+    run = RunSettings.model_validate({"device": device, "seed": 0, "batch_tokens": 256, **settings})
     return quantize("test", RECIPE, run, base, calibration, out, out.parent / "work")
 
 
@@ -71,23 +70,23 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     """Block 2 of 3 is interrupted, the hidden states on the disk are those before the blocks `written`: none but the embeddings, or 1."""
     base = make_tiny_llama(tmp_path / "base", layers=3)
     whole = _quantize("cuda", base, calibration, tmp_path / "whole" / "out", low_memory=low_memory)
-    own_block, own_save = closed_form.quantize_block, Progress.save_hidden
+    own_block, own_save = blocks.quantize_block, BlockStore.save_hidden
 
-    def interrupted(blocks: Any, index: int, *rest: Any, **more: Any) -> None:
+    def interrupted(replicas: Any, index: int, *rest: Any, **more: Any) -> None:
         if index == 2:
             raise KeyboardInterrupt
-        own_block(blocks, index, *rest, **more)
+        own_block(replicas, index, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(closed_form, "quantize_block", interrupted)
-        patch.setattr(Progress, "save_hidden", lambda self, start, hidden: own_save(self, start, hidden) if start in written else None)
+        patch.setattr(blocks, "quantize_block", interrupted)
+        patch.setattr(BlockStore, "save_hidden", lambda self, start, hidden: own_save(self, start, hidden) if start in written else None)
         with pytest.raises(KeyboardInterrupt):
             _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory)
     assert (tmp_path / "work" / "hidden.safetensors").exists() == bool(written)
     again: list[int] = []
-    own_finished = closed_form.forward_finished
+    own_finished = blocks.forward_finished
     monkeypatch.setattr(
-        closed_form, "forward_finished", lambda blocks, index, batches: again.append(index) or own_finished(blocks, index, batches)
+        blocks, "forward_finished", lambda replicas, index, batches: again.append(index) or own_finished(replicas, index, batches)
     )
     assert _quantize("cuda", base, calibration, tmp_path / "out", low_memory=low_memory).weight_digest == whole.weight_digest
     assert again == ([1] if written else [0, 1])

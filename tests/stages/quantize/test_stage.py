@@ -15,19 +15,23 @@ from fairgate.support.digests import sha256_file, sha256_folder
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import parse
 from stages.quantize.core.diagnostics import TOP
-from stages.quantize.settings import METHODS, FairGptq, Gptq, Rtn, Run, read_recipe
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.fair_gptq import FairGptq
+from stages.quantize.methods.gptq import Gptq
+from stages.quantize.methods.rtn import Rtn
+from stages.quantize.settings import RunSettings, parse_recipe, read_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import make_tiny_llama
 
-RUN = Run(device="cpu", seed=0, batch_tokens=256)
+RUN = RunSettings(device="cpu", seed=0, batch_tokens=256)
 FAIR: dict[str, Any] = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}
 
 
 def _recipe(**changes: Any) -> Rtn:
     data = {**FAIR, **changes}
     if data["method"] != "fair_gptq":
-        data = {key: value for key, value in data.items() if key in METHODS[data["method"]].model_fields}
-    return parse(METHODS[data["method"]], data, where="test")
+        data = {key: value for key, value in data.items() if key in METHODS[data["method"]].settings.model_fields}
+    return parse_recipe(data, where="test")
 
 
 def _quantize(base: Path, data: Path, out: Path, /, **changes: Any) -> Quantization:

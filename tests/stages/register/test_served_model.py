@@ -8,7 +8,8 @@ import pytest
 
 from fairgate.support.params import parse
 from stages.evaluate.model import load
-from stages.quantize.settings import Rtn, Run
+from stages.quantize.methods.rtn import Rtn
+from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from stages.register.served_model import ServedModel
 from tests.tiny import SENTENCES, make_tiny
@@ -22,7 +23,7 @@ from tests.tiny import SENTENCES, make_tiny
 def test_what_is_served_is_what_was_judged(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     base, out = make_tiny(family, tmp_path / "base"), tmp_path / "out"
     recipe = parse(Rtn, {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True, **changes}, where="test")
-    quantize("rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), base, tmp_path, out, tmp_path / "work")
+    quantize("rtn", recipe, RunSettings(device="cpu", seed=0, batch_tokens=256), base, tmp_path, out, tmp_path / "work")
     judged = load(out, dtype="float32", device="cpu")
     ids = judged.tokenizer(SENTENCES[0], return_tensors="pt").input_ids
     best = judged.tokenizer.decode(judged.network(ids).logits[0, -1].argmax())

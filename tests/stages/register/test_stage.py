@@ -14,7 +14,8 @@ import yaml
 
 from fairgate.contracts.records import Registration, Verdict, read_record
 from fairgate.support.errors import FairgateError
-from stages.quantize.settings import Rtn, Run
+from stages.quantize.methods.rtn import Rtn
+from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from stages.register.environment import without_credentials
 from stages.register.evidence import BrokenBinding
@@ -41,7 +42,13 @@ def packed(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packed") / "model"
     recipe = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
     quantize(
-        "rtn", recipe, Run(device="cpu", seed=0, batch_tokens=256), checkpoint, tmp_path_factory.mktemp("none"), out, out.parent / "work"
+        "rtn",
+        recipe,
+        RunSettings(device="cpu", seed=0, batch_tokens=256),
+        checkpoint,
+        tmp_path_factory.mktemp("none"),
+        out,
+        out.parent / "work",
     )
     return out
 

@@ -16,7 +16,7 @@ from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import BadRecord
 from fairgate.support.special_tokens import Tokenizer, pad_token, start_prefix
 from stages.quantize.core.pairs import encode_texts, start_notes
-from stages.quantize.settings import FairRound, Learned
+from stages.quantize.methods.base import Inputs
 
 T = TypeVar("T")
 
@@ -133,37 +133,33 @@ class Draw:
         return Slots(self.texts(0, texts).ids.numel(), self.triples(0, triples, alike=True)[0].ids.numel() if self.groups else 0)
 
 
-TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"
+def read_draw(
+    base: Path, text_file: Path, pair_files: Sequence[Path], seed: int, text_tokens: int, pair_tokens: int | None
+) -> Inputs[Draw]:
+    """What the steps see, with the tokenizer of `base`.
 
-
-def files(recipe: Learned) -> list[str]:
-    """The files of the calibration folder that the steps draw from."""
-    fair = [PAIRS, *([CONTEXT] if recipe.context else [])] if isinstance(recipe, FairRound) else []
-    return [TEXTS, *fair]
-
-
-def read_draw(recipe: Learned, seed: int, base: Path, calibration: Path) -> tuple[Draw, dict[str, int], list[str]]:
-    """What the steps see, how many pairs, texts and tokens there are of it, and what a reader of the record should know.
-
-    Raises: BadRecord where a sentence has no token to predict.
+    Args:
+        pair_files: of the pairs; none where parity is not asked for.
+        text_tokens: of a row of text.
+        pair_tokens: triples with a longer sentence are left out; None keeps all of them.
+    Raises:
+        BadRecord: no text, or a sentence without a token to predict.
     """
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     pad = pad_token(tokenizer)
-    texts = encode_texts(read_records(Text, calibration / TEXTS), tokenizer)
-    pairs = [pair for name in files(recipe)[1:] for pair in read_records(Pair, calibration / name)]
+    texts = encode_texts(read_records(Text, text_file), tokenizer)
+    pairs = [pair for path in pair_files for pair in read_records(Pair, path)]
     triples = encode_triples(pairs, tokenizer)
     for pair, triple in zip(pairs, triples, strict=True):
         if min(map(len, triple.sides)) < 2:
             raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
     notes = start_notes(tokenizer)
-    if isinstance(recipe, FairRound) and len(kept := short(triples, recipe.pair_tokens)) < len(triples):
-        dropped = len(triples) - len(kept)
-        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {recipe.pair_tokens} tokens, and were left out")
-        triples = kept
+    if pair_tokens is not None and len(few := short(triples, pair_tokens)) < len(triples):
+        dropped = len(triples) - len(few)
+        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {pair_tokens} tokens, and were left out")
+        triples = few
     if not any(texts):
-        raise BadRecord(
-            "no text to learn from", where=str(calibration / TEXTS), remedy="set `calibrate.training_texts` above 0, and calibrate anew"
-        )
+        raise BadRecord("no text to learn from", where=str(text_file), remedy="set `calibrate.training_texts` above 0, and calibrate anew")
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
-    counts = {"pairs": len(triples), "texts": len(texts), "tokens": tokens}
-    return Draw(packed(texts, recipe.text_tokens), triples, pad, seed), counts, notes
+    draw = Draw(packed(texts, text_tokens), triples, pad, seed)
+    return Inputs(draw, pairs=len(triples), texts=len(texts), tokens=tokens, notes=notes)

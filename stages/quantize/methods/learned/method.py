@@ -1,116 +1,129 @@
-"""From a model on disk to modules on their grids, by learned rounding."""
+"""Learned rounding and fair rounding: what they read and need, and how they run."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AutoModelForCausalLM
+from fairgate.contracts.records import Training
+from fairgate.support.errors import FairgateError
+from stages.quantize.methods.base import METHODS, Forecast, Inputs, Method, QuantizedModule, Store, register
+from stages.quantize.methods.learned.settings import FairRound, Learned
 
-from fairgate.contracts.records import Status
-from fairgate.support.log import log
-from stages.quantize.methods.closed_form import Block
-from stages.quantize.methods.groups import QuantizedModule, module_row
-from stages.quantize.methods.learned.data import Draw
-from stages.quantize.methods.learned.offsets import Offsets, attach
-from stages.quantize.methods.learned.training import State, distil_blocks, recompute, reproducible, train
-from stages.quantize.model.calibration_pass import Linear, linear
-from stages.quantize.model.streamed import Streamed
-from stages.quantize.run.resume import Progress
-from stages.quantize.settings import Compute, Learned
+if TYPE_CHECKING:
+    from pathlib import Path
 
-# Read when the first matrix product runs on a GPU; without it the products of one run are not those of the next.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]  # cuDNN's plans anew for every shape
-BLOCK_TEXTS = 4  # steps' worth of passages that the blocks are distilled on
+    from stages.quantize.core.compute import Compute
+    from stages.quantize.methods.learned.data import Draw, Slots
+    from stages.quantize.model.streamed import Streamed
+
+TEXTS, PAIRS, CONTEXT = "training.jsonl", "pairs.jsonl", "context_pairs.jsonl"
+
+
+L = TypeVar("L", bound=Learned)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The blocks, and the state that the steps ended in."""
+class LearningData:
+    """What the closed form at the start reads (None: nothing), what the steps draw from, and the tokens of a step."""
 
-    blocks: list[Block]
-    state: State
-
-
-def learned(source: Streamed, recipe: Learned, begun: Sequence[QuantizedModule], draw: Draw, compute: Compute, done: Progress) -> Outcome:
-    """Learn the rounding of every linear module of every block.
-
-    Args:
-        begun: modules in the closed form that the offsets start from; one that is not among them starts from the nearest codes.
-        draw: what the steps see. done: keeps a state now and then.
-    Returns:
-        Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`; else it is that of its start.
-    """
-    device, prefix = compute.device, f"{source.architecture.blocks}."
-    model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)
-    model.to(device).eval()
-    model.requires_grad_(False)
-    blocks: Any = model.get_submodule(source.architecture.blocks)
-    linears = [{f"{prefix}{i}.{name}": linear(block, name) for name in source.architecture.modules} for i, block in enumerate(blocks)]
-    grids = {name: recipe.grid(name) for modules in linears for name in modules}
-    offsets = attach(
-        linears,
-        {module.row.name: module.rounded for module in begun},
-        grids,
-        torch.float32 if compute.dtype == torch.float32 else torch.float16,
-    )
-    if recipe.recompute:
-        recompute(blocks)
-    with reproducible(), sdpa_kernel(_ATTENTION) if device.type == "cuda" else nullcontext():
-        state = _restored(offsets, done, device)
-        if state is None:
-            state = State()
-            if recipe.block_steps:
-                rows = draw.texts(0, BLOCK_TEXTS * recipe.texts).to(device)
-                distil_blocks(model, blocks, offsets, prefix, rows, recipe)
-                _keep(offsets, state, done)
-        train(model, offsets, draw, recipe, state, device, lambda state: _keep(offsets, state, done))
-    if reason := state.stopped:
-        for each in offsets:
-            each.reset()
-        history = state.history  # also of the steps that are lost: what grew in them is why
-        state = _restored(offsets, done, device) or State()
-        state.stopped, state.history = reason, history
-        log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
-    statuses = {module.row.name: module.row.status for module in begun}
-    return Outcome(_blocks(source, linears, offsets, dict.fromkeys(grids, Status.stopped) if state.stopped else statuses), state)
+    start: Any
+    draw: Draw
+    slots: Slots
 
 
-def _keep(offsets: Sequence[Offsets], state: State, done: Progress) -> None:
-    tensors = {f"{each.names[0]}.{part}": getattr(each, part) for each in offsets for part in ("V", "clip")}
-    if state.shares is not None:
-        tensors["shares"] = state.shares
-    done.keep(tensors, {"step": state.step, "history": state.history})
+class LearningMethod(Method[L, LearningData]):
+    """What both methods share; they differ in the pairs of a step."""
 
+    def pair_files(self, recipe: L) -> list[str]:
+        """The files that the pairs of a step are drawn from; none means a step has no pairs."""
+        return []
 
-def _restored(offsets: Sequence[Offsets], done: Progress, device: torch.device) -> State | None:
-    if (found := done.kept()) is None:
+    def fair(self, recipe: L) -> FairRound | None:
+        """The settings of the pairs' loss; None means general text alone."""
         return None
-    tensors, values = found
-    for each in offsets:
-        each.V.copy_(tensors[f"{each.names[0]}.V"])
-        each.clip.copy_(tensors[f"{each.names[0]}.clip"])
-    shares = tensors.get("shares")
-    return State(values["step"], None if shares is None else shares.to(device), values["history"])
+
+    def files(self, recipe: L) -> list[str]:
+        return [*METHODS[recipe.start].files(recipe.closed_form()), TEXTS, *self.pair_files(recipe)]
+
+    def read(self, recipe: L, base: Path, calibration: Path, *, batch_tokens: int, seed: int) -> Inputs[LearningData]:
+        from stages.quantize.methods.learned.data import read_draw
+
+        start = METHODS[recipe.start].read(recipe.closed_form(), base, calibration, batch_tokens=batch_tokens, seed=seed)
+        fair = self.fair(recipe)
+        pairs = [calibration / name for name in self.pair_files(recipe)]
+        drawn = read_draw(base, calibration / TEXTS, pairs, seed, recipe.text_tokens, fair.pair_tokens if fair else None)
+        draw: Draw = drawn.data
+        return Inputs(
+            LearningData(start.data, draw, draw.slots(recipe.texts, fair.pairs if fair else 0)),
+            pairs=max(start.pairs, drawn.pairs),
+            texts=max(start.texts, drawn.texts),
+            tokens=max(start.tokens, drawn.tokens),
+            notes=[*start.notes, *(note for note in drawn.notes if note not in start.notes)],
+        )
+
+    def fit(self, recipe: L, source: Streamed, compute: Compute, data: LearningData, limit: float) -> Compute:
+        return METHODS[recipe.start].fit(recipe.closed_form(), source, compute, data.start, limit)
+
+    def forecast(self, recipe: L, source: Streamed, compute: Compute, data: LearningData) -> Forecast:
+        from stages.quantize.methods.learned.forecast import forecast
+
+        start = METHODS[recipe.start].forecast(recipe.closed_form(), source, compute, data.start)
+        return forecast(source, recipe, compute, start, data.slots)
+
+    def leaner(self, recipe: L, compute: Compute) -> tuple[L, Compute]:
+        _, least = super().leaner(recipe, compute)
+        return recipe.model_copy(update={"recompute": True}), least
+
+    def run(self, recipe: L, source: Streamed, compute: Compute, data: LearningData, store: Store) -> Training:
+        from stages.quantize.methods.learned.learning import learn
+
+        less = "set `quantize.low_memory: true`, or a smaller `quantize.batch_tokens`"
+        with _enough_memory("in the closed form that it starts from", recipe, less):
+            begun = self.begun(recipe, source, compute, data)
+        fewer = "take fewer `texts` and `pairs` a step"
+        with _enough_memory("while learning", recipe, fewer if recipe.recompute else f"set `recompute: true`, or {fewer}"):
+            outcome = learn(source, recipe, self.fair(recipe), begun, data.draw, compute, store.keep, store.restored)
+        for block in outcome.blocks:
+            store.add(block)
+        state = outcome.state
+        return Training(steps=state.step, asked=recipe.steps, stopped=state.stopped, history=state.history)
+
+    def begun(self, recipe: L, source: Streamed, compute: Compute, data: LearningData) -> list[QuantizedModule]:
+        """The modules in the closed form that the steps start from; none where that is the nearest codes."""
+        if recipe.starts_from_nearest:
+            return []
+        blocks = METHODS[recipe.start].blocks(recipe.closed_form(), source, compute, data.start)
+        return [module for block in blocks for module in block.modules]
 
 
-def _blocks(
-    source: Streamed, linears: Sequence[Mapping[str, Linear]], offsets: Sequence[Offsets], statuses: Mapping[str, Status]
-) -> list[Block]:
-    of_module = {name: each for each in offsets for name in each.names}
-    found = []
-    for index, modules in enumerate(linears):
-        done = []
-        for name, short in zip(modules, source.architecture.modules, strict=True):
-            W, rounded = of_module[name].weight(name).float(), of_module[name].rounded(name)
-            status = statuses.get(name, Status.ok)
-            row = module_row(name, index, source.architecture.kind(short), W, W, rounded.Q, status, None, None, None, None)
-            done.append(QuantizedModule(rounded, row))
-        found.append(Block(index, done, []))
-    return found
+@register
+class LearnedMethod(LearningMethod[Learned]):
+    name = "learned"
+    settings = Learned
+
+
+@register
+class FairRoundMethod(LearningMethod[FairRound]):
+    name = "fair_round"
+    settings = FairRound
+
+    def pair_files(self, recipe: FairRound) -> list[str]:
+        return [PAIRS, *([CONTEXT] if recipe.context else [])]
+
+    def fair(self, recipe: FairRound) -> FairRound:
+        return recipe
+
+
+@contextmanager
+def _enough_memory(when: str, recipe: Learned, remedy: str) -> Iterator[None]:
+    from fairgate.support.devices import out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise FairgateError(f"out of memory {when}", where=f"recipe: {recipe.method}", remedy=remedy) from None

@@ -12,7 +12,8 @@ from transformers.pytorch_utils import Conv1D
 from stages.quantize.core.columns import Rounded, round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
 from stages.quantize.core.grid import TINY, Grid
-from stages.quantize.methods.groups import located
+from stages.quantize.methods.learned.settings import Learned
+from stages.quantize.methods.shared.modules import located
 from stages.quantize.model.calibration_pass import Linear, weight_of
 
 LEAST_CLIP = 0.5
@@ -168,3 +169,9 @@ def unquantized(offsets: Sequence[Offsets]) -> Iterator[None]:
     finally:
         for each in offsets:
             each.use(each.Q)
+
+
+def descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
+    """One step of all offsets; its length falls linearly with the share of the steps that is `done`."""
+    for part in offsets:
+        part.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done))

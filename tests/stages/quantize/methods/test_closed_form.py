@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fairgate.support.params import parse
-from stages.quantize.methods.closed_form import Calibration, gptq, replay
+from stages.quantize.core.compute import Compute
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.closed_form.blocks import replay
+from stages.quantize.methods.shared.modules import packed
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.run.export import packed
-from stages.quantize.settings import METHODS, Compute, Gptq, Run
-from stages.quantize.stage import _calibration
+from stages.quantize.settings import parse_recipe
 from tests.tiny import FAMILIES, make_tiny
 
 ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -33,20 +33,19 @@ RECIPES: list[dict[str, Any]] = [
 
 
 def _replayed_equals_quantized(base: Path, family: str, settings: dict[str, Any], few_pairs: Path, compute: Compute) -> None:
-    recipe = parse(METHODS[settings["method"]], settings, where="test")
-    assert isinstance(recipe, Gptq)
+    recipe, method = parse_recipe(settings, where="test"), METHODS[settings["method"]]
     source = Streamed(base, architecture_of(family))
-    data: Calibration = _calibration(recipe, Run(device="cpu", seed=0, batch_tokens=128), base, few_pairs)[0]
+    data = method.read(recipe, base, few_pairs, batch_tokens=128, seed=0).data
     assert len(data.batches) > 2
     states: list[list[Tensor]] = []
     weights: list[dict[str, Tensor]] = []
-    for block in gptq(source, recipe, data, compute):
+    for block in method.blocks(recipe, source, compute, data):
         states.append([state.clone() for state in block.hidden])
-        parts = [packed(module.row.name, module.rounded, recipe) for module in block.modules]
+        parts = [packed(module, recipe) for module in block.modules]
         weights.append({name: tensor.cpu() for part in parts for name, tensor in part.items()})
     for blocks, hidden in ((range(2), []), (range(1, 2), states[0])):
-        found = replay(source, recipe, data, compute, blocks, hidden, weights.__getitem__)
-        assert all(torch.equal(own, state) for own, state in zip(found, states[1], strict=True))
+        replayed = replay(source, recipe, data, compute, blocks, hidden, weights.__getitem__)
+        assert all(torch.equal(state, expected) for state, expected in zip(replayed, states[1], strict=True))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -11,17 +11,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
+from stages.quantize.core.compute import Compute
 from stages.quantize.core.hessian import HessianAccumulator, Hessians
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import encode_pairs, encode_texts, pair_batches, text_batches
-from stages.quantize.methods.closed_form import Block, Calibration, gptq, sweep
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.base import Block
+from stages.quantize.methods.closed_form.calibration import Calibration
+from stages.quantize.methods.fair_gptq import FairGptq
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.calibration_pass import BlockInput, embed, forward, linear, quantize_block
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.settings import Compute, FairGptq
 
 CPU = torch.device("cpu")
 LLAMA = architecture_of("llama")
+FAIR = METHODS["fair_gptq"]
 
 
 @pytest.fixture
@@ -108,30 +112,13 @@ def _codes(block: Block) -> dict[str, Tensor]:
     return {module.row.name: module.rounded.codes for module in block.modules}
 
 
-def test_sweep_from_one_parallel_pass_equals_separate_parallel_runs(source: Streamed, data: Calibration) -> None:
-    recipes = [parse(FairGptq, {**PARALLEL, **changes}, where="test") for changes in ({"alpha": 0.1}, {"alpha": 0.7, "modules": "out"})]
-    swept = list(sweep(source, recipes, data, Compute(CPU)))
-    for number, recipe in enumerate(recipes):
-        for blocks, alone in zip(swept, gptq(source, recipe, data, Compute(CPU)), strict=True):
-            ours, theirs = _codes(blocks[number]), _codes(alone)
-            assert ours.keys() == theirs.keys()
-            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-            assert [module.row for module in blocks[number].modules] == [module.row for module in alone.modules]
-
-
-def test_sweep_refuses_recipes_that_need_other_inputs(source: Streamed, data: Calibration) -> None:
-    sequential = parse(FairGptq, {**PARALLEL, "alpha": 0.1, "collection": "sequential"}, where="test")
-    with pytest.raises(FairgateError, match="cannot share one pass"):
-        next(sweep(source, [sequential, sequential], data, Compute(CPU)))
-
-
 @pytest.mark.parametrize(("how", "waiting"), [({}, None), ({"waiting": 1}, 1), ({"low_memory": True}, 0)], ids=str)
 def test_a_batch_that_waits_runs_the_block_once_another_for_every_group(
     how: dict[str, Any], waiting: int | None, source: Streamed, data: Calibration
 ) -> None:
     seen: list[int] = []
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": "sequential"}, where="test")
-    blocks = gptq(source, recipe, data, Compute(CPU, **how))
+    blocks = FAIR.blocks(recipe, source, Compute(CPU, **how), data)
     handle = source.blocks[0].input_layernorm.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     next(blocks)
     handle.remove()
@@ -143,8 +130,8 @@ def test_a_batch_that_waits_runs_the_block_once_another_for_every_group(
 def test_batches_shared_out_give_the_same_weights(collection: str, source: Streamed, data: Calibration) -> None:
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": collection}, where="test")
     assert len(data.batches) > 2
-    alone = list(gptq(source, recipe, data, Compute(CPU)))
-    shared = list(gptq(source, recipe, data, Compute(CPU, others=(CPU,))))
+    alone = list(FAIR.blocks(recipe, source, Compute(CPU), data))
+    shared = list(FAIR.blocks(recipe, source, Compute(CPU, others=(CPU,)), data))
     for ours, theirs in zip(shared, alone, strict=True):
         for name, codes in _codes(ours).items():
             # Sums run in another order, and a weight on the boundary of two codes may fall either
@@ -156,8 +143,8 @@ def test_batches_shared_out_give_the_same_weights(collection: str, source: Strea
 @pytest.mark.parametrize("how", [{"low_memory": True}, {"waiting": 1}], ids=str)
 def test_low_memory_changes_nothing(how: dict[str, Any], collection: str, source: Streamed, data: Calibration) -> None:
     recipe = parse(FairGptq, {**PARALLEL, "alpha": 0.5, "collection": collection}, where="test")
-    fast = list(gptq(source, recipe, data, Compute(CPU)))
-    low = list(gptq(source, recipe, data, Compute(CPU, **how)))
+    fast = list(FAIR.blocks(recipe, source, Compute(CPU), data))
+    low = list(FAIR.blocks(recipe, source, Compute(CPU, **how), data))
     for ours, theirs in zip(low, fast, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours.hidden, theirs.hidden, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(_codes(ours).values(), _codes(theirs).values(), strict=True))

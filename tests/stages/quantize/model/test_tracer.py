@@ -13,12 +13,13 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
 from stages.quantize.core.pairs import Batch
+from stages.quantize.methods.rtn import Rtn
 from stages.quantize.model import tracer
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.calibration_pass import BlockInput, set_weight
 from stages.quantize.model.streamed import skeleton
 from stages.quantize.run.preflight import preflight
-from stages.quantize.settings import Rtn, Run
+from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from tests.stages.quantize.test_families import RECIPE, logits, packed_weights
 from tests.tiny import FAMILIES, make_tiny
@@ -43,7 +44,7 @@ def test_tracing_finds_what_the_table_says(family: str, tmp_path: Path) -> None:
 
 def test_a_family_that_is_not_in_the_table_is_traced_and_loads_back(calibration: Path, tmp_path: Path) -> None:
     base, out = make_tiny("mpt", tmp_path / "base"), tmp_path / "out"
-    record = quantize("test", RECIPE, Run(device="cpu", seed=0, batch_tokens=256), base, calibration, out, tmp_path / "work")
+    record = quantize("test", RECIPE, RunSettings(device="cpu", seed=0, batch_tokens=256), base, calibration, out, tmp_path / "work")
     assert record.architecture == "mpt"
     assert any("'mpt' is not in the table" in note and "'ffn.up_proj'" in note for note in record.notes)
     assert {row.kind for row in record.modules} == {"Wqkv", "out_proj", "up_proj", "down_proj"}

@@ -12,9 +12,8 @@ from gptqmodel import BACKEND, GPTQModel
 from transformers import AutoModelForCausalLM, GPTQConfig
 
 from fairgate.contracts.gptq_format import bits_of
-from fairgate.support.params import parse
 from stages.evaluate.model import kernel_difference, load
-from stages.quantize.settings import METHODS, Run
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import SENTENCES, make_tiny_llama
 
@@ -31,8 +30,8 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _write(base: Path, calibration: Path, folder: Path, changes: dict[str, Any]) -> Path:
     data = {"method": "gptq", "bits": 4, "group_size": 32, "symmetric": True, **changes}
-    run = Run(device="cpu", seed=0, batch_tokens=1024)
-    quantize("test", parse(METHODS[data["method"]], data, where="test"), run, base, calibration, folder / "out", folder / "work")
+    run = RunSettings(device="cpu", seed=0, batch_tokens=1024)
+    quantize("test", parse_recipe(data, where="test"), run, base, calibration, folder / "out", folder / "work")
     return folder / "out"
 
 

@@ -13,27 +13,35 @@ from safetensors.torch import load_file, save_file
 from fairgate.contracts.records import Text, write_records
 from fairgate.support.errors import BadRecord, FairgateError, UnknownName
 from fairgate.support.params import parse
+from stages.quantize.core.compute import Compute
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.base import Forecast
+from stages.quantize.methods.closed_form.calibration import Calibration
+from stages.quantize.methods.closed_form.forecast import batches_that_fit, forecast
+from stages.quantize.methods.fair_gptq import FairGptq
+from stages.quantize.methods.learned import FairRound
 from stages.quantize.methods.learned.data import Slots
+from stages.quantize.methods.learned.method import LearningData
+from stages.quantize.methods.rtn import Rtn
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.run import forecast as forecasts
-from stages.quantize.run.forecast import Forecast, available, fitting, forecast, require_resources
-from stages.quantize.run.resume import Progress
-from stages.quantize.settings import METHODS, Compute, FairGptq, Rtn, Run
+from stages.quantize.run import resources
+from stages.quantize.run.resources import available, require_resources
+from stages.quantize.run.store import BlockStore
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
 from tests.stages.quantize.run.test_memory import _batches
 from tests.stages.quantize.run.test_resume import RECIPE, run
 from tests.tiny import SENTENCES
 
-RUN = Run(device="cpu", seed=0, batch_tokens=256)
+RUN = RunSettings(device="cpu", seed=0, batch_tokens=256)
 LEARNED = {"method": "fair_round", "bits": 4, "group_size": 32, "symmetric": True, "steps": 2, "texts": 2, "text_tokens": 24, "pairs": 4}
 LINEARS = 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128)  # weights of the tiny Llama's two blocks
 
 
 def _needs(base: Path, calibration: Path, low_memory: bool = False, **changes: Any) -> Forecast:
     recipe = parse(FairGptq, {**RECIPE, **changes}, where="test")
-    stored = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    return forecast(Streamed(base, LLAMA), recipe, Compute(CPU, low_memory=low_memory), _batches(base, calibration, 256), stored)
+    return forecast(Streamed(base, LLAMA), recipe, Compute(CPU, low_memory=low_memory), _batches(base, calibration, 256))
 
 
 @pytest.mark.parametrize("changes", [{}, {"bits": 8}, {"group_size": -1, "bits": 2}, {"bits_by_module": {"down_proj": 8}}], ids=str)
@@ -46,14 +54,14 @@ def test_checkpoint_is_as_large_as_forecast(changes: dict[str, Any], llama: Path
 def _sizes(work: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes of the unfinished run, as they are after every block that is stored from now on."""
     sizes: list[int] = []
-    own = Progress.add
+    own = BlockStore.add
 
-    def add(self: Progress, *arguments: Any) -> None:
+    def add(self: BlockStore, *arguments: Any) -> None:
         own(self, *arguments)
         self.flush()
         sizes.append(sum(file.stat().st_size for file in work.glob("*.safetensors")))
 
-    monkeypatch.setattr(Progress, "add", add)
+    monkeypatch.setattr(BlockStore, "add", add)
     return sizes
 
 
@@ -69,28 +77,27 @@ def test_unfinished_run_takes_the_disk_that_was_forecast(
 
 def test_more_memory_is_forecast_where_more_stands_in_it(llama: Path, calibration: Path) -> None:
     batches, recipe = _batches(llama, calibration, 256), parse(FairGptq, RECIPE, where="test")
-    stored = (llama / "model.safetensors").stat().st_size
     whole = _needs(llama, calibration)
     assert _needs(llama, calibration, low_memory=True).cpu < whole.cpu
-    twice = forecast(Streamed(llama, LLAMA), recipe, Compute(CPU), batches * 2, stored)
+    twice = forecast(Streamed(llama, LLAMA), recipe, Compute(CPU), batches * 2)
     tokens = sum(batch.ids.numel() for batch in batches)
     # Hidden states at the block and on their way to the disk, the residual and its normed copy, and the widest input (down_proj's 128).
     assert twice.cpu - whole.cpu == tokens * (4 * 64 + 128) * 4
-    rtn = parse(METHODS["rtn"], {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}, where="test")
-    assert forecast(Streamed(llama, LLAMA), rtn, Compute(CPU), [], stored).cpu < whole.cpu
+    rtn = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
+    assert METHODS["rtn"].forecast(rtn, Streamed(llama, LLAMA), Compute(CPU), None).cpu < whole.cpu
 
 
 def test_as_many_batches_wait_as_fit(llama: Path, calibration: Path) -> None:
     batches, recipe = _batches(llama, calibration, 256), parse(FairGptq, RECIPE, where="test")
     source, gpu = Streamed(llama, LLAMA), Compute(torch.device("cuda"))
     assert len(batches) > 3
-    all_wait, none_waits = (forecast(source, recipe, replace(gpu, waiting=count), batches, 0).gpu for count in (None, 0))
+    all_wait, none_waits = (forecast(source, recipe, replace(gpu, waiting=count), batches).gpu for count in (None, 0))
     assert none_waits < all_wait
-    assert fitting(source, recipe, gpu, batches, 0, all_wait) == len(batches)
-    assert fitting(source, recipe, gpu, batches, 0, none_waits) == fitting(source, recipe, gpu, batches, 0, 1) == 0
-    some = fitting(source, recipe, gpu, batches, 0, (all_wait + none_waits) / 2)
+    assert batches_that_fit(source, recipe, gpu, batches, all_wait) == len(batches)
+    assert batches_that_fit(source, recipe, gpu, batches, none_waits) == batches_that_fit(source, recipe, gpu, batches, 1) == 0
+    some = batches_that_fit(source, recipe, gpu, batches, (all_wait + none_waits) / 2)
     assert 0 < some < len(batches)
-    assert forecast(source, recipe, replace(gpu, waiting=some), batches, 0).gpu <= (all_wait + none_waits) / 2
+    assert forecast(source, recipe, replace(gpu, waiting=some), batches).gpu <= (all_wait + none_waits) / 2
 
 
 def test_too_little_memory_is_said_before_a_weight_is_loaded(
@@ -98,10 +105,10 @@ def test_too_little_memory_is_said_before_a_weight_is_loaded(
 ) -> None:
     monkeypatch.setattr(Streamed, "non_block_weights", lambda *arguments: pytest.fail("a weight was loaded"))
     whole, lean = _needs(llama, calibration).cpu, _needs(llama, calibration, low_memory=True).cpu
-    monkeypatch.setattr(forecasts, "available", lambda: whole - 1)
+    monkeypatch.setattr(resources, "available", lambda: whole - 1)
     with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: set `quantize.low_memory: true`, which needs"):
         run(llama, calibration, tmp_path)
-    monkeypatch.setattr(forecasts, "available", lambda: lean - 1)
+    monkeypatch.setattr(resources, "available", lambda: lean - 1)
     with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: end what else needs it"):
         run(llama, calibration, tmp_path)
     assert not (tmp_path / "out").exists()
@@ -132,8 +139,8 @@ def test_a_containers_limit_counts_as_the_machine(tmp_path: Path) -> None:
     assert available(tmp_path) == 50000
 
 
-def _learned(**changes: Any) -> Rtn:
-    return parse(METHODS["fair_round"], {**LEARNED, **changes}, where="test")
+def _learned(**changes: Any) -> FairRound:
+    return parse_recipe({**LEARNED, **changes}, where="test")
 
 
 @pytest.fixture
@@ -147,7 +154,8 @@ def test_more_memory_is_forecast_for_what_learned_rounding_holds(llama: Path, ca
     source, step, batches = Streamed(llama, LLAMA), Slots(texts=4000, triples=1000), _batches(llama, calibration, 256)
 
     def needs(compute: Compute, slots: Slots = step, **changes: Any) -> Forecast:
-        return forecast(source, _learned(**changes), compute, batches, 0, slots)
+        data = LearningData(Calibration(batches, 2), None, slots)
+        return METHODS["fair_round"].forecast(_learned(**changes), source, compute, data)
 
     whole = needs(Compute(CPU))
     vocabulary = source.model.config.vocab_size
@@ -169,7 +177,8 @@ def test_the_state_of_learned_rounding_takes_the_disk_that_was_forecast(
     sizes = _sizes(tmp_path / "work", monkeypatch)
     quantize("test", _learned(keep=1), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
     state = LINEARS * (4 + 4 / 32)
-    work = forecast(Streamed(llama, LLAMA), _learned(), Compute(CPU), [], 0).work
+    data = LearningData(None, None, Slots())
+    work = METHODS["fair_round"].forecast(_learned(), Streamed(llama, LLAMA), Compute(CPU), data).work
     assert work == 2 * state
     assert 0.5 * work < sizes[-1] < work
 
@@ -181,11 +190,11 @@ def test_too_little_memory_for_learned_rounding_is_said_with_its_own_remedies(
         quantize("test", _learned(texts=64), RUN, llama, learning, tmp_path / "out", tmp_path / "work")
 
     monkeypatch.setattr(Streamed, "loaded_block", lambda *arguments: pytest.fail("a weight was loaded"))
-    monkeypatch.setattr(forecasts, "available", lambda: 0)
+    monkeypatch.setattr(resources, "available", lambda: 0)
     with pytest.raises(FairgateError, match=r"no memory for this run[\s\S]*Remedy: end what else[\s\S]*fewer `texts` or `pairs`") as caught:
         run()
     needed = int(caught.value.what.split("about ")[1].split(" MiB")[0])
-    monkeypatch.setattr(forecasts, "available", lambda: (needed - 1) * 2**20)
+    monkeypatch.setattr(resources, "available", lambda: (needed - 1) * 2**20)
     with pytest.raises(FairgateError, match=r"Remedy: set `recompute: true` in the recipe, which needs about"):
         run()
 

@@ -16,18 +16,18 @@ from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import Batch, encode_pairs, encode_texts, pair_batches, text_batches
+from stages.quantize.methods.closed_form.retry import largest_batch, rebatch
 from stages.quantize.model import calibration_pass
 from stages.quantize.model.calibration_pass import BlockInput, embed, forward
 from stages.quantize.model.streamed import Streamed
-from stages.quantize.run.memory import most_slots, recut
-from stages.quantize.run.resume import Progress
+from stages.quantize.run.store import BlockStore
 from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
 from tests.stages.quantize.run.test_resume import run, walked
 from tests.tiny import make_tiny_llama
 
 __all__ = ["walked"]  # a fixture
 
-add = Progress.add
+add = BlockStore.add
 Plant = Callable[[Callable[[int, BlockInput], bool]], None]
 
 
@@ -61,7 +61,7 @@ def test_hidden_states_follow_their_sentences_into_other_batches(before: int, af
     assert len(old) != len(new)
     with source.loaded_block(0, CPU) as block:
         outputs, expected = ([forward(block, block_input, 0) for block_input in part] for part in (old, new))
-    for state, reference, block_input in zip(recut(outputs, [a.batch for a in new]), expected, new, strict=True):
+    for state, reference, block_input in zip(rebatch(outputs, [a.batch for a in new]), expected, new, strict=True):
         assert state.shape == reference.shape
         assert torch.allclose(state[block_input.batch.mask], reference[block_input.batch.mask], atol=1e-5)
 
@@ -71,7 +71,7 @@ def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks
 ) -> None:
     whole = run(llama, calibration, tmp_path / "whole")
     walked.clear()
-    largest = most_slots(_batches(llama, calibration, 256))
+    largest = largest_batch(_batches(llama, calibration, 256))
     plant(lambda index, block_input: index == 1 and block_input.batch.ids.numel() > largest // 2)
     cut = run(llama, calibration, tmp_path / "cut")
     assert walked == [0, 1, 1]  # block 0 is not run again
@@ -88,23 +88,23 @@ def test_hidden_states_are_made_in_the_batches_as_they_were_before_the_cut(
 ) -> None:
     """Memory runs out behind two blocks: with hidden states of both on the disk, and with none, the same weights come out."""
     base = make_tiny_llama(tmp_path / "base", layers=3)
-    largest = most_slots(_batches(base, calibration, 256))
+    largest = largest_batch(_batches(base, calibration, 256))
     plant(lambda index, block_input: index == 2 and block_input.batch.ids.numel() > largest // 2)
-    own = Progress.save_hidden
+    own = BlockStore.save_hidden
     starts: list[int] = []
 
-    def at_once(self: Progress, start: int, hidden: Sequence[Tensor]) -> None:
+    def at_once(self: BlockStore, start: int, hidden: Sequence[Tensor]) -> None:
         starts.append(start)
         own(self, start, hidden)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "_save", lambda self, start, written: at_once(self, start, self._hidden))
-        patch.setattr(Progress, "add", lambda self, *block: (add(self, *block), self.flush()))
+        patch.setattr(BlockStore, "_write_hidden", lambda self, start, written: at_once(self, start, self._hidden))
+        patch.setattr(BlockStore, "add", lambda self, block: (add(self, block), self.flush()))
         whole = run(base, calibration, tmp_path / "whole")
     assert starts == [1, 2]
     starts.clear()
-    monkeypatch.setattr(Progress, "_save", lambda self, start, written: None)
-    monkeypatch.setattr(Progress, "save_hidden", at_once)
+    monkeypatch.setattr(BlockStore, "_write_hidden", lambda self, start, written: None)
+    monkeypatch.setattr(BlockStore, "save_hidden", at_once)
     slow = run(base, calibration, tmp_path / "slow")
     assert starts == [2]
     assert slow.weight_digest == whole.weight_digest
@@ -116,10 +116,10 @@ def test_hidden_states_that_there_is_no_room_for_as_they_were_are_made_in_smalle
     """Others take memory behind block 1: from then on no large batch runs through any block."""
     base = make_tiny_llama(tmp_path / "base", layers=3)
     whole = run(base, calibration, tmp_path / "whole")
-    largest = most_slots(_batches(base, calibration, 256))
+    largest = largest_batch(_batches(base, calibration, 256))
     reached: set[int] = set()
     plant(lambda index, block_input: reached.add(index) is None and 2 in reached and block_input.batch.ids.numel() > largest // 2)
-    monkeypatch.setattr(Progress, "_save", lambda self, start, written: None)
+    monkeypatch.setattr(BlockStore, "_write_hidden", lambda self, start, written: None)
     cut = run(base, calibration, tmp_path / "cut")
     assert len(cut.notes) == len(whole.notes) + 1
     assert _agreement(tmp_path / "whole" / "out", tmp_path / "cut" / "out") > 0.99
@@ -127,7 +127,7 @@ def test_hidden_states_that_there_is_no_room_for_as_they_were_are_made_in_smalle
 
 def test_the_cut_outlives_a_kill(llama: Path, calibration: Path, tmp_path: Path, plant: Plant) -> None:
     sizes: list[int] = []
-    largest = most_slots(_batches(llama, calibration, 256))
+    largest = largest_batch(_batches(llama, calibration, 256))
 
     def when(index: int, block_input: BlockInput) -> bool:
         slots = block_input.batch.ids.numel()

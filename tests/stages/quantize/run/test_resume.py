@@ -22,20 +22,24 @@ from fairgate.support.digests import sha256_folder
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
 from stages.quantize import stage
-from stages.quantize.methods import closed_form
-from stages.quantize.run import resume
-from stages.quantize.run.resume import progress
-from stages.quantize.settings import METHODS, FairGptq, Run
+from stages.quantize.methods.base import Block, Resume
+from stages.quantize.methods.closed_form import blocks
+from stages.quantize.methods.fair_gptq import FairGptq
+from stages.quantize.methods.rtn import Rtn
+from stages.quantize.run import store
+from stages.quantize.run.store import BlockStore, block_store
+from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from tests.tiny import make_tiny_llama
 
 LAYERS = 3
+RTN = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
 RECIPE = {"method": "fair_gptq", "bits": 4, "group_size": 32, "symmetric": True, "alpha": 0.5}
 
 
 def run(base: Path, calibration: Path, folder: Path, **changes: Any) -> Quantization:
     recipe = parse(FairGptq, {**RECIPE, **changes}, where="test")
-    return quantize("test", recipe, Run(device="cpu", seed=0, batch_tokens=256), base, calibration, folder / "out", folder / "work")
+    return quantize("test", recipe, RunSettings(device="cpu", seed=0, batch_tokens=256), base, calibration, folder / "out", folder / "work")
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +68,13 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def _noted(name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
-    own = getattr(closed_form, name)
+    own = getattr(blocks, name)
 
     def note(block: Any, index: int, *rest: Any, **more: Any) -> Any:
         found.append(index)
         return own(block, index, *rest, **more)
 
-    monkeypatch.setattr(closed_form, name, note)
+    monkeypatch.setattr(blocks, name, note)
     return found
 
 
@@ -123,7 +127,7 @@ def kill_at(where: str, when: str, states: int, work: Path) -> None:
 
     Hidden states before blocks up to `states` are whole when those blocks are done, later ones take for ever.
     """
-    own, own_add = resume.save, resume.Progress.add
+    own, own_add = store.save, BlockStore.add
 
     def save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, int] | None = None, *wanted: Any) -> None:
         start = (metadata or {}).get("start")
@@ -137,12 +141,12 @@ def kill_at(where: str, when: str, states: int, work: Path) -> None:
         if reached:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def add(self: resume.Progress, index: int, *rest: Any) -> None:
-        while _start(work) < min(index, states):
+    def add(self: BlockStore, block: Block) -> None:
+        while _start(work) < min(block.index, states):
             time.sleep(0.01)
-        own_add(self, index, *rest)
+        own_add(self, block)
 
-    resume.save, resume.Progress.add = save, add  # type: ignore[assignment, method-assign]
+    store.save, BlockStore.add = save, add  # type: ignore[assignment, method-assign]
     if where == "checkpoint":
         stage.write_checkpoint = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
 
@@ -163,9 +167,9 @@ def test_a_block_that_could_not_be_written_stops_the_run_and_is_done_again(
             raise OSError(28, "No space left on device")
         own(path, *rest)
 
-    own = resume.save
+    own = store.save
     with monkeypatch.context() as patch:
-        patch.setattr(resume, "save", full)
+        patch.setattr(store, "save", full)
         with pytest.raises(OSError, match="No space left"):
             run(base, calibration, tmp_path)
     assert _start(tmp_path / "work") == 1  # hidden states without the blocks before them would be of no use
@@ -182,10 +186,10 @@ def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest
     def interrupt(*arguments: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    own = closed_form.quantize_block
+    own = blocks.quantize_block
     with monkeypatch.context() as patch:
         patch.setattr(
-            closed_form, "quantize_block", lambda block, index, *rest, **more: (interrupt if index else own)(block, index, *rest, **more)
+            blocks, "quantize_block", lambda block, index, *rest, **more: (interrupt if index else own)(block, index, *rest, **more)
         )
         with pytest.raises(KeyboardInterrupt):
             run(base, calibration, tmp_path)
@@ -198,19 +202,19 @@ def test_what_a_run_went_on_from_is_dropped_once_it_is_used(
     """The states are pages of the file that they were read from: as long as one of them is held, its space is not given back."""
     held: list[weakref.ref[torch.Tensor]] = []
     alive: dict[int, int] = {}
-    own_resume, own_block = resume.Progress.resume, closed_form.quantize_block
+    own_resume, own_block = BlockStore.resume, blocks.quantize_block
 
-    def noted(self: resume.Progress) -> resume.Reached:
+    def noted(self: BlockStore) -> Resume:
         found = own_resume(self)
         held.extend(map(weakref.ref, found.hidden))
         return found
 
-    def counted(blocks: Any, index: int, *rest: Any, **more: Any) -> None:
+    def counted(replicas: Any, index: int, *rest: Any, **more: Any) -> None:
         alive[index] = sum(state() is not None for state in held)
-        own_block(blocks, index, *rest, **more)
+        own_block(replicas, index, *rest, **more)
 
-    monkeypatch.setattr(resume.Progress, "resume", noted)
-    monkeypatch.setattr(closed_form, "quantize_block", counted)
+    monkeypatch.setattr(BlockStore, "resume", noted)
+    monkeypatch.setattr(blocks, "quantize_block", counted)
     run(base, calibration, half_done)
     assert alive == {1: len(held), 2: 0}
     assert held
@@ -237,13 +241,13 @@ def test_progress_on_other_data_is_not_gone_on_with(
 
 
 def test_two_runs_of_one_recipe_do_not_share_a_folder(tmp_path: Path) -> None:
-    with progress(tmp_path / "work", {}), pytest.raises(FairgateError, match="another process quantizes by this recipe"):  # noqa: SIM117
-        with progress(tmp_path / "work", {}):
+    with block_store(tmp_path / "work", {}, RTN), pytest.raises(FairgateError, match="another process quantizes by this recipe"):  # noqa: SIM117
+        with block_store(tmp_path / "work", {}, RTN):
             pass
 
 
 def test_a_folder_is_held_until_nothing_is_written_there_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = resume.save
+    own = store.save
 
     def slow(path: Path, *rest: Any) -> None:
         if path.name == "block-0001.safetensors":
@@ -252,20 +256,20 @@ def test_a_folder_is_held_until_nothing_is_written_there_any_more(tmp_path: Path
             time.sleep(0.3)
         own(path, *rest)
 
-    monkeypatch.setattr(resume, "save", slow)
-    with pytest.raises(OSError, match="No space left"), progress(tmp_path / "work", {}) as done:
+    monkeypatch.setattr(store, "save", slow)
+    with pytest.raises(OSError, match="No space left"), block_store(tmp_path / "work", {}, RTN) as done:
         for index in range(2):
-            done.add(index, {}, [], [], [torch.ones(1, 1, 1)])
+            done.add(Block(index, [], [torch.ones(1, 1, 1)]))
         done.flush()
     assert _start(tmp_path / "work") == 1
 
 
 def test_what_was_begun_without_a_gpu_goes_on_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KeyboardInterrupt), progress(tmp_path / "work", {}) as done:
+    with pytest.raises(KeyboardInterrupt), block_store(tmp_path / "work", {}, RTN) as done:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        done.add(0, {}, [], [], [])
+        done.add(Block(0, []))
         raise KeyboardInterrupt
-    with progress(tmp_path / "work", {}) as done:
+    with block_store(tmp_path / "work", {}, RTN) as done:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert done.resume().block == 1
 
@@ -280,18 +284,18 @@ def test_a_folder_that_is_given_up_loses_its_fingerprint_first(tmp_path: Path, m
             gone.append(self.name)
         own(self, missing_ok)
 
-    with pytest.raises(KeyboardInterrupt), progress(tmp_path / "work", {"a": 0}) as done:
+    with pytest.raises(KeyboardInterrupt), block_store(tmp_path / "work", {"a": 0}, RTN) as done:
         done.save_hidden(0, [])
         raise KeyboardInterrupt
     monkeypatch.setattr(Path, "unlink", unlink)
-    with progress(tmp_path / "work", {"a": 1}) as done:
+    with block_store(tmp_path / "work", {"a": 1}, RTN) as done:
         done.save_hidden(0, [])
     assert gone == ["fingerprint.json", "hidden.safetensors"] * 2
 
 
 def test_nearest_rounding_goes_on_too(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = parse(METHODS["rtn"], {"method": "rtn", "bits": 4, "group_size": 32, "symmetric": True}, where="test")
-    settings = Run(device="cpu", seed=0, batch_tokens=256)
+    recipe = RTN
+    settings = RunSettings(device="cpu", seed=0, batch_tokens=256)
     whole = quantize("test", recipe, settings, base, calibration, tmp_path / "whole", tmp_path / "work")
     with monkeypatch.context() as patch:
         patch.setattr("stages.quantize.stage.write_checkpoint", lambda *arguments: 1 / 0)

@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from stages.quantize.run import saving
-from stages.quantize.run.saving import Unwanted, fetch, save
+from stages.quantize.run import writing
+from stages.quantize.run.writing import Unwanted, fetch, save
 
 TENSORS = {
     "bytes": torch.arange(7, dtype=torch.uint8),
@@ -49,7 +49,7 @@ def test_a_file_that_is_not_wanted_any_more_leaves_the_old_one(tmp_path: Path) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_what_is_fetched_is_what_the_gpu_holds_and_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "CHUNK", 1000)  # no multiple of any of the sizes
+    monkeypatch.setattr(writing, "CHUNK", 1000)  # no multiple of any of the sizes
     states = [torch.randn(3, 7, 64, device="cuda", dtype=torch.bfloat16), torch.randn(5, 64, device="cuda", dtype=torch.bfloat16)]
     first = fetch(states, [])
     assert all(torch.equal(own, state.cpu()) for own, state in zip(first, states, strict=True))

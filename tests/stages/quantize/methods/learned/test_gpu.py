@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from stages.quantize.methods.learned import training
-from stages.quantize.settings import Run
+from stages.quantize.methods.learned import distillation, training
+from stages.quantize.settings import RunSettings
 from tests.stages.quantize.methods.learned.test_method import _quantize
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-RUN = Run(device="cuda", seed=0, batch_tokens=256, dtype="float32")
+RUN = RunSettings(device="cuda", seed=0, batch_tokens=256, dtype="float32")
 WAYS: list[dict[str, Any]] = [{}, {"method": "learned", "start": "gptq"}, {"block_steps": 2, "context": True}]
 
 
@@ -26,7 +26,7 @@ def test_a_gpu_repeats_itself_and_goes_on_after_a_stop(
     one = _quantize(llama, data, tmp_path / "one", run, **changes)
     two = _quantize(llama, data, tmp_path / "two", run, **changes)
     assert one.weight_digest == two.weight_digest
-    real, taken = training._descend, []
+    real, taken = training.descend, []
 
     def dying(*arguments: Any) -> None:
         taken.append(1)
@@ -38,7 +38,8 @@ def test_a_gpu_repeats_itself_and_goes_on_after_a_stop(
     changes = {**changes, "steps": 12}
     whole = _quantize(llama, data, tmp_path / "whole", run, **changes)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_descend", dying)
+        patch.setattr(training, "descend", dying)
+        patch.setattr(distillation, "descend", dying)
         with pytest.raises(KeyboardInterrupt):
             _quantize(llama, data, tmp_path / "again", run, **changes)
     assert (tmp_path / "work" / "state.safetensors").is_file()

@@ -16,18 +16,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fairgate.contracts.records import Pair, Quantization, Status, read_records
 from fairgate.support.errors import FairgateError
-from fairgate.support.params import parse
 from stages.evaluate.model import load
-from stages.quantize import stage
-from stages.quantize.methods.closed_form import Block
-from stages.quantize.methods.learned import training
+from stages.quantize.methods import METHODS
+from stages.quantize.methods.base import Block
+from stages.quantize.methods.closed_form.method import ClosedForm
+from stages.quantize.methods.learned import distillation, training
 from stages.quantize.methods.learned.data import Triple, encode_triples
 from stages.quantize.methods.learned.losses import divergence
-from stages.quantize.settings import METHODS, Rtn, Run
+from stages.quantize.methods.rtn import Rtn
+from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 from tests.tiny import SENTENCES, make_tiny
 
-RUN = Run(device="cpu", seed=0, batch_tokens=256)
+RUN = RunSettings(device="cpu", seed=0, batch_tokens=256)
 FAIR: dict[str, Any] = {
     "method": "fair_round",
     "bits": 3,
@@ -49,11 +50,11 @@ WAYS: list[dict[str, Any]] = [
 
 def _recipe(**changes: Any) -> Rtn:
     data = {**FAIR, **changes}
-    fields = METHODS[data["method"]].model_fields
-    return parse(METHODS[data["method"]], {key: value for key, value in data.items() if key in fields}, where="test")
+    fields = METHODS[data["method"]].settings.model_fields
+    return parse_recipe({key: value for key, value in data.items() if key in fields}, where="test")
 
 
-def _quantize(base: Path, data: Path, out: Path, /, run: Run = RUN, **changes: Any) -> Quantization:
+def _quantize(base: Path, data: Path, out: Path, /, run: RunSettings = RUN, **changes: Any) -> Quantization:
     return quantize("test", _recipe(**changes), run, base, data, out, out.parent / "work")
 
 
@@ -122,15 +123,15 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stages.quantize.methods.learned import training
-from stages.quantize.settings import Run
+from stages.quantize.settings import RunSettings
 from tests.stages.quantize.methods.learned.test_method import RUN, WAYS, _quantize
-real, taken = training._gradients, []
+real, taken = training.gradients, []
 def dying(*arguments):
     taken.append(1)
     if len(taken) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
-training._gradients = dying
+training.gradients = dying
 _quantize(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), **WAYS[1])
 """
 
@@ -145,9 +146,9 @@ def test_killed_and_run_again_it_ends_with_the_same_weights(llama: Path, data: P
     assert done.returncode == -signal.SIGKILL
     assert (out.parent / "work" / "state.safetensors").is_file()
     steps: list[int] = []
-    real = training._inputs
+    real = training.next_batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_inputs", lambda *given, **more: (steps.append(given[2].step), real(*given, **more))[1])
+        patch.setattr(training, "next_batch", lambda *given, **more: (steps.append(given[3].step), real(*given, **more))[1])
         again = _quantize(llama, data, out, **WAYS[1])
     assert steps == [4, 5]
     assert again.weight_digest == whole.weight_digest
@@ -201,14 +202,14 @@ def test_the_pairs_that_a_start_was_calibrated_on_are_counted(llama: Path, data:
 
 
 def test_a_start_that_fell_back_is_no_healthy_module(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = stage._blocks
+    real = ClosedForm.blocks
 
     def fallen(*arguments: Any) -> list[Block]:
         first, *others = real(*arguments)
         modules = [replace(each, row=each.row.model_copy(update={"status": Status.fallback_rtn})) for each in first.modules]
         return [replace(first, modules=modules), *others]
 
-    monkeypatch.setattr(stage, "_blocks", fallen)
+    monkeypatch.setattr(ClosedForm, "blocks", fallen)
     record = _quantize(llama, data, tmp_path / "out", method="learned", steps=1, start="gptq")
     assert [row.status for row in record.modules] == [Status.fallback_rtn if row.block == 0 else Status.ok for row in record.modules]
     assert any("rounded to nearest where learning started" in note for note in record.notes)
@@ -218,7 +219,7 @@ def test_memory_that_runs_out_in_the_start_has_a_remedy(llama: Path, data: Path,
     def full(*arguments: Any) -> list[Block]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(stage, "_blocks", full)
+    monkeypatch.setattr(ClosedForm, "blocks", full)
     with pytest.raises(FairgateError, match=r"closed form that it starts from.*\n.*quantize\.low_memory"):
         _quantize(llama, data, tmp_path / "out", method="learned", start="gptq")
 
@@ -231,7 +232,7 @@ def test_no_text_is_named(llama: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_trouble_in_a_block_is_named(llama: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "mse_loss", lambda out, target: (out * torch.nan).sum())
+    monkeypatch.setattr(distillation, "mse_loss", lambda out, target: (out * torch.nan).sum())
     with pytest.raises(FairgateError, match=r"model\.layers\.0"):
         _quantize(llama, data, tmp_path / "out", block_steps=2)
 
@@ -240,7 +241,7 @@ def test_too_little_memory_names_what_needs_less(llama: Path, data: Path, tmp_pa
     def greedy(*arguments: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "_gradients", greedy)
+    monkeypatch.setattr(training, "gradients", greedy)
     with pytest.raises(FairgateError, match="recompute: true"):
         _quantize(llama, data, tmp_path / "out")
 
@@ -251,7 +252,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(FairgateError, match="alpha"):
         _recipe(alpha=0.1)
     with pytest.raises(FairgateError, match="parity"):
-        parse(METHODS["learned"], {"method": "learned", "bits": 4, "group_size": 32, "symmetric": True, "parity": 1.0}, where="test")
+        parse_recipe({"method": "learned", "bits": 4, "group_size": 32, "symmetric": True, "parity": 1.0}, where="test")
 
 
 def test_broken_weights_are_named_before_any_step(llama: Path, data: Path, tmp_path: Path) -> None:
