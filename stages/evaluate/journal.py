@@ -1,9 +1,10 @@
-"""Scores that outlive a kill: what is done of a task, batch by batch, bound to what it was made from.
+"""Answers that outlive a kill: finished batches of a task, bound to what they were made from.
 
-    folder/<task>.1-of-1.jsonl   first what the scores depend on, then one line for every batch
+    folder/<task>.1-of-1.jsonl   first what the answers depend on, then one line for every batch
            <task>.2-of-3.jsonl   the same of the second of three processes that share the batches
 
-Lines are appended; the one that a kill cut short is dropped, and its batch is scored again. Numbers read back bit for bit.
+Lines are appended. A line that a kill cut short is dropped, and its batch is scored again. Numbers
+are read back bit for bit.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ WHOLE = Shard()
 
 @dataclass
 class Journal:
-    """The batches of a task that are done: their values (log-likelihoods, or texts), and in how many pieces the last one ran."""
+    """The finished batches of a task.
+
+    values: log-likelihoods or texts by the batch's number.
+    pieces: how many pieces the last batch ran in, because memory ran out.
+    file: where finished batches are appended. None means nowhere.
+    """
 
     values: dict[int, list[Any]] = field(default_factory=dict)
     pieces: int = 1
@@ -64,44 +70,48 @@ class Journal:
 
 @contextmanager
 def open_journal(folder: Path | None, task: str, fingerprint: Mapping[str, Any], shard: Shard) -> Iterator[Journal]:
-    """What is done of a task, by this process or by those that share it; nothing is kept on disk where there is no folder.
+    """The finished batches of a task, of this process and of those that share the task with it.
 
-    Raises: FairgateError where another process works on the same part, or on parts of another division.
+    Args:
+        folder: where the journal lies. None means that it is not written.
+        fingerprint: what the answers depend on; a journal with another one is dropped.
+    Raises:
+        FairgateError: another process scores the same shard, or shards of another division.
     """
     if folder is None:
         yield Journal()
         return
     folder.mkdir(parents=True, exist_ok=True)
-    # As JSON gives it back, so that what is written equals what is compared.
+    # As JSON gives it back, so that it equals what is read.
     fingerprint = json.loads(json.dumps(fingerprint))
-    own = folder / f"{task}.{shard.index}-of-{shard.count}.jsonl"
-    found = Journal()
-    with locked(own, busy=_BUSY) as file:
-        for path in sorted(folder.glob(f"{task}.*.jsonl")):
-            if path != own:
-                shares = path.stem.endswith(f"-of-{shard.count}")
-                with path.open("rb") if shares else locked(path, busy=_BUSY) as other:
-                    _take(other, path, fingerprint, found)
-        end = _take(file, own, fingerprint, found)
+    path = folder / f"{task}.{shard.index}-of-{shard.count}.jsonl"
+    journal = Journal()
+    with locked(path, busy=_BUSY) as file:
+        for part in sorted(folder.glob(f"{task}.*.jsonl")):
+            if part != path:
+                shares = part.stem.endswith(f"-of-{shard.count}")
+                with part.open("rb") if shares else locked(part, busy=_BUSY) as part_file:
+                    _take(part_file, part, fingerprint, journal)
+        end = _take(file, path, fingerprint, journal)
         file.truncate(end)
         if end == 0:
             file.write(json.dumps(fingerprint).encode() + b"\n")
             file.flush()
-        if found.values:
-            log.info("%s: going on with %d batches done", task, len(found.values))
-        found.file = file
-        yield found
+        if journal.values:
+            log.info("%s: going on with %d batches done", task, len(journal.values))
+        journal.file = file
+        yield journal
 
 
 def discard(folder: Path, tasks: Sequence[str]) -> None:
-    """Remove what is kept of tasks whose table is written."""
+    """Remove the journals of tasks whose table is written."""
     for task in tasks:
         for path in folder.glob(f"{task}.*.jsonl"):
             path.unlink()
 
 
-def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], found: Journal) -> int:
-    """Add the whole lines of a file to `found`; returns where they end, 0 where they are of another run."""
+def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], journal: Journal) -> int:
+    """Add the whole lines of a file to the journal; returns where they end, 0 if they are dropped."""
     file.seek(0)
     text = file.read()
     end = text.rfind(b"\n") + 1
@@ -109,21 +119,21 @@ def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], found: Jo
     stored = json.loads(head)
     if stored != fingerprint:
         if end:
-            other = sorted(key for key in {*stored, *fingerprint} if stored.get(key) != fingerprint.get(key))
-            log.warning("%s: the unfinished scores there differ in %s; they are dropped", path, ", ".join(other))
+            differing = sorted(key for key in {*stored, *fingerprint} if stored.get(key) != fingerprint.get(key))
+            log.warning("%s: the unfinished scores there differ in %s; they are dropped", path, ", ".join(differing))
         return 0
     for number, pieces, values in map(json.loads, lines):
-        found.values[number] = values
-        found.pieces = max(found.pieces, pieces)
+        journal.values[number] = values
+        journal.pieces = max(journal.pieces, pieces)
     return end
 
 
 def digest(batches: Sequence[Batch]) -> str:
     """sha256 of what is read and scored, and in which batches."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for batch in batches:
         for row in batch:
-            found.update(np.array(row.tokens).tobytes())
-            found.update(repr(row.reads).encode())
-        found.update(b"batch")
-    return found.hexdigest()
+            content.update(np.array(row.tokens).tobytes())
+            content.update(repr([tuple(target) for target in row.targets]).encode())
+        content.update(b"batch")
+    return content.hexdigest()

@@ -22,9 +22,10 @@ from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
 from fairgate.support.weights import require_whole_weights
 
-# How far the packed kernel's logits may be from those of the unpacked weights, as share of the logits' spread (both centred over the
-# vocabulary, root mean square). The CPU kernel rounds inputs and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding
-# itself moves the logits by 0.25 to 0.45.
+# How far the packed kernel's logits may be from those of the unpacked weights, as a share of the
+# logits' spread (both centered over the vocabulary, root mean square). The CPU kernel rounds inputs
+# and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding itself moves the logits by
+# 0.25 to 0.45.
 KERNEL_TOLERANCE = 0.05
 _ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and said that it was right."
@@ -55,22 +56,28 @@ class Model:
         return str(self.network.dtype).removeprefix("torch.")
 
     def attention(self) -> AbstractContextManager[None]:
-        """The kernels that attention may take: cuDNN's plans anew for every shape, and every batch has its own."""
+        """The attention kernels allowed. cuDNN plans again for every shape, and every batch has its own."""
         return sdpa_kernel(_ATTENTION) if self.device.type == "cuda" else nullcontext()
 
-    def hidden(self, ids: Tensor, positions: Tensor | None = None, ends: Tensor | None = None) -> Tensor:
-        """Input of the output embedding, [B, L, width]. `ends` [B, L]: place i sees j <= i < ends[j]; None: every earlier place."""
+    def hidden(self, ids: Tensor, positions: Tensor | None = None, bounds: Tensor | None = None) -> Tensor:
+        """Input of the output embedding, [B, L, width].
+
+        Args:
+            ids: [B, L]
+            positions: [B, L]. None means 0, 1, 2, ...
+            bounds: [B, L]; place i attends to j <= i < bounds[j]. None means to every earlier place.
+        """
         mask = None
-        if ends is not None:
+        if bounds is not None:
             dtype, places = self.network.dtype, torch.arange(ids.shape[1], device=ids.device)
-            hides = (places[:, None] < places) | (places[:, None] >= ends[:, None])
+            hides = (places[:, None] < places) | (places[:, None] >= bounds[:, None])
             mask = torch.zeros(hides.shape, dtype=dtype, device=ids.device).masked_fill_(hides, torch.finfo(dtype).min)[:, None]
         with self.attention():
             network = self.network.base_model
             return network(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
 
     def logits(self, states: Tensor) -> Tensor:
-        """[n, width] -> [n, vocabulary]; float32 on a GPU, where the product is summed up in it anyway."""
+        """[n, width] -> [n, vocabulary]; float32 on a GPU, which sums up the product in it anyway."""
         head = self.network.get_output_embeddings()
         if states.is_cuda and states.dtype != torch.float32 and type(head) is torch.nn.Linear and head.bias is None:
             logits = torch.mm(states, head.weight.T, out_dtype=torch.float32)
@@ -81,17 +88,18 @@ class Model:
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a Hugging Face folder; quantized modules are dequantized, so that scoring runs on plain matrices.
+    """Load a Hugging Face folder; packed modules are dequantized, so that scoring runs on plain matrices.
 
     Raises:
         MissingFile: no model there.
-        FairgateError: another quantization than GPTQ, or an architecture that scales its logits after the output embedding.
+        FairgateError: another quantization than GPTQ, or an architecture that changes its logits
+            after the output embedding.
     """
     if not (folder / "config.json").is_file():
         raise MissingFile("no model (config.json) in this folder", where=str(folder), remedy="run `dvc repro` for the stage that makes it")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except ValueError as error:  # a model type that transformers does not know, or one that comes with code of its own
+    except ValueError as error:  # an unknown model type, or one that comes with its own code
         what = f"no architecture that can be read ({str(error).splitlines()[0]})"
         raise FairgateError(
             what, where=str(folder / "config.json"), remedy="see docs/methods.md, Architectures; code of a model is never run"
@@ -126,16 +134,17 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def kernel_difference(model: Model, folder: Path) -> float:
-    """Difference between the logits of the packed kernel and of the unpacked weights on a sentence, as share of their spread.
+    """How far the packed kernel's logits on a sentence are from the unpacked weights', as a share of their spread.
 
     Raises:
-        FairgateError: it is above KERNEL_TOLERANCE: the packed file would serve another model than the one that was judged.
+        FairgateError: further than KERNEL_TOLERANCE; the packed file would serve another model than
+            the one that was judged.
     """
-    with redirect_stdout(io.StringIO()):  # gptqmodel greets at length
+    with redirect_stdout(io.StringIO()):  # gptqmodel prints a banner
         packed = _packed_network(folder, model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
-        theirs, ours = (_centred(network(input_ids=ids).logits) for network in (packed, model.network))
+        theirs, ours = (_centered(network(input_ids=ids).logits) for network in (packed, model.network))
     difference = float((theirs - ours).norm() / ours.norm())
     if not difference <= KERNEL_TOLERANCE:
         raise FairgateError(
@@ -151,21 +160,21 @@ def _packed_network(folder: Path, device: torch.device) -> Any:
     config = read_json(folder / "config.json")
     settings = config["quantization_config"]
     cpu = device.type == "cpu"
-    # Transformers also reads one number of bits for all modules, gptqmodel one for each.
+    # transformers reads one number of bits for all modules, gptqmodel one for each.
     if settings.get("dynamic") or config["model_type"] in GPTQMODEL_ONLY:
         from gptqmodel import BACKEND, GPTQModel
 
         backend = BACKEND.GPTQ_TORCH if cpu else BACKEND.AUTO
         return GPTQModel.load(str(folder), backend=backend, device=str(device), dtype=torch.float16).model.eval()
     options = {}
-    if cpu and settings["group_size"] in (16, -1):  # the CPU's int4 kernel is chosen for these groups too, and fails on them
+    if cpu and settings["group_size"] in (16, -1):  # the default int4 kernel fails on these groups
         options = {"quantization_config": GPTQConfig(bits=settings["bits"], backend="gptq_torch")}
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float16, trust_remote_code=False, **options)
     return network.eval().to(device)
 
 
-def _centred(logits: Tensor) -> Tensor:
-    """Logits without the constant that no probability depends on."""
+def _centered(logits: Tensor) -> Tensor:
+    """Logits minus their mean, on which no probability depends."""
     return logits.float() - logits.float().mean(-1, keepdim=True)
 
 
@@ -176,7 +185,7 @@ def _transposed(kind: Any, config: Any) -> set[str]:
 
 
 def _unpacked(folder: Path, quantization: Any, transposed: set[str]) -> dict[str, Tensor]:
-    """All tensors of a packed checkpoint, with the four of each packed module replaced by its weight."""
+    """All tensors of a packed checkpoint; the four of each packed module become its weight."""
     settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
     form = settings.get("checkpoint_format", "gptq")
     if settings.get("quant_method") != "gptq" or form not in LOWEST_ZERO:

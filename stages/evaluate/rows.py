@@ -1,20 +1,21 @@
 """Requests to rows of tokens in which every shared beginning is read once.
 
-What the requests of a task read forms a tree: options share their question, questions their context, sentences their first words. A row
-is a part of that tree, depth first:
+The texts of a task's requests form a tree: options share their question, questions their context,
+sentences their first words. A row is a part of that tree, depth first:
 
     tokens     the old map | is here | was sold | by me | to him
     positions  0   1   2   | 3  4    | 3   4    | 5  6  | 5  6       depth in the tree
-    ends       11  11  11  | 5  5    | 11  11   | 9  9  | 11 11      place behind the last token that goes on from here
+    bounds     11  11  11  | 5  5    | 11  11   | 9  9  | 11 11      place after the last descendant
 
-The token at place i sees the tokens at places j <= i < ends[j], which are those before it in its own text: each is read as if it stood
-alone. Equal requests are one path, read and scored once.
+The token at place i attends to places j <= i < bounds[j]. Those are the tokens before it in its own
+text, so every text is read as if it stood alone. Equal requests are one path, scored once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,49 +24,63 @@ from stages.evaluate.tokens import Encoded, Request
 
 Ints = npt.NDArray[np.int64]
 
-GREEDY = -1
-# A row that has branches grows to this many tokens, or to twice its longest path: attention costs the square of a row's length.
+GREEDY = -1  # instead of a token: the likeliest one at its place
+# A row with branches grows to this many tokens, or to twice its longest path. Attention costs the
+# square of a row's length.
 _LONGEST = 256
+
+
+class Target(NamedTuple):
+    """What is scored of one option of one item: the token after each place of a row."""
+
+    item: int
+    option: int
+    places: list[int]
+    tokens: tuple[int, ...]
 
 
 @dataclass
 class Row:
     """One row of a forward pass, grown path by path.
 
-    reads: for each option (item, option) the places whose next token is scored, and that token; GREEDY is the likeliest one there.
+    bounds: for each token the first place that does not attend to it.
+    branches: whether texts part in the row, so that it needs a mask.
     """
 
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    reads: list[tuple[int, int, list[int], tuple[int, ...]]] = field(default_factory=list)
+    bounds: list[int] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
     branches: bool = False
 
     def grow(self, path: list[int], shared: int, line: list[int]) -> list[int]:
-        """Add a path whose first `shared` tokens stand at the places line[:shared]; returns the places of the whole path."""
+        """Add a path whose first `shared` tokens stand at line[:shared]; returns all its places."""
         start = len(self.tokens)
         for place in line[shared:]:
-            self.ends[place] = start
+            self.bounds[place] = start
         self.branches |= shared < len(line)
         self.tokens += path[shared:]
         self.positions += range(shared, len(path))
-        self.ends += [0] * (len(path) - shared)
+        self.bounds += [0] * (len(path) - shared)
         return line[:shared] + list(range(start, len(self.tokens)))
 
     def close(self, line: list[int]) -> None:
         for place in line:
-            self.ends[place] = len(self.tokens)
+            self.bounds[place] = len(self.tokens)
 
 
 def rows_of(encoded: Sequence[Encoded], max_packed: int | None = None) -> list[Row]:
-    """Rows that hold every option of every item; paths longer than `max_packed` (Model.max_packed) have a row of their own."""
+    """Rows that hold every option of every item.
+
+    Paths longer than `max_packed` (see `Model`) have a row of their own.
+    """
     owners: dict[bytes, list[tuple[int, int, Request]]] = {}
     for i, item in enumerate(encoded):
         contexts: dict[int, bytes] = {}  # options share theirs
         for k, request in enumerate(item.requests):
             if id(request.context) not in contexts:
                 contexts[id(request.context)] = _bytes(request.context)
-            # What is read is all but the last token, which is only predicted.
+            # The last token is only predicted, never read.
             owners.setdefault(contexts[id(request.context)] + _bytes(request.option[:-1]), []).append((i, k, request))
     rows: list[Row] = []
     line: list[int] = []
@@ -81,8 +96,8 @@ def rows_of(encoded: Sequence[Encoded], max_packed: int | None = None) -> list[R
             line, shared = [], 0
         line = rows[-1].grow(path.tolist(), shared, line)
         for i, k, request in owners[key]:
-            targets = (GREEDY,) * len(request.option) if request.best else request.option
-            rows[-1].reads.append((i, k, line[len(request.context) - 1 :], targets))
+            tokens = (GREEDY,) * len(request.option) if request.greedy else request.option
+            rows[-1].targets.append(Target(i, k, line[len(request.context) - 1 :], tokens))
         before = path
     if rows:
         rows[-1].close(line)
@@ -101,7 +116,7 @@ def _shared(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
 
 
 def _joins(row: Row, before: int, length: int, shared: int, max_packed: int | None) -> bool:
-    """Whether a path goes on in the row: a quarter of it stands there already, and attention stays cheap."""
+    """Whether a path joins the row: a quarter of it is there already, and attention stays cheap."""
     if max_packed is not None and max(before, length) > max_packed:
-        return shared == before and shared == len(row.tokens)  # it only goes on, nothing branches
+        return shared == before and shared == len(row.tokens)  # nothing branches
     return 4 * shared >= length and len(row.tokens) + length - shared <= max(_LONGEST, 2 * length)

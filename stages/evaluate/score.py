@@ -1,4 +1,8 @@
-"""Log-likelihoods of options: rows of one length together, the vocabulary only at the scored places, no wait for the device in between."""
+"""Log-likelihoods of options.
+
+Rows of one length are batched, logits are computed at scored places only, and the host prepares the
+next batch while the device computes.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,10 @@ from stages.evaluate.tokens import Encoded
 
 Batch = list[Row]
 
-# Batches under way at once: while one runs, the next is made ready and the one before is read.
+# Batches in flight: while one runs, the next is prepared and the one before is read.
 _AHEAD = 1
-# Rows of logits held at once: 100 MB at a vocabulary of 49,152 in float32; a GPU takes as many as fit in 2 GiB with two temporaries.
+# Rows of logits held at once: 100 MB at a vocabulary of 49,152 in float32. A GPU takes as many as
+# fit into 2 GiB with two temporaries.
 _LOGIT_ROWS, _LOGIT_BYTES = 512, 2**31
 
 
@@ -32,13 +37,15 @@ def score(
 ) -> list[list[float]]:
     """Summed log-likelihood (nats) of every option of every item.
 
-    Results do not depend on the batch beyond rounding: rows are padded on the right, where a causal model cannot see.
+    Results do not depend on the batch beyond rounding: rows are padded on the right, where a causal
+    model cannot see.
 
     Args:
-        batch_tokens: rows x longest row of one forward pass; a longer single row is a batch of its own.
-        done: told after each batch how many options were scored.
+        batch_tokens: rows x longest row of one forward pass. A longer single row is a batch.
+        done: called after each batch with the number of scored options.
     Raises:
-        FairgateError: logits that are not finite; the message names the item. A single row for which memory does not suffice.
+        FairgateError: logits that are not finite, with the item's name; or too little memory for a
+            single row.
     """
     batches = batches_of(encoded, model.max_packed, batch_tokens)
     sums = [[0.0] * len(e.requests) for e in encoded]
@@ -49,15 +56,18 @@ def score(
 
 
 def batches_of(encoded: Sequence[Encoded], max_packed: int | None, batch_tokens: int) -> list[Batch]:
-    """Rows in batches of one kind and about one length, the largest first; a function of the items and of `batch_tokens` alone."""
+    """Rows in batches of one kind and about one length, the largest first.
+
+    They depend on the arguments alone, so that a resumed run finds the same batches.
+    """
     rows = rows_of(encoded, max_packed)
-    # Rows without branches need no mask, which is the faster attention: they do not share a batch with the others.
+    # Rows without branches need no mask, and attention is faster without one: no mixed batches.
     rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
     batches: list[Batch] = []
     width = 0
     for row in rows:
         fits = batches and row.branches == batches[-1][0].branches and (len(batches[-1]) + 1) * width <= batch_tokens
-        # A batch of some size is not filled up with rows that would be padded by a quarter.
+        # Rows that would be padded by a quarter only join a batch that is still small.
         if fits and (4 * len(row.tokens) >= 3 * width or 8 * len(batches[-1]) * width < batch_tokens):
             batches[-1].append(row)
         else:
@@ -68,17 +78,20 @@ def batches_of(encoded: Sequence[Encoded], max_packed: int | None, batch_tokens:
 
 def scatter(batch: Batch, values: Sequence[float], sums: list[list[float]]) -> None:
     """Put the values of a batch into their places, sums[item][option]."""
-    options = [(i, k) for row in batch for i, k, _, _ in row.reads]
-    for (i, k), value in zip(options, values, strict=True):
-        sums[i][k] = value
+    targets = (target for row in batch for target in row.targets)
+    for target, value in zip(targets, values, strict=True):
+        sums[target.item][target.option] = value
 
 
 def likelihoods(
-    model: Model, batches: Sequence[Batch], wanted: Iterable[int], encoded: Sequence[Encoded], pieces: int = 1
+    model: Model, batches: Sequence[Batch], numbers: Iterable[int], encoded: Sequence[Encoded], pieces: int = 1
 ) -> Iterator[tuple[int, list[float], int]]:
-    """For each wanted batch: its number, a value for every read of its rows in order, and in how many pieces it ran.
+    """Score the batches of these numbers.
 
-    Where memory runs out, this batch and all later ones run in twice as many pieces.
+    If memory runs out, this batch and all later ones run in twice as many pieces.
+
+    Yields:
+        number of the batch, the value of every target of its rows in order, number of pieces.
     """
     waiting: deque[tuple[int, list[_Launched], int]] = deque()
 
@@ -88,7 +101,7 @@ def likelihoods(
         _require_finite(batches[number], values, encoded)
         return number, values, pieces
 
-    for number in wanted:
+    for number in numbers:
         batch = batches[number]
         while True:
             size = math.ceil(len(batch) / pieces)
@@ -101,7 +114,7 @@ def likelihoods(
                 if size == 1:
                     raise FairgateError(
                         f"memory does not suffice for one row of {len(batch[0].tokens)} tokens",
-                        where=f"item {encoded[batch[0].reads[0][0]].item.id!r}",
+                        where=f"item {encoded[batch[0].targets[0].item].item.id!r}",
                         remedy="use a larger device, a 16-bit evaluate.dtype, or take the task out of evaluate.tasks",
                     ) from None
             pieces *= 2
@@ -116,83 +129,102 @@ def likelihoods(
 
 
 def _require_finite(batch: Batch, values: list[float], encoded: Sequence[Encoded]) -> None:
-    options = ((i, k) for row in batch for i, k, _, _ in row.reads)
-    for (i, k), value in zip(options, values, strict=True):
+    targets = (target for row in batch for target in row.targets)
+    for target, value in zip(targets, values, strict=True):
         if not math.isfinite(value):
             raise FairgateError(
-                f"the log-likelihood of option {k} is {value}",
-                where=f"item {encoded[i].item.id!r}",
+                f"the log-likelihood of option {target.option} is {value}",
+                where=f"item {encoded[target.item].item.id!r}",
                 remedy="the weights or the dtype overflow: evaluate in float32, and look at the quantization record",
             )
 
 
 @dataclass(frozen=True)
 class _Launched:
-    """Log-probabilities on their way to the host. `owners` [n]: which read each belongs to, ascending from 0 to `reads` - 1."""
+    """Log-probabilities on their way to the host.
+
+    logprobs: [t] float32, of every scored token.
+    arrived: passes when they are on the host. None means they are there.
+    owners: [t], the target that each belongs to.
+    targets: number of targets.
+    """
 
     logprobs: Tensor
     arrived: torch.cuda.Event | None
     owners: Ints
-    reads: int
+    targets: int
 
     def read(self) -> list[float]:
-        """The sum of every read, float64."""
+        """The sum of every target, float64."""
         if self.arrived:
             self.arrived.synchronize()
-        return np.bincount(self.owners, self.logprobs.double().numpy(), self.reads).tolist()
+        return np.bincount(self.owners, self.logprobs.double().numpy(), self.targets).tolist()
 
 
 @torch.inference_mode()
 def _launch(model: Model, rows: Sequence[Row]) -> _Launched:
     """Put one forward pass on the device's queue."""
     branches = rows[0].branches
-    # Attention on a GPU copies a mask whose rows are no multiple of 16 long, in every layer.
+    # In every layer, attention on a GPU copies a mask whose rows are not a multiple of 16 long.
     width = _rounded(len(rows[0].tokens), 16 if branches and model.device.type == "cuda" else 1)
-    names = ("tokens", "positions", "ends") if branches else ("tokens",)
+    names = ("tokens", "positions", "bounds") if branches else ("tokens",)
     grid = np.empty((len(names), len(rows), width), dtype=np.int64)
     for layer, name in zip(grid, names, strict=True):
         for line, row in zip(layer, rows, strict=True):
             line[: len(row.tokens)] = getattr(row, name)
-            line[len(row.tokens) :] = width if name == "ends" else 0  # a pad sees itself: attention to nothing is no number
-    reads = [(b * width, places, option) for b, row in enumerate(rows) for _, _, places, option in row.reads]
-    flat = np.array([base + place for base, places, _ in reads for place in places])
-    targets = np.array([token for _, _, option in reads for token in option])
-    owners = np.repeat(np.arange(len(reads)), [len(places) for _, places, _ in reads])
-    where, index = np.unique(flat, return_inverse=True)
+            # A pad attends to itself; softmax over nothing would be NaN.
+            line[len(row.tokens) :] = width if name == "bounds" else 0
+    # A target is one option of one item; it owns the places whose next token is scored.
+    # grid    [layers, rows, width]  tokens, and in rows with branches their positions and bounds
+    # flat    [t]  place in the flattened batch of every scored token
+    # tokens  [t]  the token after it, or GREEDY
+    # owners  [t]  the target it belongs to
+    # places  [u]  distinct places, u <= t: options may share one, and it needs one row of logits
+    # index   [t]  flat = places[index]
+    # order   [t]  sorts by place, so that the rows of logits are used one after another
+    targets = [(b * width, target) for b, row in enumerate(rows) for target in row.targets]
+    flat = np.array([start + place for start, target in targets for place in target.places])
+    tokens = np.array([token for _, target in targets for token in target.tokens])
+    owners = np.repeat(np.arange(len(targets)), [len(target.places) for _, target in targets])
+    places, index = np.unique(flat, return_inverse=True)
     order = np.argsort(index, kind="stable")
-    parts = [grid.ravel(), where, index[order], targets[order]]
-    on_device = _upload(np.concatenate(parts), model.device).split([len(part) for part in parts])
-    layers = on_device[0].view(grid.shape)
-    hidden = model.hidden(*layers).flatten(0, 1)[on_device[1]]
-    logprobs = _logprobs(model, hidden, index[order], on_device[2], on_device[3], best=bool((targets == GREEDY).any()))
+    parts = [grid.ravel(), places, index[order], tokens[order]]
+    grid_there, places_there, index_there, tokens_there = _upload(np.concatenate(parts), model.device).split([len(p) for p in parts])
+    hidden = model.hidden(*grid_there.view(grid.shape)).flatten(0, 1)[places_there]
+    logprobs = _logprobs(model, hidden, index[order], index_there, tokens_there, greedy=bool((tokens == GREEDY).any()))
     if model.device.type != "cuda":
-        return _Launched(logprobs, None, owners[order], len(reads))
-    found = torch.empty(logprobs.shape, dtype=logprobs.dtype, pin_memory=True).copy_(logprobs, non_blocking=True)
-    return _Launched(found, torch.cuda.current_stream(model.device).record_event(), owners[order], len(reads))
+        return _Launched(logprobs, None, owners[order], len(targets))
+    on_host = torch.empty(logprobs.shape, dtype=logprobs.dtype, pin_memory=True).copy_(logprobs, non_blocking=True)
+    return _Launched(on_host, torch.cuda.current_stream(model.device).record_event(), owners[order], len(targets))
 
 
-def _logprobs(model: Model, hidden: Tensor, places: Ints, index: Tensor, targets: Tensor, *, best: bool) -> Tensor:
-    """Log-probability [n] float32 of each target after hidden state `index`, in whose order they are; `places` is it on the host.
+def _logprobs(model: Model, hidden: Tensor, host_index: Ints, index: Tensor, tokens: Tensor, *, greedy: bool) -> Tensor:
+    """Log-probability [t] float32 of each token.
 
-    best: some targets are GREEDY.
+    Args:
+        hidden: [u, width] states of the distinct places.
+        host_index: [t], the same as `index`, on the host.
+        index: [t] ascending, the state that each token follows.
+        tokens: [t]
+        greedy: whether some tokens are GREEDY.
     """
     vocabulary = model.network.get_output_embeddings().weight.shape[0]
     size = _LOGIT_ROWS if model.device.type == "cpu" else max(_LOGIT_ROWS, _LOGIT_BYTES // (12 * vocabulary))
     starts = range(0, len(hidden) + size, size)
     parts = []
-    for (start, stop), (low, high) in zip(pairwise(starts), pairwise(np.searchsorted(places, starts)), strict=True):
+    for (start, stop), (low, high) in zip(pairwise(starts), pairwise(np.searchsorted(host_index, starts)), strict=True):
         logits = model.logits(hidden[start:stop]).float()
-        row, target = index[low:high] - start, targets[low:high]
-        reached = logits[row, target.clamp(min=0)]
-        if best:
-            reached = reached.where(target != GREEDY, logits.amax(1)[row])
+        row, token = index[low:high] - start, tokens[low:high]
+        reached = logits[row, token.clamp(min=0)]
+        if greedy:
+            reached = reached.where(token != GREEDY, logits.amax(1)[row])
         parts.append(reached - logits.logsumexp(1)[row])
     return torch.cat(parts)
 
 
 def _upload(values: Ints, device: torch.device) -> Tensor:
-    found = torch.from_numpy(values)
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found.to(device)
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _rounded(number: int, multiple: int) -> int:

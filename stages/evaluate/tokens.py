@@ -1,4 +1,4 @@
-"""Prompts to token ids, by the conventions of lm-eval, so that both give the same log-likelihoods."""
+"""Prompts to token ids by the conventions of lm-eval, so that log-likelihoods agree."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from stages.evaluate.task import Item, Task
 
 # Items longer than the context are left out and counted, up to this share of a task.
 MAX_TOO_LONG = 0.01
-_CHUNK = 8192  # items tokenised in one call: bounds the memory that tokens take twice
+_CHUNK = 8192  # items tokenized in one call, which bounds the memory for their tokens
 _Ids = dict[tuple[str, bool], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Token ids: `option` is scored behind `context`, which is never empty.
+    """Token ids: `option` is scored after `context`, which is never empty.
 
-    best: instead of the tokens of `option` the likeliest token at each of their places is scored: equal sums are a greedy match.
+    greedy: score the likeliest token at each place of the option instead. If both sums are equal,
+        greedy decoding would write the option.
     """
 
     context: tuple[int, ...]
     option: tuple[int, ...]
-    best: bool = False
+    greedy: bool = False
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """An item with one request per option; `prompt_hash` names the texts (of a window: its token ids)."""
+    """An item with one request per option; `prompt_hash` is of its texts, or of a window's token ids."""
 
     item: Item
     requests: tuple[Request, ...]
@@ -44,9 +45,10 @@ class Encoded:
 class Encoder:
     """Encodes items for one model.
 
-    An empty context becomes the start token: BOS, else EOS. Another context gets what the tokenizer adds by itself. Spaces at the
-    end of a context move into the option. An option is what the whole text has beyond the tokens of its context. Items of another
-    `form` than `options` follow their own rule.
+    An empty context becomes the start token (BOS, else EOS). Any other context gets what the
+    tokenizer adds by itself. Spaces at the end of a context move into the option. An option is what
+    the whole text has beyond the tokens of its context. Items of another `form` than `options`
+    follow their own rule.
     """
 
     def __init__(self, tokenizer: Any, context: int) -> None:
@@ -58,30 +60,31 @@ class Encoder:
             )
         self.start = int(start)
 
-    def encode(self, items: Sequence[Item], benchmark: str) -> list[Encoded]:
-        """One request per option; items longer than the model's context are left out, and the log says how many.
+    def encode(self, items: Sequence[Item], task: str) -> list[Encoded]:
+        """One request per option; items longer than the context are left out, and the log says how many.
 
         Raises:
-            FairgateError: an option without a token; more than MAX_TOO_LONG of the items are longer than the context (none is ever cut).
+            FairgateError: an option without a token, or more than MAX_TOO_LONG of the items are
+                longer than the context (no item is ever cut).
         """
         encoded: list[Encoded] = []
         for start in range(0, len(items), _CHUNK):
             part = items[start : start + _CHUNK]
-            ids = self._tokenise(part)
-            encoded += [self._encoded(item, ids, benchmark) for item in part]
+            ids = self._tokenize(part)
+            encoded += [self._encoded(item, ids, task) for item in part]
         for e in encoded:
             for k, request in enumerate(e.requests):
                 if not request.option:
-                    what, where = f"option {k} of item {e.item.id!r} has no token", f"task {benchmark}"
+                    what, where = f"option {k} of item {e.item.id!r} has no token", f"task {task}"
                     raise FairgateError(what, where=where, remedy="correct the task's data: an empty text has no likelihood")
-        # The last token is only predicted, never read: context + option may be one longer than the model's context.
+        # The last token is only predicted, never read, so context + option may be one longer.
         kept = [e for e in encoded if all(len(r.context) + len(r.option) - 1 <= self.context for r in e.requests)]
-        if beyond := len(encoded) - len(kept):
+        if too_long := len(encoded) - len(kept):
             ids_kept = {e.item.id for e in kept}
             first = next(e.item.id for e in encoded if e.item.id not in ids_kept)
-            where = f"task {benchmark}"
-            what = f"{beyond} of {len(encoded)} items exceed the context of {self.context} tokens; first: item {first!r}"
-            if beyond > MAX_TOO_LONG * len(encoded):
+            where = f"task {task}"
+            what = f"{too_long} of {len(encoded)} items exceed the context of {self.context} tokens; first: item {first!r}"
+            if too_long > MAX_TOO_LONG * len(encoded):
                 remedy = (
                     f"take the task out of evaluate.tasks for this model: no prompt is cut, and at most {MAX_TOO_LONG:.0%} may be left out"
                 )
@@ -89,72 +92,76 @@ class Encoder:
             log.warning("%s: %s; left out", where, what)
         return kept
 
-    def windows(self, benchmark: Task) -> list[Encoded]:
-        """The text of a perplexity task in windows; each token is predicted once, the first of a window from the token before it."""
-        assert benchmark.window is not None
+    def windows(self, task: Task) -> list[Encoded]:
+        """The text of a perplexity task in windows.
+
+        Each token is predicted once, the first of a window from the token before it.
+        """
+        assert task.window is not None
         encoded = []
-        for text in benchmark.items:
-            ids = self.tokenizer.encode(text.prompts[0][1], verbose=False)  # longer than the context on purpose
+        for text in task.items:
+            ids = self.tokenizer.encode(text.prompts[0][1], verbose=False)  # longer than the context, on purpose
             rolling = get_rolling_token_windows(
-                token_list=ids, prefix_token=self.start, max_seq_len=min(benchmark.window, self.context), context_len=1
+                token_list=ids, prefix_token=self.start, max_seq_len=min(task.window, self.context), context_len=1
             )
             for number, pair in enumerate(rolling):
                 context, scored = make_disjoint_window(pair)
-                if len(benchmark.items) == 1:
+                if len(task.items) == 1:
                     item = replace(text, id=f"window-{number}", cluster=f"window-{number}", chars=(len(self.tokenizer.decode(scored)),))
-                else:  # pages: what a page counts stands in its first window
+                else:  # pages: the first window carries the page's count of words
                     item = replace(text, id=f"{text.id}-window-{number}", chars=text.chars if number == 0 else (0,))
                 encoded.append(Encoded(item, (Request(tuple(context), tuple(scored)),), sha256_json([context, scored])))
         return encoded
 
-    def _tokenise(self, items: Sequence[Item]) -> _Ids:
+    def _tokenize(self, items: Sequence[Item]) -> _Ids:
         """The tokens of every text that the items need."""
-        found = self._tokens_of(text for item in items for text in _texts(item))
+        tokens = self._tokens_of(text for item in items for text in _texts(item))
         joined: list[tuple[str, bool]] = []
         for item in items:
-            for context, options in _behind(item).items():
+            for context, options in _options_by_context(item).items():
                 bare, tail = _cut(context)
                 rests = [(context + option)[len(bare) - len(tail) :] for option in options]
-                front, end, first = found[bare, True], found[tail, False], found[context + options[0], True]
+                front, end, first = tokens[bare, True], tokens[tail, False], tokens[context + options[0], True]
                 head = front[: len(front) - len(end)]
-                # The first option shows whether the text can be cut here: where it cannot, every option is tokenised as a whole.
-                if tail and front == head + end and first == head + found[rests[0], False]:
-                    found |= {(context + option, True): head + found[rest, False] for option, rest in zip(options, rests, strict=True)}
+                # The first option shows whether the text can be cut here. If not, every option is
+                # tokenized as a whole.
+                if tail and front == head + end and first == head + tokens[rests[0], False]:
+                    tokens |= {(context + option, True): head + tokens[rest, False] for option, rest in zip(options, rests, strict=True)}
                 else:
                     joined += [(context + option, True) for option in options[1:]]
-        return found | self._tokens_of(joined)
+        return tokens | self._tokens_of(joined)
 
     def _tokens_of(self, texts: Iterable[tuple[str, bool]]) -> _Ids:
-        """Every text tokenised once, all of one kind in one call: those with special tokens and those without."""
+        """Every text tokenized once: one call with special tokens, one call without."""
         different = list(dict.fromkeys(texts))
-        found: _Ids = {}
+        tokens: _Ids = {}
         for special in (True, False):
             if chosen := [text for text in different if text[1] == special]:
                 plain = [text for text, _ in chosen]
                 ids = self.tokenizer(plain, add_special_tokens=special, return_attention_mask=False, verbose=False).input_ids
-                found |= zip(chosen, map(tuple, ids), strict=True)
-        return found
+                tokens |= zip(chosen, map(tuple, ids), strict=True)
+        return tokens
 
-    def _encoded(self, item: Item, ids: _Ids, benchmark: str) -> Encoded:
+    def _encoded(self, item: Item, ids: _Ids, task: str) -> Encoded:
         kept = tuple(range(len(item.prompts)))
         if item.form == "bare":
             whole = [ids[option, True] for _, option in item.prompts]
             requests = tuple(Request(text[:1], text[1:]) for text in whole)
         elif item.form == "next_token":
             context = ids[item.prompts[0][0], True]
-            spelt = [ids[option, False] for _, option in item.prompts]
-            kept = tuple(k for k, spelling in enumerate(spelt) if len(spelling) == 1 and spelling not in spelt[:k])
+            spellings = [ids[option, False] for _, option in item.prompts]
+            kept = tuple(k for k, spelling in enumerate(spellings) if len(spelling) == 1 and spelling not in spellings[:k])
             if {item.chars[k] for k in kept} != set(item.chars):
                 raise FairgateError(
                     "no spelling of an answer is a single token of this tokenizer",
-                    where=f"task {benchmark}",
+                    where=f"task {task}",
                     remedy="take the task out of evaluate.tasks for this model: the first token does not tell its answer",
                 )
-            requests = tuple(Request(context, spelt[k]) for k in kept)
+            requests = tuple(Request(context, spellings[k]) for k in kept)
         else:
             requests = tuple(self._request(c, o, ids) for c, o in item.prompts)
             if item.form == "greedy":
-                requests = (requests[0], replace(requests[1], best=True))
+                requests = (requests[0], replace(requests[1], greedy=True))
         return Encoded(replace(item, chars=tuple(item.chars[k] for k in kept)), requests, sha256_json(item.prompts))
 
     def _request(self, context: str, option: str, ids: _Ids) -> Request:
@@ -168,7 +175,10 @@ class Encoder:
 
 
 def _texts(item: Item) -> Iterator[tuple[str, bool]]:
-    """What an item needs tokenised, and whether with special tokens; of the options behind one context, whole is only the first."""
+    """Texts of an item to tokenize, and whether with special tokens.
+
+    Of the options after one context, only the first is tokenized as a whole.
+    """
     for context, option in item.prompts:
         if item.form == "bare":
             yield option, True
@@ -176,24 +186,24 @@ def _texts(item: Item) -> Iterator[tuple[str, bool]]:
             yield from ((context, True), (option, False))
         elif not context:
             yield option, False
-    for context, options in _behind(item).items():
+    for context, options in _options_by_context(item).items():
         bare, tail = _cut(context)
         yield from ((bare, True), (tail, False), (context + options[0], True))
         yield from (((context + option)[len(bare) - len(tail) :], False) for option in options)
 
 
-def _behind(item: Item) -> dict[str, list[str]]:
-    """The options of an item by their context, where that is not empty and both are tokenised together."""
-    found: dict[str, list[str]] = {}
+def _options_by_context(item: Item) -> dict[str, list[str]]:
+    """Options by context, where the context is not empty and both are tokenized together."""
+    options: dict[str, list[str]] = {}
     if item.form not in ("bare", "next_token"):
         for context, option in item.prompts:
             if context:
-                found.setdefault(context, []).append(option)
-    return found
+                options.setdefault(context, []).append(option)
+    return options
 
 
 def _cut(context: str) -> tuple[str, str]:
-    """A context without the spaces at its end, and its last word with the one space before it; no word where it has none."""
+    """A context without the spaces at its end; its last word with the space before it, or nothing."""
     bare = context.rstrip()
     place = bare.rfind(" ")
     return bare, bare[place:] if place > 0 and not bare[place - 1].isspace() else ""

@@ -14,11 +14,11 @@ def items(*requests: list[tuple[str, str]]) -> list[Encoded]:
 
 
 def texts_read(encoded: list[Encoded], masked: int | None = None) -> dict[tuple[int, int], str]:
-    """What the last scored token of each option has before it, by the rule that a place i sees j <= i < ends[j]; and the token itself."""
+    """The last scored token of each option, after the tokens that its place attends to."""
     found = {}
     for row in rows_of(encoded, masked):
-        for i, k, places, targets in row.reads:
-            seen = [j for j in range(places[-1] + 1) if places[-1] < row.ends[j]]
+        for i, k, places, targets in row.targets:
+            seen = [j for j in range(places[-1] + 1) if places[-1] < row.bounds[j]]
             assert [row.positions[j] for j in seen] == list(range(len(seen)))
             found[i, k] = "".join(chr(row.tokens[j]) for j in seen) + chr(targets[-1])
     return found
@@ -47,7 +47,7 @@ def test_equal_requests_are_one_path_and_one_read_each() -> None:
     (row,) = rows_of(items([("abcd", "e")], [("abcd", "e")]))
     assert "".join(map(chr, row.tokens)) == "abcd"
     assert not row.branches
-    assert [(i, k) for i, k, _, _ in row.reads] == [(0, 0), (1, 0)]
+    assert [(i, k) for i, k, _, _ in row.targets] == [(0, 0), (1, 0)]
 
 
 def test_paths_with_little_in_common_have_rows_of_their_own() -> None:
