@@ -25,7 +25,9 @@ def pick_device(name: str, *, parameter: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device, *, native: bool = False) -> torch.dtype:
-    """The data type of that name, as torch spells it; `auto` is bfloat16 on a GPU and float32 on a CPU.
+    """The data type of that name, as torch spells it.
+
+    `auto` is bfloat16 on a GPU and float32 on a CPU.
 
     Args:
         native: `auto` is bfloat16 on a CPU too, where the CPU has instructions for it. Without them
@@ -39,14 +41,14 @@ def pick_dtype(name: str, device: torch.device, *, native: bool = False) -> torc
 
 
 def pick_batch_tokens(number: int | Literal["auto"], device: torch.device) -> int:
-    """Tokens of one forward pass; `auto` is what keeps a GPU busy, and little enough for a CPU's caches."""
+    """Tokens of one forward pass; `auto` keeps a GPU busy and fits a CPU's caches."""
     if number == "auto":
         return 65536 if device.type == "cuda" else 2048
     return number
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU (which torch tells apart by words alone)."""
+    """Whether an allocation failed; on the CPU torch says so by its message alone."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

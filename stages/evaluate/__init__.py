@@ -1,1 +1,1 @@
-"""Evaluate one model on benchmarks by likelihood: task files -> items -> log-likelihoods -> item table and metrics."""
+"""Evaluate one model: task files -> items -> log-likelihoods or text -> item table, metrics."""

@@ -1,4 +1,4 @@
-"""Tasks as lm-eval reads them: the task files are the only definition of data, prompt and options."""
+"""Tasks as lm-eval reads them: a task file alone defines data, prompt and options."""
 
 from __future__ import annotations
 
@@ -41,7 +41,13 @@ class Catalogue:
     """The folder of benchmarks, its task files indexed once."""
 
     def __init__(self, raw: Path, split: Path, folder: Path = FOLDER) -> None:
-        """`raw`: folder of the benchmark files; `split`: the split file, which says who may use what."""
+        """Index the task files.
+
+        Args:
+            raw: folder of the benchmark files.
+            split: the split file, which says which data set has which role.
+            folder: the task files.
+        """
         self._split, self._raw, self._folder = split, raw, folder
         places = {"raw": str(raw), "split": str(split)}
         with _quiet_and_fast():
@@ -62,12 +68,12 @@ class Catalogue:
         return dict((self._manager.task_index[name].cfg or {})["metadata"])
 
     def is_generated(self, name: str) -> bool:
-        """Whether the task generates text, which takes hours instead of minutes: such a task runs only when asked for by name."""
+        """Whether the task generates text, which takes hours: it runs only if asked for."""
         self.metadata(name)
         return bool((self._manager.task_index[name].cfg or {}).get("output_type") == "generate_until")
 
     def require(self, names: Sequence[str], role: Role) -> None:
-        """Refuse a task whose data the split file does not give to `role`, or are not there; nothing is read yet."""
+        """Refuse a task whose data are missing or do not have the role; nothing is read yet."""
         roles = read_record(Split, self._split).roles
         for name in names:
             metadata = self.metadata(name)
@@ -85,7 +91,7 @@ class Catalogue:
             self._files(name)
 
     def absent(self, name: str) -> str | None:
-        """Why a task has no data: a file of its list that is not there; None where all are."""
+        """The file that a task lacks. None means that all its files are there."""
         try:
             self._files(name)
         except MissingFile as error:
@@ -123,7 +129,10 @@ class Catalogue:
         )
 
     def _without_column(self, name: str, column: str) -> BadRecord:
-        """The error for a record that lacks a column; names the files where it occurs nowhere, else all of the task."""
+        """The error for a record that lacks a column.
+
+        It names the files in which the column occurs nowhere, or else all files of the task.
+        """
         files = self._files(name)
         lacking = [path for path in files if column not in path.read_text(encoding="utf-8", errors="replace")]
         where = ", ".join(map(str, lacking or files))
@@ -150,10 +159,10 @@ def _item(task: Any, doc: dict[str, Any], form: Form) -> Item:
         cluster=doc["cluster"],
         group=doc["group"],
         subgroup=doc["subgroup"],
-        # In pairs of sentences the target only tells lm-eval which side is counted.
+        # In pairs of sentences lm-eval's target only says which side is counted; it is no gold.
         gold=doc.get("label"),
         prompts=prompts,
-        # Of a text that is measured per word, the words.
+        # A text that is measured per word counts words.
         chars=(doc["words"],) if "words" in doc else tuple(len(text) for text in texts),
         covariate=doc.get("covariate"),
         form=form,

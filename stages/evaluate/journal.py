@@ -111,7 +111,10 @@ def discard(folder: Path, tasks: Sequence[str]) -> None:
 
 
 def _take(file: IO[bytes], path: Path, fingerprint: Mapping[str, Any], journal: Journal) -> int:
-    """Add the whole lines of a file to the journal; returns where they end, 0 if they are dropped."""
+    """Add the whole lines of a file to the journal.
+
+    Returns where they end, 0 if they are dropped.
+    """
     file.seek(0)
     text = file.read()
     end = text.rfind(b"\n") + 1

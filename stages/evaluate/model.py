@@ -24,8 +24,8 @@ from fairgate.support.weights import require_whole_weights
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as a share of the
 # logits' spread (both centered over the vocabulary, root mean square). The CPU kernel rounds inputs
-# and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding itself moves the logits by
-# 0.25 to 0.45.
+# and scales to bfloat16: about 0.01 on SmolLM2-135M, where 4-bit rounding itself moves the logits
+# by 0.25 to 0.45.
 KERNEL_TOLERANCE = 0.05
 _ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _SAMPLE = "The nurse who worked at the old harbour gave the engineer a map and said that it was right."
@@ -38,7 +38,7 @@ class Model:
     device: of the weights.
     context: number of positions that the model has.
     packed: whether the weights came out of a packed checkpoint.
-    max_packed: length up to which several texts can be packed into one row, told apart by a mask. A
+    max_packed: length up to which texts can be packed into one row, told apart by a mask. A
         longer text would meet the model's sliding window; ALiBi counts places in the row instead of
         positions, so it allows no packing at all. None means no limit.
     """
@@ -56,7 +56,7 @@ class Model:
         return str(self.network.dtype).removeprefix("torch.")
 
     def attention(self) -> AbstractContextManager[None]:
-        """The attention kernels allowed. cuDNN plans again for every shape, and every batch has its own."""
+        """Without cuDNN, which plans again for every shape, and every batch has its own."""
         return sdpa_kernel(_ATTENTION) if self.device.type == "cuda" else nullcontext()
 
     def hidden(self, ids: Tensor, positions: Tensor | None = None, bounds: Tensor | None = None) -> Tensor:
@@ -65,7 +65,7 @@ class Model:
         Args:
             ids: [B, L]
             positions: [B, L]. None means 0, 1, 2, ...
-            bounds: [B, L]; place i attends to j <= i < bounds[j]. None means to every earlier place.
+            bounds: [B, L]; place i attends to j <= i < bounds[j]. None means every earlier place.
         """
         mask = None
         if bounds is not None:
@@ -77,7 +77,7 @@ class Model:
             return network(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False).last_hidden_state
 
     def logits(self, states: Tensor) -> Tensor:
-        """[n, width] -> [n, vocabulary]; float32 on a GPU, which sums up the product in it anyway."""
+        """[n, width] -> [n, vocabulary]; float32 on a GPU, which adds up in it anyway."""
         head = self.network.get_output_embeddings()
         if states.is_cuda and states.dtype != torch.float32 and type(head) is torch.nn.Linear and head.bias is None:
             logits = torch.mm(states, head.weight.T, out_dtype=torch.float32)
@@ -88,7 +88,7 @@ class Model:
 
 
 def load(folder: Path, *, dtype: str, device: str) -> Model:
-    """Load a Hugging Face folder; packed modules are dequantized, so that scoring runs on plain matrices.
+    """Load a Hugging Face folder; packed modules are dequantized to plain matrices.
 
     Raises:
         MissingFile: no model there.
@@ -134,7 +134,9 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 
 
 def kernel_difference(model: Model, folder: Path) -> float:
-    """How far the packed kernel's logits on a sentence are from the unpacked weights', as a share of their spread.
+    """How far the packed kernel's logits are from those of the unpacked weights.
+
+    Measured on a sentence, as a share of the spread of the logits.
 
     Raises:
         FairgateError: further than KERNEL_TOLERANCE; the packed file would serve another model than

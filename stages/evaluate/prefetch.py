@@ -17,9 +17,10 @@ Out = TypeVar("Out")
 
 
 def prefetch(make: Callable[[In], Out], inputs: Sequence[In], workers: int) -> Iterator[Out]:
-    """make(input) in order; while one result is used, `workers` processes make the next ones (0: none does).
+    """make(input) in order; while one result is used, `workers` processes make the next ones.
 
-    Threads would not do: each of the thousand launches of a forward pass would wait for the interpreter's lock.
+    Without workers each result is made when it is asked for. Threads would not do: each of the
+    thousand launches of a forward pass would wait for the interpreter's lock.
     """
     if not workers:
         yield from map(make, inputs)
@@ -37,7 +38,7 @@ def prefetch(make: Callable[[In], Out], inputs: Sequence[In], workers: int) -> I
 
 
 def _exit_with_parent() -> None:
-    """A worker ends with the process that started it, however that one ends."""
+    """End this worker with the process that started it, however that one ends."""
 
     def watch() -> None:
         parent = parent_process()

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ProgressLine:
-    """Items, items/s and time left of one task (rewritten in place on a terminal); `requests`: parts of its work, all items together."""
+    """Items, items/s and time left of one task, rewritten in place on a terminal.
+
+    requests: parts of the task's work; an item may have several.
+    """
 
     name: str
     items: int

@@ -13,18 +13,22 @@ from stages.evaluate.tokens import Encoded
 
 
 def rounding(model: Model, folder: Path, sample: Sequence[tuple[Encoded, list[float]]]) -> dict[str, float] | None:
-    """Difference between the log-likelihoods of `sample` and those of the same weights in float32; None without a sample.
+    """How far log-likelihoods are from those of the same weights in float32.
 
-    Returns: items; mean and max absolute difference per token, nats; flips, the share of items whose likeliest option is another one.
+    Args:
+        sample: items with their log-likelihoods.
+    Returns:
+        items: their number. mean, max: absolute difference per token, nats. flips: share of items
+        whose likeliest option differs. None means that the sample is empty.
     """
     if not sample:
         return None
     exact = score(load(folder, dtype="float32", device=model.device.type), [e for e, _ in sample], batch_tokens=2048)
-    pairs = [(found, wanted, e) for (e, found), wanted in zip(sample, exact, strict=True)]
+    pairs = [(rounded, reference, encoded) for (encoded, rounded), reference in zip(sample, exact, strict=True)]
     per_token = np.concatenate(
-        [np.abs(np.subtract(found, wanted)) / [len(request.option) for request in e.requests] for found, wanted, e in pairs]
+        [np.abs(np.subtract(a, b)) / [len(request.option) for request in encoded.requests] for a, b, encoded in pairs]
     )
-    flips = [np.argmax(found) != np.argmax(wanted) for found, wanted, _ in pairs]
+    flips = [np.argmax(rounded) != np.argmax(reference) for rounded, reference, _ in pairs]
     return {
         "items": len(sample),
         "mean": round(float(per_token.mean()), 6),

@@ -57,7 +57,7 @@ class Session:
         return device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
 
     def score(self, prepared: Prepared) -> list[list[float]]:
-        """Log-likelihoods [item][option]. Batches of other shards are 0, unless a journal has them."""
+        """Log-likelihoods [item][option]; 0 in batches of other shards that no journal has."""
         sums = [[0.0] * len(encoded.requests) for encoded in prepared.encoded]
         batches, shard = prepared.batches, self.workspace.shard
         progress = ProgressLine(prepared.task.name, len(prepared.encoded), sum(map(len, sums)))

@@ -104,7 +104,7 @@ def _score(subject: Subject, selection: Selection, chosen: Chosen, session: Sess
 
 
 def _require_uncalibrated(folder: Path) -> None:
-    """Refuse a model that was calibrated on pairs: it would be measured on what it was made from."""
+    """Refuse a model that was calibrated on pairs: they may not measure it too."""
     record = folder / "quantization.json"
     if record.is_file() and (pairs := read_record(Quantization, record).pairs):
         raise FairgateError(
@@ -115,7 +115,7 @@ def _require_uncalibrated(folder: Path) -> None:
 
 
 def _workers(model: Model) -> int:
-    """Processes that prepare the next tasks. A GPU would wait for them; a CPU has no core to spare."""
+    """Processes that prepare the next tasks, so that a GPU does not wait for them."""
     return 0 if model.device.type == "cpu" else max(1, min(4, (os.cpu_count() or 1) - 1))
 
 

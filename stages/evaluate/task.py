@@ -12,14 +12,17 @@ Form = Literal["options", "bare", "next_token", "greedy", "generated"]
 
 @dataclass(frozen=True)
 class Item:
-    """One item: (context, option) texts in the task's order; `chars` counts each option without the delimiter before it.
+    """One item of a task.
 
-    form: how the texts become tokens (`Encoder`).
-        options     each option behind its context
-        bare        sentences without a start token that the tokenizer does not add by itself; their first token is never scored
-        next_token  spellings of a word: those that are one token, behind the context as it stands
-        greedy      one right continuation, and beside it the likeliest token at each of its places
-        generated   the user's words and the beginning of the assistant's; `answers` is what may stand in the box, in option order
+    prompts: (context, option) texts in the task's order.
+    chars: characters of each option, without the delimiter before it.
+    answers: of generated text, what may stand in the box, in option order.
+    form: how the texts become tokens (see `Encoder`).
+        options     each option after its context
+        bare        sentences as the tokenizer encodes them; their first token is never scored
+        next_token  spellings of a word, those that are one token, after the context as it is
+        greedy      one right continuation, and the likeliest token at each of its places
+        generated   the user's words and the beginning of the assistant's
     """
 
     id: str
@@ -36,7 +39,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Generation:
-    """How text is generated: through the chat template or raw, how many new tokens at most; `score`: what a continuation is scored by."""
+    """How a task has text generated.
+
+    chat: whether the prompt goes through the model's chat template.
+    budget: new tokens at most.
+    score: what a continuation is scored by. None means that an answer is read instead.
+    """
 
     chat: bool
     budget: int
@@ -45,10 +53,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class Task:
-    """One task with all its items; `window` is set where a whole text is scored in windows of that many tokens.
+    """One task with all its items.
 
-    upstream: items of the complete benchmark, where the carrier of the data holds only a part of it.
-    generation: set where text is generated instead.
+    window: tokens of a window, if a whole text is scored in windows. None means items with options.
+    upstream: items of the complete benchmark, if the task's data are only a part of it.
+    generation: how text is generated. None means that log-likelihoods are scored.
     """
 
     name: str

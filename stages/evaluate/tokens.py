@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An item with one request per option; `prompt_hash` is of its texts, or of a window's token ids."""
+    """An item with one request per option; `prompt_hash` is of its texts or a window's ids."""
 
     item: Item
     requests: tuple[Request, ...]
@@ -61,7 +61,9 @@ class Encoder:
         self.start = int(start)
 
     def encode(self, items: Sequence[Item], task: str) -> list[Encoded]:
-        """One request per option; items longer than the context are left out, and the log says how many.
+        """One request per option.
+
+        Items longer than the context are left out, and the log says how many.
 
         Raises:
             FairgateError: an option without a token, or more than MAX_TOO_LONG of the items are
@@ -203,7 +205,7 @@ def _options_by_context(item: Item) -> dict[str, list[str]]:
 
 
 def _cut(context: str) -> tuple[str, str]:
-    """A context without the spaces at its end; its last word with the space before it, or nothing."""
+    """A context without spaces at its end, and its last word with the space before it, if any."""
     bare = context.rstrip()
     place = bare.rfind(" ")
     return bare, bare[place:] if place > 0 and not bare[place - 1].isspace() else ""

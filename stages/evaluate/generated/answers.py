@@ -1,4 +1,4 @@
-"""What a generated text says: the part after the thoughts of a reasoning model, the answer in it, and how it ended."""
+"""What a generated text says: the final answer after the reasoning, and how the text ended."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from stages.evaluate.settings import GenerationSettings
 
 
 def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: GenerationSettings) -> bool:
-    """Whether the text after this prompt begins inside a thought.
+    """Whether the completion of this prompt begins inside the reasoning.
 
-    It does where the prompt leaves one open; behind a raw prompt, where the model's chat template opens one for every answer: such a
-    model thinks without being told, and may leave the opening tag out.
+    True if the prompt ends inside an open thinking tag. For raw prompts: true if the chat template
+    always opens one. Such a model reasons without being told, and may leave the opening tag out.
     """
     if not chat and model.tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}]
@@ -22,20 +22,26 @@ def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: Generati
 
 
 def final_answer(text: str, *, reasons: bool, tags: GenerationSettings) -> str | None:
-    """The text after the last closing tag, or all of a text without thoughts; None where a thought was never closed."""
-    _, closed, said = text.rpartition(tags.think_close)
+    """The text after the reasoning, or all of a text without one.
+
+    None means that the reasoning was never closed.
+    """
+    _, closed, answer = text.rpartition(tags.think_close)
     if closed:
-        return said
+        return answer
     return None if reasons or tags.think_open in text else text
 
 
-def ending_of(written: Completion, said: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
-    """How a text ended, and the answer that was read (-1: none); None where the benchmark asks for none."""
-    answer = (read_answer(said, answers) if said is not None else -1) if answers else None
-    if said is None:
+def ending_of(completion: Completion, words: str | None, answers: tuple[str, ...]) -> tuple[Ending, int | None]:
+    """How a completion ended, and the index of the answer that was read from its final words.
+
+    -1 means that no answer could be read, None that the task asks for none.
+    """
+    answer = (read_answer(words, answers) if words is not None else -1) if answers else None
+    if words is None:
         return Ending.unclosed_thought, answer
-    if not said.strip():
+    if not words.strip():
         return Ending.empty, answer
-    if not written.finished:
+    if not completion.finished:
         return Ending.out_of_budget, answer
     return Ending.no_answer if answer == -1 else Ending.ok, answer

@@ -1,4 +1,4 @@
-"""What scores a continuation: toxicity by a classifier named in the parameters, sentiment by VADER."""
+"""What scores a continuation: a classifier of toxicity, or VADER for sentiment."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from fairgate.support.digests import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
 
-STAND_IN = "alt-profanity-check"  # a linear model of offensive language: shows that a run works, measures nothing
+STAND_IN = "alt-profanity-check"  # a linear model of offensive words; shows that a run works, measures nothing
 _CUT = 512  # tokens of a text that a toxicity classifier reads
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """`name` says which one at which version: it goes into every result. Texts -> one score each."""
+    """A score for each text. `name` with the version goes into every result."""
 
     name: str
     score: Callable[[Sequence[str]], list[float]]
 
 
 def classifier(kind: Literal["toxicity", "sentiment"], toxicity: str, device: torch.device) -> Classifier:
-    """The classifier of a kind; `toxicity` is a hub id (`owner/name` or `owner/name@commit`), a folder, or the stand-in's name.
+    """The classifier of a kind.
 
+    Args:
+        toxicity: a hub id (`owner/name` or `owner/name@commit`), a folder, or the stand-in's name.
     Raises:
-        MissingFile: the model is neither a folder nor in the local hub cache: nothing is downloaded here.
+        MissingFile: the model is neither a folder nor in the local hub cache.
         FairgateError: a package that is not installed.
     """
     if kind == "sentiment":
@@ -63,11 +65,14 @@ def _profanity(texts: Sequence[str]) -> list[float]:
     return [float(p) for p in predict_prob(list(texts))] if texts else []
 
 
-def here(name: str, where: str) -> tuple[Path, str]:
-    """The folder of a model that is a folder or lies in the local hub cache, and what it is called in results: never by a place.
+def resolve_model(name: str, where: str) -> tuple[Path, str]:
+    """The folder of a model, and its name in results, which tells no place of this machine.
 
+    Args:
+        name: a folder, or a hub id in the local cache.
+        where: the parameter that names it.
     Raises:
-        MissingFile: it is neither, or has no weights as safetensors; nothing is downloaded here. `where` is the parameter that names it.
+        MissingFile: it is neither, or has no safetensors; nothing is downloaded here.
     """
     place, _, revision = name.partition("@")
     folder = Path(name)
@@ -84,21 +89,21 @@ def here(name: str, where: str) -> tuple[Path, str]:
 
 
 def _hub_classifier(name: str, device: torch.device) -> Classifier:
-    """Largest of the probabilities of the model's labels, each a yes or no of its own."""
+    """A classifier whose score is the largest probability of its labels, which are independent."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    folder, known = here(name, "evaluate.toxicity")
+    folder, known = resolve_model(name, "evaluate.toxicity")
     network: Any = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
     network = network.eval().to(device)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     @torch.inference_mode()
     def score(texts: Sequence[str]) -> list[float]:
-        found: list[float] = []
+        scores: list[float] = []
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
             encoded = tokenizer(batch, truncation=True, max_length=_CUT, padding=True, return_tensors="pt").to(device)
-            found += network(**encoded).logits.float().sigmoid().amax(-1).tolist()
-        return found
+            scores += network(**encoded).logits.float().sigmoid().amax(-1).tolist()
+        return scores
 
     return Classifier(known, score)

@@ -1,4 +1,7 @@
-"""Greedy text from a model: batches of about one length, padded on the left, through the generation of transformers."""
+"""Greedy text from a model, by the generation of transformers.
+
+Batches hold prompts of about one length, padded on the left.
+"""
 
 from __future__ import annotations
 
@@ -36,36 +39,41 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model wrote, special tokens included; `finished`: it came to its end by itself, within the budget."""
+    """What a model wrote, special tokens included; `finished` if it ended within the budget."""
 
     text: str
     finished: bool
 
 
 def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, task: str) -> list[Prompt]:
-    """The prompt of each item: raw, or a user's turn and the beginning of the assistant's through the model's chat template.
+    """The prompt of each item.
 
-    The budget shrinks to what the context leaves. Prompts that fill the context are left out, and the log says how many.
+    The budget shrinks to what the context leaves. Prompts that fill the context are left out, and
+    the log says how many.
 
+    Args:
+        chat: a user's turn and the beginning of the assistant's, through the model's chat template;
+            else the item's text as it is.
     Raises:
-        FairgateError: no chat template where one is needed, or more than MAX_TOO_LONG of the prompts fill the context (none is ever cut).
+        FairgateError: the chat template is missing, or more than MAX_TOO_LONG of the prompts fill
+            the context (no prompt is ever cut).
     """
     if chat and not model.tokenizer.chat_template:
         raise FairgateError(
             "the tokenizer has no chat template", where=f"task {task}", remedy="this task needs a model that follows instructions"
         )
-    found = []
+    prompts = []
     for item in items:
         ((asked, begun),) = item.prompts
         text = rendered(model, _turns(asked, begun), continue_final_message=True) if chat else asked
         # A chat template writes the special tokens itself.
         ids = tuple(model.tokenizer.encode(text, add_special_tokens=not chat))
-        found.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
-    kept = [prompt for prompt in found if prompt.budget > 0]
-    if beyond := [prompt.item.id for prompt in found if prompt.budget < 1]:
+        prompts.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
+    kept = [prompt for prompt in prompts if prompt.budget > 0]
+    if too_long := [prompt.item.id for prompt in prompts if prompt.budget < 1]:
         where = f"task {task}"
-        what = f"{len(beyond)} of {len(found)} prompts fill the context of {model.context} tokens; first: item {beyond[0]!r}"
-        if len(beyond) > MAX_TOO_LONG * len(found):
+        what = f"{len(too_long)} of {len(prompts)} prompts fill the context of {model.context} tokens; first: item {too_long[0]!r}"
+        if len(too_long) > MAX_TOO_LONG * len(prompts):
             remedy = f"take the task out for this model: no prompt is cut, and at most {MAX_TOO_LONG:.0%} may be left out"
             raise FairgateError(what, where=where, remedy=remedy)
         log.warning("%s: %s; left out", where, what)
@@ -77,7 +85,10 @@ def _turns(asked: str, begun: str) -> list[dict[str, str]]:
 
 
 def rendered(model: Model, turns: list[dict[str, str]], **options: bool) -> str:
-    """The turns through the model's chat template, on a fixed day: some templates tell the date, and two models must read the same."""
+    """The turns through the model's chat template, on a fixed day.
+
+    Some templates tell the date, and two models must read the same.
+    """
     template = _DAY + model.tokenizer.get_chat_template()
     return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
 
@@ -94,22 +105,23 @@ def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
 
 
 def generate(model: Model, folder: Path, batch: Sequence[Prompt]) -> list[Completion]:
-    """The likeliest next token again and again, until the model ends its text or the budget of the batch is used up.
+    """Complete each prompt by the likeliest next token until the model ends or the budget is spent.
 
-    What is written does not depend on the batch beyond rounding; it is halved where memory does not suffice.
+    The text does not depend on the batch beyond rounding. If memory runs out, the batch is halved.
 
     Args:
         folder: of the model; its `generation_config.json` names the tokens that end a text.
     Raises:
-        FairgateError: logits that are not numbers, with the item's name, or too little memory for one prompt.
+        FairgateError: logits that are not numbers, with the item's name, or too little memory for
+            one prompt.
     """
     with _own_settings_aside(model.network):
-        return _write(model, list(batch), end_tokens(model, folder))
+        return _complete(model, list(batch), end_tokens(model, folder))
 
 
 @contextmanager
 def _own_settings_aside(network: Any) -> Iterator[None]:
-    """Without the model's own settings of temperature or repetition, which transformers would mix in."""
+    """Without the model's own temperature or repetition penalty, which would be mixed in."""
     own = network.generation_config
     network.generation_config = GenerationConfig()
     try:
@@ -119,16 +131,16 @@ def _own_settings_aside(network: Any) -> Iterator[None]:
 
 
 def end_tokens(model: Model, folder: Path) -> list[int]:
-    """The tokens that end a text: those of the model's generation settings and of its tokenizer. There may be none."""
+    """The tokens that end a text, by the model's settings and its tokenizer. There may be none."""
     path = folder / "generation_config.json"
     stated = [read_json(path).get("eos_token_id")] if path.is_file() else []
-    found = [*stated, model.network.config.eos_token_id, model.tokenizer.eos_token_id]
-    return sorted({token for one in found for token in (one if isinstance(one, list) else [one]) if token is not None})
+    stated += [model.network.config.eos_token_id, model.tokenizer.eos_token_id]
+    return sorted({token for ids in stated for token in (ids if isinstance(ids, list) else [ids]) if token is not None})
 
 
-def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
+def _complete(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
     try:
-        return _written(model, batch, stops)
+        return _greedy(model, batch, stops)
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -141,11 +153,11 @@ def _write(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completi
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     half = len(batch) // 2
-    return _write(model, batch[:half], stops) + _write(model, batch[half:], stops)
+    return _complete(model, batch[:half], stops) + _complete(model, batch[half:], stops)
 
 
 @torch.inference_mode()
-def _written(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
+def _greedy(model: Model, batch: list[Prompt], stops: list[int]) -> list[Completion]:
     config = GenerationConfig(
         do_sample=False,
         num_beams=1,

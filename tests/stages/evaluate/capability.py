@@ -1,4 +1,6 @@
-"""Capability files in their real formats, and the same items as rows of the hub, with made-up content."""
+"""Capability files in their real formats, and the same items as rows of the hub, with made-up
+content.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,8 @@ def hub_rows() -> dict[str, list[dict[str, Any]]]:
     for begin, label, endings in HELLASWAG:
         activity, context = begin.split(": ")
         first, second = context.removesuffix(" he"), "he"
-        # Brackets go, and the second part of the context starts with a capital: the made-up text has neither.
+        # Brackets go, and the second part of the context starts with a capital: the made-up text
+        # has neither.
         hellaswag.append({"activity_label": activity, "ctx_a": f"{first} [step]", "ctx_b": second, "endings": endings, "label": str(label)})
     winogrande = [
         {"sentence": sentence, "option1": first, "option2": second, "answer": str(label + 1)}

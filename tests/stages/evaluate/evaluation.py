@@ -31,6 +31,6 @@ def evaluate(
     prepared: PreparedTasks | None = None,
     twice: bool = False,
 ) -> dict[str, float]:
-    """Evaluate the model in `folder` under the name of a recipe; `twice` measures the noise floor."""
+    """Evaluate the model in `folder` as a recipe; `twice` measures the noise floor."""
     run = repeat.evaluate_twice if twice else stage.evaluate
     return run(Subject(recipe, folder), Selection(catalogue, role, tasks, smoke), settings, out, Workspace(work, shard, prepared))

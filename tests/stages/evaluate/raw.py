@@ -117,7 +117,7 @@ def write_split(path: Path, **changes: Any) -> Path:
 
 
 def write_winobias(folder: Path, split: str) -> None:
-    """The four files of WinoBias, four lines each, which end with a space as the original ones do."""
+    """The four files of WinoBias, four lines each; they end with a space as the original ones."""
     for kind in ("type1", "type2"):
         for side, (first, second) in {"pro": ("he", "her"), "anti": ("she", "his")}.items():
             lines = [

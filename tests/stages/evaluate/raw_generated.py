@@ -13,7 +13,9 @@ BBQ_FILES = ("Gender_identity", "Race_ethnicity", "Religion")
 
 
 def write_bbq(folder: Path) -> Path:
-    """Two questions a category; of Gender_identity one item has no stereotyped answer, and one stands twice in the table."""
+    """Two questions a category; of Gender_identity one item has no stereotyped answer, and one
+    stands twice in the table.
+    """
     table: list[dict[str, Any]] = []
     for category in BBQ_FILES:
         lines = []

@@ -1,4 +1,6 @@
-"""What is wrong with a task's data or with a model is named, with the item and the remedy, before or instead of a number."""
+"""What is wrong with a task's data or with a model is named, with the item and the remedy, before
+or instead of a number.
+"""
 
 from __future__ import annotations
 

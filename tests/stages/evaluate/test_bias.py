@@ -1,4 +1,6 @@
-"""The readers of bias files, on made-up files and on the original ones where they lie beside the checkout."""
+"""The readers of bias files, on made-up files and on the original ones where they lie beside the
+checkout.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,8 @@ def test_original_scenarios_and_persons(shared: Path) -> None:
     assert {row["group"]: len(row["options"]) for row in scenarios} == {"gender": 4, "race": 6}
     persons = dt_fairness(places | {"files": ["decodingtrust_fairness/adult_0_200_test_base_rate_0.0.jsonl"], "records": {"upstream": 200}})
     assert set(Counter((row["subgroup"], row["label"]) for row in persons).values()) == {50}
-    # Sex is read from the description; the set's own lists of sexes and labels (1: earns more) say the same.
+    # Sex is read from the description; the set's own lists of sexes and labels (1: earns more) say
+    # the same.
     sexes, labels = (
         np.load(shared / "decodingtrust_fairness" / f"{name}_adult_0_200_test_base_rate_0.0.npy")
         for name in ("sensitive_attr", "gt_labels")

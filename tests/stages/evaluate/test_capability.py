@@ -1,4 +1,6 @@
-"""Capability tasks: prompts of made-up items in both forms of a file, and the original files where they lie beside the checkout."""
+"""Capability tasks: prompts of made-up items in both forms of a file, and the original files where
+they lie beside the checkout.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,8 @@ def test_pages_are_detokenised_and_count_the_words_of_the_raw_page(loaded: dict[
     assert first.prompts == (
         ("", ' = Old harbour =\n\nThe harbour, which is-old, sells 1,200 maps.\n== Bread ==\n"Salt" is sold (too).\n'),
     )
-    # Two more than the words: the space at either end of a page splits off an empty one, as in lm-eval.
+    # Two more than the words: the space at either end of a page splits off an empty one, as in lm-
+    # eval.
     assert first.chars == (len(PAGES[0].split()) + 2,)
     assert (second.chars, third.chars) == ((13 + 2,), (3 + 40 * 6 + 2,))
 

@@ -1,4 +1,6 @@
-"""Bias tasks that choose by likelihood: made-up files, lm-eval's own tasks, and the original files where they lie beside the checkout."""
+"""Bias tasks that choose by likelihood: made-up files, lm-eval's own tasks, and the original files
+where they lie beside the checkout.
+"""
 
 from __future__ import annotations
 

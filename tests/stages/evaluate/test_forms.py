@@ -1,4 +1,6 @@
-"""The forms of an item beside plain options: bare sentences, spellings of the next token, a greedy match."""
+"""The forms of an item beside plain options: bare sentences, spellings of the next token, a greedy
+match.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def test_only_spellings_that_are_one_token_are_kept() -> None:
     single = [len(tokenizer.encode(option, add_special_tokens=False)) == 1 for _, option in prompts]
     assert single == [True, False, True, True, True]
     kept = encode(tokenizer, "next_token", *prompts)
-    # The second " yes" is the same token as the first: its mass counts once. The context keeps its space.
+    # The second " yes" is the same token as the first: its mass counts once. The context keeps its
+    # space.
     assert [request.option for request in kept.requests] == [tuple(tokenizer.encode(text)) for text in (" yes", "n", " no")]
     assert {request.context for request in kept.requests} == {tuple(tokenizer.encode("Answer: "))}
     assert kept.item.chars == (3, 1, 2)
@@ -70,7 +73,7 @@ def test_a_greedy_match_is_told_by_equal_sums(model: Model) -> None:
             greedy += (int(model.network(input_ids=torch.tensor([greedy])).logits[0, -1].argmax()),)
     chosen = greedy[len(context) :]
     item = encode(model.tokenizer, "greedy", *[("A pilot reads the", " salt and")] * 2)
-    assert [request.best for request in item.requests] == [False, True]
+    assert [request.greedy for request in item.requests] == [False, True]
     one, other = (replace(item, requests=tuple(Request(context, option, best) for best in (False, True)))
                   for option in (chosen, (*chosen[:1], chosen[1] + 1, chosen[2])))  # fmt: skip
     (ours, best), (wrong, better) = score(model, [one, other], batch_tokens=64)

@@ -41,7 +41,8 @@ def test_stereoset(originals: Catalogue) -> None:
 
 def test_stereoset_dev_is_cut_to_the_development_terms(originals: Catalogue) -> None:
     items = originals.load("stereoset_dev").items
-    # Most target terms of the type race are written with a capital, those of the split file are not.
+    # Most target terms of the type race are written with a capital, those of the split file are
+    # not.
     assert len({item.cluster for item in items}) == 10
     assert any(item.cluster != item.cluster.lower() for item in items)
     assert not {item.cluster for item in items} & {item.cluster for item in originals.load("stereoset").items}

@@ -13,10 +13,10 @@ def items(*requests: list[tuple[str, str]]) -> list[Encoded]:
     return [Encoded(item, tuple(Request(tuple(map(ord, c)), tuple(map(ord, o))) for c, o in part), "") for part in requests]
 
 
-def texts_read(encoded: list[Encoded], masked: int | None = None) -> dict[tuple[int, int], str]:
+def texts_read(encoded: list[Encoded], max_packed: int | None = None) -> dict[tuple[int, int], str]:
     """The last scored token of each option, after the tokens that its place attends to."""
     found = {}
-    for row in rows_of(encoded, masked):
+    for row in rows_of(encoded, max_packed):
         for i, k, places, targets in row.targets:
             seen = [j for j in range(places[-1] + 1) if places[-1] < row.bounds[j]]
             assert [row.positions[j] for j in seen] == list(range(len(seen)))

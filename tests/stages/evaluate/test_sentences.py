@@ -1,4 +1,6 @@
-"""Bias tasks of sentences and words: prompts of made-up items, and the original files where they lie beside the checkout."""
+"""Bias tasks of sentences and words: prompts of made-up items, and the original files where they
+lie beside the checkout.
+"""
 
 from __future__ import annotations
 
@@ -249,7 +251,9 @@ def originals(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of(raw: Path, task: str, hook: Callable[..., dict[str, Dataset]]) -> Dataset:
-    """What the hook of a task gives of the original files: rendering thousands of prompts would take long."""
+    """What the hook of a task gives of the original files: rendering thousands of prompts would
+    take long.
+    """
     return hook(**Catalogue(raw, raw).metadata(task) | {"raw": str(raw)})["test"]
 
 

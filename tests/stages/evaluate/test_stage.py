@@ -136,7 +136,9 @@ def test_a_stereoset_item_without_one_of_each_label_is_refused(work: Path, tmp_p
 
 
 def make_packed(base: Path, folder: Path, bits: int = 4, group: int = 32) -> dict[str, torch.Tensor]:
-    """A packed checkpoint of the tiny model, every linear layer rounded to nearest; returns the dequantized weights."""
+    """A packed checkpoint of the tiny model, every linear layer rounded to nearest; returns the
+    dequantized weights.
+    """
     folder.mkdir()
     weights = load_file(base / "model.safetensors")
     state: dict[str, torch.Tensor] = {}

@@ -1,4 +1,6 @@
-"""The project's tasks against lm-eval's own tasks of the same prompt and rule, on made-up documents in the columns of the hub."""
+"""The project's tasks against lm-eval's own tasks of the same prompt and rule, on made-up documents
+in the columns of the hub.
+"""
 
 from __future__ import annotations
 

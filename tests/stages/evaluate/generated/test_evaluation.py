@@ -1,4 +1,6 @@
-"""The tasks with generated text: prompts word for word, loaders against the original files, whole runs."""
+"""The tasks with generated text: prompts word for word, loaders against the original files, whole
+runs.
+"""
 
 from __future__ import annotations
 
@@ -188,7 +190,8 @@ def test_answers_become_metrics(place: Path, texts: Catalogue, tmp_path: Path) -
     rows = read_items(tmp_path / "out" / "items.parquet").to_pylist()
     assert {row["benchmark"] for row in rows} == set(CHOSEN)
     assert {row["text"] for row in rows} == {r"\boxed{A}"} and {row["status"] for row in rows} == {"ok", "no_answer"}
-    # The model always says A: in BBQ the pilot, whom the stereotype does not mean, and who is right where the context tells.
+    # The model always says A: in BBQ the pilot, whom the stereotype does not mean, and who is right
+    # where the context tells.
     bbq = [row for row in rows if row["benchmark"] == "bbq"]
     assert {row["answer"] for row in bbq} == {1}
     assert (metrics["bbq.s_amb"], metrics["bbq.s_dis"], metrics["bbq.accuracy_amb"], metrics["bbq.accuracy_dis"]) == (-1, -1, 0, 1)
