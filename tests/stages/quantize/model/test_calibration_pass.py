@@ -133,10 +133,13 @@ def test_batches_shared_out_give_the_same_weights(collection: str, source: Strea
     alone = list(FAIR.blocks(recipe, source, Compute(CPU), data))
     shared = list(FAIR.blocks(recipe, source, Compute(CPU, others=(CPU,)), data))
     for ours, theirs in zip(shared, alone, strict=True):
-        for name, codes in _codes(ours).items():
-            # Sums run in another order, and a weight on the boundary of two codes may fall either
-            # way.
-            assert (codes != _codes(theirs)[name]).float().mean() < 0.02
+        for ours_module, theirs_module in zip(ours.modules, theirs.modules, strict=True):
+            assert ours_module.row.loss == pytest.approx(theirs_module.row.loss, rel=0.02)
+        # Sums run in another order, so a weight on the boundary of two codes may fall either way.
+        # In later blocks of a sequential pass this one weight has changed all inputs.
+        if collection == "parallel" or ours.index == 0:
+            for name, codes in _codes(ours).items():
+                assert (codes != _codes(theirs)[name]).float().mean() < 0.02
 
 
 @pytest.mark.parametrize("collection", ["sequential", "parallel"])
