@@ -28,7 +28,7 @@ from fairgate.benchmarks import BENCHMARKS, SMOKE, benchmark_of, items_of
 from fairgate.benchmarks.descriptions import descriptions
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.records import Environment, read_record
-from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
+from fairgate.metrics.comparison import Comparison, Interval, Slice, compare, every_slice, parts_of, worst_change, worst_level
 from fairgate.metrics.flips import ABSTENTION, GUARDS, Itemwise, itemwise, require_same_items
 from fairgate.metrics.items import Items, benchmarks_of
 from fairgate.metrics.noise import Noise, read_noise
@@ -84,7 +84,7 @@ def section(benchmark: str, models: Sequence[Model]) -> Section:
     pairs = [(model.name, models[0].name) for model in models[1:]]
     statistics = benchmark_of(benchmark).statistics
     found = compare(
-        items, statistics, every_cell(items[models[0].name], statistics), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED
+        items, statistics, every_slice(items[models[0].name], statistics), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED
     )
     return Section(benchmark, found, items)
 
@@ -140,7 +140,7 @@ def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
     rows = []
     for one in sorted(sections, key=lambda one: one.benchmark in ABLE):
         metric, statistic = next(iter(benchmark_of(one.benchmark).statistics.items()))
-        whole = [c for c in one.comparisons if c.cell == Cell(metric)]
+        whole = [c for c in one.comparisons if c.slice == Slice(metric)]
         rows.append([one.benchmark, f"{metric}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
     table = markdown_table(["benchmark", "metric", *(model.name for model in models)], rows)
     return f"## Overview\n\nThe first metric of every benchmark.\n\n{table}"
@@ -149,7 +149,7 @@ def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
 def _metrics(one: Section, models: Sequence[Model]) -> str:
     rows = []
     for metric, statistic in benchmark_of(one.benchmark).statistics.items():
-        whole = [c for c in one.comparisons if c.cell == Cell(metric)]
+        whole = [c for c in one.comparisons if c.slice == Slice(metric)]
         label = f"_{metric}_" if metric in GUARDS else f"**{metric}**"
         rows.append([f"{label}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
         for kind, parts in parts_of(one.comparisons, metric).items():
@@ -184,10 +184,10 @@ def _cells(parts: Sequence[Comparison], statistic: Statistic, models: Sequence[M
 
 
 def _named(chosen: Comparison, parts: Sequence[Comparison]) -> str:
-    return f"{chosen.cell.label}: " if len(parts) > 1 else ""
+    return f"{chosen.slice.label}: " if len(parts) > 1 else ""
 
 
-def _text(estimate: Estimate, digits: int, *, signed: bool = False) -> str:
+def _text(estimate: Interval, digits: int, *, signed: bool = False) -> str:
     if np.isnan(estimate.value):
         return "no value"
     text = number_text(estimate.value, digits, signed=signed)
@@ -258,10 +258,10 @@ def _abstention(models: Sequence[Model], sections: Sequence[Section]) -> str:
     rows = []
     for one in sections:
         for metric in (name for name in ABSTENTION if name in benchmark_of(one.benchmark).statistics):
-            found = [c for c in one.comparisons if c.cell.metric == metric and c.cell.subgroup is None]
+            found = [c for c in one.comparisons if c.slice.metric == metric and c.slice.subgroup is None]
             for comparison in found:
                 pairs = [comparison.differences[model.name, models[0].name] for model in models[1:]]
-                label = comparison.cell.label or "all groups"
+                label = comparison.slice.label or "all groups"
                 rows.append([one.benchmark, label, _text(comparison.levels[models[0].name], 3), *(_text(d, 3, signed=True) for d in pairs)])
     if not rows:
         return ""

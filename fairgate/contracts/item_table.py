@@ -1,4 +1,7 @@
-"""The item table `items.parquet`: one row per item and model, validated on reading. Every metric, flip and test derives from it."""
+"""The item table `items.parquet`: one row per item and model, validated on reading.
+
+Every metric, flip and test derives from it.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,24 @@ class Ending(StrEnum):
 
     ok = "ok"
     empty = "empty"  # nothing but white space, after the thoughts of a reasoning model
-    no_answer = "no_answer"  # came to its end without an answer that can be read
-    out_of_budget = "out_of_budget"  # the token budget ran out; an answer before that counts
-    unclosed_thought = "unclosed_thought"  # nothing came after the thoughts: they were never closed
+    no_answer = "no_answer"  # it ended without an answer that can be read
+    out_of_budget = "out_of_budget"  # the budget ran out; an answer before that counts
+    unclosed_thought = "unclosed_thought"  # the thoughts were never closed
 
 
 # Columns:
 #   option_loglik  summed log-likelihood (nats) of each option, in the task's option order
 #   n_tokens       scored tokens of each option;  n_chars  its characters (for acc_norm)
-#   cluster        what a bootstrap resamples as a whole (target term, passage, or the item itself)
-#   answer, gold   option indices;  correct  answer == gold;  biased  the stereotyped option is preferred
+#   cluster        what a bootstrap resamples as a whole: target term, passage, or the item itself
+#   answer, gold   option indices;  correct  answer == gold;  biased  the stereotype is preferred
 #   covariate      a number of the item that the metrics of its benchmark need besides
 #   entropy        of softmax(option_loglik), divided by log(k): 0 certain .. 1 uniform
 # Of generated text (option_loglik and n_tokens are empty lists):
 #   text           what the model wrote;  status  how that ended (Ending)
-#   answer         the option that was read out of it, -1 where none could be; of a continuation the judge's label, if one ran
-#   score          of a continuation: probability that it is toxic, or its sentiment -1 .. 1; null where nothing was said
+#   answer         the option that was read out of it, -1 where none could be; of a continuation
+#                  the judge's label, if one ran
+#   score          of a continuation: probability that it is toxic, or its sentiment -1 .. 1; null
+#                  where nothing was said
 ITEMS = pa.schema(
     [
         ("schema", pa.int32()),
@@ -60,7 +65,8 @@ ITEMS = pa.schema(
         ("score", pa.float64()),
     ]
 )
-LATER = ("covariate", "status", "score")  # came after the first tables were written: null where a table has no such column
+# Added after the first tables were written: null where a table has no such column.
+LATER = ("covariate", "status", "score")
 REQUIRED = ("schema", "model", "benchmark", "task_version", "item_id", "cluster", "prompt_hash", "option_loglik", "n_tokens")
 
 
@@ -73,7 +79,7 @@ def write_items(path: Path | str, rows: list[dict[str, Any]]) -> None:
 
 
 def read_items(path: Path | str) -> pa.Table:
-    """Read and validate an item table: schema, version, required columns, unique (benchmark, item_id)."""
+    """Read an item table and check its schema, version, required columns and unique items."""
     path = Path(path)
     remedy = "run `dvc repro evaluate` to write it again"
     if not path.is_file():

@@ -1,7 +1,7 @@
-"""Intervals: a cluster bootstrap that all metrics of a benchmark share, so that comparisons stay paired.
+"""Intervals: a cluster bootstrap that all metrics of a benchmark share.
 
-Two models are compared under the same weights: draw i of the candidate and draw i of the reference resample the same clusters,
-and what is common to both cancels in their difference.
+It keeps comparisons paired: draw i of the candidate and draw i of the reference resample the same
+clusters, and what is common to both cancels in their difference.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from scipy.stats import norm, t
 from fairgate.metrics.items import Array
 from fairgate.metrics.statistic import Components
 
-_CHUNK = 4_000_000  # weights held at once (32 MB as doubles); part of the random stream's definition, so a constant
+# Weights held at once (32 MB as doubles). The random stream depends on it, so it is a constant.
+_CHUNK = 4_000_000
 
 
 def weights(strata: npt.NDArray[np.int64], draws: int, seed: int) -> Iterator[Array]:
-    """Bootstrap weights [m, clusters] in chunks of m draws: how often each cluster is drawn, within its stratum.
+    """How often each cluster is drawn within its stratum: [m, clusters], in chunks of m draws.
 
-    A stratum with a single cluster joins the largest one: alone it would be constant, and hide its variance.
+    A stratum with a single cluster joins the largest one. Alone it would be constant, and hide its
+    variance.
     """
     strata = strata.copy()
     codes, counts = np.unique(strata, return_counts=True)
@@ -40,7 +42,7 @@ def weights(strata: npt.NDArray[np.int64], draws: int, seed: int) -> Iterator[Ar
 
 
 def bootstrap(components: Sequence[Components], strata: npt.NDArray[np.int64], *, draws: int, seed: int) -> list[Array]:
-    """Values [draws] of each component under one common set of resampled clusters (paired, stratified, seeded)."""
+    """Values [draws] of each component under the same resampled clusters."""
     numerators = np.hstack([c.numerators for c in components])
     denominators = np.hstack([c.denominators for c in components])
     sums = [(w @ numerators, w @ denominators) for w in weights(strata, draws, seed)]
@@ -50,10 +52,11 @@ def bootstrap(components: Sequence[Components], strata: npt.NDArray[np.int64], *
 
 
 def level(alpha: float, clusters: int) -> float:
-    """Percentile level whose bootstrap quantile is a one-sided bound of error `alpha` with few clusters.
+    """Percentile level whose bootstrap quantile is a one-sided bound of error `alpha`.
 
-    The bootstrap spread of a mean is too small by sqrt((G-1)/G), and a normal quantile stands where Student's belongs; both are
-    put right by moving the level ("expanded percentile", Hesterberg 2015). G to infinity: level = alpha.
+    With G clusters the bootstrap's scatter of a mean is too small by sqrt((G - 1) / G), and its
+    quantiles are normal where Student's belong. Moving the level corrects both ("expanded
+    percentile", Hesterberg 2015). As G grows, the level tends to alpha.
     """
     g = clusters
     return float(norm.cdf(np.sqrt(g / (g - 1)) * t.ppf(alpha, g - 1)))

@@ -1,4 +1,7 @@
-"""Several models on the same items: levels and paired differences with intervals, all under the same resampled clusters."""
+"""Several models on the same items: levels and paired differences with intervals.
+
+All models are resampled together: draw i takes the same clusters of each.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,11 @@ _ENOUGH = 0.95  # share of resamples that must have a value
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value of n items with its two-sided interval; `low` and `high` are None where too few clusters allow none."""
+class Interval:
+    """A value of n items with its two-sided interval.
+
+    `low` and `high` are None where there are too few clusters for an interval.
+    """
 
     value: float
     low: float | None
@@ -24,15 +30,15 @@ class Estimate:
     n: int
     stderr: float | None = None
 
-    def scaled(self, by: float) -> Estimate:
+    def scaled(self, by: float) -> Interval:
         """The same in other units."""
         low, high, stderr = (None if x is None else by * x for x in (self.low, self.high, self.stderr))
-        return Estimate(by * self.value, low, high, self.n, stderr)
+        return Interval(by * self.value, low, high, self.n, stderr)
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is compared: a metric of the benchmark, overall, in a group, or in a subgroup of it."""
+class Slice:
+    """A metric of the benchmark, overall, in a group, or in a subgroup."""
 
     metric: str
     group: str | None = None
@@ -40,35 +46,39 @@ class Cell:
 
     @property
     def label(self) -> str:
+        """Group and subgroup; empty for the whole."""
         return ", ".join(name for name in (self.group, self.subgroup) if name)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell: the level of each model, and the difference of each pair (model, other).
+    """The levels of all models in one slice, and the difference of each pair (model, other).
 
-    A difference is one of distances from neutral for a two-sided metric, else the plain one.
+    For a two-sided metric, differences are between distances from neutral.
     """
 
-    cell: Cell
-    levels: Mapping[str, Estimate]
-    differences: Mapping[tuple[str, str], Estimate]
+    slice: Slice
+    levels: Mapping[str, Interval]
+    differences: Mapping[tuple[str, str], Interval]
 
 
-def every_cell(items: Items, statistics: Mapping[str, Statistic]) -> list[Cell]:
-    """Every metric of a benchmark, overall, in each group, and in each subgroup (of all groups) that has a value of its own."""
-    cells = []
+def every_slice(items: Items, statistics: Mapping[str, Statistic]) -> list[Slice]:
+    """Every metric overall, in each group, and in each subgroup that has a value of its own.
+
+    Subgroups are taken over all groups.
+    """
+    slices = []
     for metric, statistic in statistics.items():
-        cells += [Cell(metric), *(Cell(metric, group) for group in items.groups)]
-        cells += [Cell(metric, None, subgroup) for subgroup in items.subgroups() if statistic.divisible]
-    return cells
+        slices += [Slice(metric), *(Slice(metric, group) for group in items.groups)]
+        slices += [Slice(metric, None, subgroup) for subgroup in items.subgroups() if statistic.divisible]
+    return slices
 
 
 def parts_of(comparisons: Sequence[Comparison], metric: str) -> dict[str, list[Comparison]]:
-    """The comparisons of a metric by `group` and `subgroup`, where two or more parts have values."""
-    found = [c for c in comparisons if c.cell.metric == metric and all(np.isfinite(level.value) for level in c.levels.values())]
-    parts = {"group": [c for c in found if c.cell.group], "subgroup": [c for c in found if c.cell.subgroup]}
-    return {kind: some for kind, some in parts.items() if len(some) > 1}
+    """The comparisons of a metric by `group` and `subgroup`, where two or more have values."""
+    valued = [c for c in comparisons if c.slice.metric == metric and all(np.isfinite(level.value) for level in c.levels.values())]
+    parts = {"group": [c for c in valued if c.slice.group], "subgroup": [c for c in valued if c.slice.subgroup]}
+    return {kind: members for kind, members in parts.items() if len(members) > 1}
 
 
 def worst_level(parts: Sequence[Comparison], statistic: Statistic, model: str) -> Comparison:
@@ -86,35 +96,44 @@ def worst_change(parts: Sequence[Comparison], statistic: Statistic, pair: tuple[
 def compare(
     items: Mapping[str, Items],
     statistics: Mapping[str, Statistic],
-    cells: Sequence[Cell],
+    slices: Sequence[Slice],
     pairs: Sequence[tuple[str, str]],
     *,
     alpha: float,
     draws: int,
     seed: int,
 ) -> list[Comparison]:
-    """Levels and paired differences of one benchmark; items [model] hold the same ids, `alpha` is the error of each bound."""
-    some = next(iter(items.values()))
-    keys = [(model, cell) for cell in cells for model in items]
-    parts = {(m, c): statistics[c.metric].components(items[m], group=c.group, subgroup=c.subgroup) for m, c in keys}
-    samples = dict(zip(keys, bootstrap(list(parts.values()), some.strata, draws=draws, seed=seed), strict=True))
+    """Levels and paired differences of one benchmark.
 
-    points = {key: np.asarray(part.value) for key, part in parts.items()}
+    Args:
+        items: model -> its items; all hold the same ids.
+        statistics: the benchmark's metrics by name.
+        slices: what to compare.
+        pairs: (model, other) whose differences are wanted.
+        alpha: error of each bound.
+        draws: resamples.
+        seed: of the resamples.
+    """
+    first = next(iter(items.values()))
+    keys = [(model, part) for part in slices for model in items]
+    components = {(m, c): statistics[c.metric].components(items[m], group=c.group, subgroup=c.subgroup) for m, c in keys}
+    samples = dict(zip(keys, bootstrap(list(components.values()), first.strata, draws=draws, seed=seed), strict=True))
+    points = {key: np.asarray(part.value) for key, part in components.items()}
 
-    def difference(cell: Cell, model: str, other: str) -> Estimate:
+    def difference(part: Slice, model: str, other: str) -> Interval:
         value, resampled = (
-            badness(statistics[cell.metric], of[model, cell]) - badness(statistics[cell.metric], of[other, cell])
+            badness(statistics[part.metric], of[model, part]) - badness(statistics[part.metric], of[other, part])
             for of in (points, samples)
         )
-        return _estimate(parts[model, cell], float(value), resampled, alpha, None)
+        return _interval(components[model, part], float(value), resampled, alpha, None)
 
     return [
         Comparison(
-            cell,
-            {m: _estimate(p := parts[m, cell], float(points[m, cell]), samples[m, cell], alpha, p.stderr) for m in items},
-            {pair: difference(cell, *pair) for pair in pairs},
+            part,
+            {m: _interval(c := components[m, part], float(points[m, part]), samples[m, part], alpha, c.stderr) for m in items},
+            {pair: difference(part, *pair) for pair in pairs},
         )
-        for cell in cells
+        for part in slices
     ]
 
 
@@ -123,10 +142,11 @@ def badness(statistic: Statistic, values: Array) -> Array:
     return values if statistic.neutral is None else np.abs(values - statistic.neutral)
 
 
-def _estimate(part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Estimate:
+def _interval(part: Components, value: float, draws: Array, alpha: float, stderr: float | None) -> Interval:
     low = high = None
-    finite = np.isfinite(draws)  # a resample may miss a small group altogether; the rest, if it is few, stands for the group no more
+    # A resample may miss a small group altogether. Where many do, the others do not represent it.
+    finite = np.isfinite(draws)
     if part.clusters > 1 and finite.mean() > _ENOUGH:
         draws = draws[finite]
         low, high = (bound(draws, alpha, part.clusters) for bound in (lower, upper))
-    return Estimate(value, low, high, part.items, stderr)
+    return Interval(value, low, high, part.items, stderr)

@@ -18,7 +18,10 @@ Definitions = Callable[[str], Benchmark]  # the name in the item table -> how it
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with what it rests on. `group` and `subgroup` are None for all; `stderr` is None below two clusters."""
+    """One number with what it rests on.
+
+    `group` and `subgroup` are None for all; `stderr` is None below two clusters.
+    """
 
     metric: str
     group: str | None
@@ -34,10 +37,10 @@ class Estimate:
 
 
 def estimates(table: pa.Table, definitions: Definitions, benchmarks: Sequence[str] | None = None) -> list[Estimate]:
-    """Every metric of every benchmark in the table, overall, per group, and per subgroup (of all groups), for one model.
+    """Every metric of every benchmark of one model: overall, per group, and per subgroup.
 
-    A gap between subgroups has no value in one of them. What the items do not define (a gap between two sexes where one of them never
-    answered) is left out.
+    Subgroups are taken over all groups; a gap between subgroups has no value in one of them. What
+    the items do not define is left out: a gap between two sexes of which one never answered.
 
     Raises:
         BadRecord: an infinite value, or an item that breaks the contract.
@@ -59,7 +62,10 @@ def estimates(table: pa.Table, definitions: Definitions, benchmarks: Sequence[st
 
 
 def metrics_of(table: pa.Table, definitions: Definitions) -> dict[str, float]:
-    """Flat numbers: `stereoset.ss`, `stereoset.ss.race`, `crows_pairs.pct_stereotype/stereo`; `<name>.stderr` from two clusters on."""
+    """Values by name: `stereoset.ss`, `stereoset.ss.race`, `crows_pairs.pct_stereotype/stereo`.
+
+    `<name>.stderr` is there from two clusters on.
+    """
     flat: dict[str, float] = {}
     for estimate in estimates(table, definitions):
         flat[estimate.name] = estimate.value
@@ -69,21 +75,24 @@ def metrics_of(table: pa.Table, definitions: Definitions) -> dict[str, float]:
 
 
 def derive(table: pa.Table, definitions: Definitions) -> pa.Table:
-    """The table with `answer`, `correct`, `biased` and `entropy` filled from log-likelihoods or the answer given; rows keep their order."""
-    found: dict[tuple[str, str], tuple[Any, Any, Any, Any]] = {}
+    """The table with `answer`, `correct`, `biased` and `entropy` filled; rows keep their order.
+
+    They follow from the log-likelihoods, or from the answer that was read out of a text.
+    """
+    derived: dict[tuple[str, str], tuple[Any, Any, Any, Any]] = {}
     for name in benchmarks_of(table):
         items = definitions(name).items(table, name)
         empty = [None] * len(items.ids)
         answer = empty if items.answer is None else items.answer.tolist()
         biased = empty if items.biased is None else items.biased.tolist()
         correct = empty if items.gold is None or items.answer is None else (items.answer == items.gold).tolist()
-        if items.given is not None:  # what was not answered is neither
-            biased, correct = ([one if a >= 0 else None for one, a in zip(x, items.given, strict=True)] for x in (biased, correct))
+        if items.given is not None:  # an item without an answer is neither right nor wrong
+            biased, correct = ([value if a >= 0 else None for value, a in zip(x, items.given, strict=True)] for x in (biased, correct))
         entropy = empty if items.entropy is None else items.entropy.tolist()
         rows = zip(answer, correct, biased, entropy, strict=True)
-        found.update({(name, item): row for item, row in zip(items.ids, rows, strict=True)})
+        derived.update({(name, item): row for item, row in zip(items.ids, rows, strict=True)})
     keys = zip(table["benchmark"].to_pylist(), table["item_id"].to_pylist(), strict=True)
-    columns = list(zip(*(found[key] for key in keys), strict=True))
+    columns = list(zip(*(derived[key] for key in keys), strict=True))
     for column, values in zip(("answer", "correct", "biased", "entropy"), columns, strict=True):
         index = table.schema.get_field_index(column)
         table = table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type))

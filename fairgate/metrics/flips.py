@@ -17,7 +17,7 @@ from fairgate.metrics.items import Items, Mask
 from fairgate.metrics.statistic import Statistic, Terms
 from fairgate.support.errors import FairgateError
 
-# What must agree item by item; n_tokens differs when the tokenizers do.
+# What must agree item by item. n_tokens differs where the tokenizers do.
 _SAME = ("task_version", "prompt_hash", "cluster", "group", "subgroup", "gold", "covariate", "n_tokens", "n_chars")
 
 
@@ -26,13 +26,16 @@ class UnequalItems(FairgateError):
 
 
 def require_same_items(candidate: pa.Table, reference: pa.Table) -> None:
-    """Raise UnequalItems unless both tables hold the same items with equal prompts, versions, groups and options."""
+    """Raise UnequalItems unless both tables hold the same items.
+
+    Equal are prompts, versions, groups and options.
+    """
     if _sorted(candidate).equals(_sorted(reference)):
         return
     # Only a difference, which must be named, is worth going through 200,000 rows one by one.
     q, b = _keyed(candidate), _keyed(reference)
-    for one, other, name in ((q, b, "reference"), (b, q, "candidate")):
-        absent = sorted(set(one) - set(other))
+    for present, wanted, name in ((q, b, "reference"), (b, q, "candidate")):
+        absent = sorted(set(present) - set(wanted))
         if absent:
             raise UnequalItems(
                 f"{len(absent)} items are missing in the table of the {name}",
@@ -61,11 +64,13 @@ def _keyed(table: pa.Table) -> dict[tuple[str, str], dict[str, object]]:
 
 @dataclass(frozen=True)
 class Flips:
-    """How single answers changed from the reference (the parent) to the candidate, overall or in a group or subgroup.
+    """How single answers changed from the reference to the candidate, overall or in a part.
 
-    Shares of the n items that both answered, except new_bias = P(stereotyped now | parent unbiased) and reverse = P(unbiased now |
-    parent stereotyped), None where the condition never holds. p_value: exact two-sided McNemar test on the discordant items. Measures
-    of bias are None for a benchmark without sides.
+    Shares are of the n items that both models answered, with two exceptions:
+        new_bias = P(candidate stereotyped | reference not)
+        reverse  = P(candidate not stereotyped | reference stereotyped)
+    They are None where the condition never holds. p_value is that of the exact two-sided McNemar
+    test on the discordant items. What counts bias is None for a benchmark without sides.
     """
 
     benchmark: str
@@ -82,7 +87,9 @@ class Flips:
 
 
 def flips(candidate: Items, reference: Items, group: str | None = None, subgroup: str | None = None) -> Flips | None:
-    """Flips overall or in one group, subgroup, or subgroup of a group; None where no item has an answer of both (plain text).
+    """Flips overall, in a group, in a subgroup, or in both.
+
+    None means that no item has an answer of both models (plain text).
 
     Raises:
         UnequalItems: the items are not the same.
@@ -125,9 +132,10 @@ STRATA = ("low", "medium", "high")
 
 @dataclass(frozen=True)
 class Stratum:
-    """Flips among the items of which the parent was about equally certain; shares of n, None where n is 0.
+    """Flips among the items of which the reference was about equally certain.
 
-    Flips of low entropy are the alarming ones: the parent was sure, and uncertain answers flip anyway.
+    Shares are of n; None means that n is 0. Flips of low entropy are the alarming ones: the
+    reference was sure, and uncertain answers flip anyway.
     """
 
     name: str
@@ -141,7 +149,10 @@ class Stratum:
 
 
 def strata(candidate: Items, reference: Items, group: str | None = None, subgroup: str | None = None) -> tuple[Stratum, ...]:
-    """Flips by the reference's entropy H/log k: low <= 1/3 < medium <= 2/3 < high; () without options to be uncertain between."""
+    """Flips by the reference's entropy H / log k: low <= 1/3 < medium <= 2/3 < high.
+
+    Empty where there are no options to be uncertain between.
+    """
     changed, entropy = _changed(candidate, reference), reference.entropy
     if changed is None or entropy is None:
         return ()
@@ -163,7 +174,10 @@ def _share(event: Mask, inside: Mask) -> float | None:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the order given: calling those <= a discoveries keeps the expected share of false ones below a."""
+    """Adjusted p-values in the order given (Benjamini and Hochberg 1995).
+
+    Calling those <= a discoveries keeps the expected share of false ones below a.
+    """
     m = len(p_values)
     order = np.argsort(p_values)[::-1]
     steps = np.array(p_values)[order] * m / np.arange(m, 0, -1)
@@ -173,7 +187,10 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Exact two-sided McNemar test: binomial with p = 1/2 on the discordant items; 1 where there are none."""
+    """Exact two-sided McNemar test: binomial with p = 1/2 on the discordant items.
+
+    1 where there are none.
+    """
     return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
 
 
@@ -187,24 +204,27 @@ def _sides(candidate: Items, reference: Items) -> tuple[Mask, Mask, Mask]:
 
 
 def _newly_biased(candidate: Items, reference: Items) -> Terms:
+    """Newly stereotyped items / items that both answered."""
     q, b, both = _sides(candidate, reference)
     return q & ~b, both
 
 
 def _net_biased(candidate: Items, reference: Items) -> Terms:
+    """(Newly stereotyped - newly unbiased items) / items that both answered."""
     q, b, both = _sides(candidate, reference)
     return q.astype(float) - b, both
 
 
-# Shares of the items with answers of both: newly stereotyped, and newly stereotyped minus newly unbiased.
 NEWLY_BIASED = Statistic(_newly_biased, "share", better="lower", span=1.0)
 NET_NEW_BIAS = Statistic(_net_biased, "share", better="lower", span=1.0)
 
 
 SMALLEST = 30  # items of a group below which a single flip makes it the worst
-# Metrics that are the rate of abstaining: the right answer to an ambiguous question is "unknown". Their change is the abstention drop.
+# Rates of abstaining: the right answer to an ambiguous question is "unknown". Their change is the
+# abstention drop.
 ABSTENTION = {"accuracy_amb": "“unknown” to ambiguous questions", "unbiased_rate": "“prefer not to answer”"}
-# Metrics to read beside every bias score: a model that answers less, or speaks worse, may look fairer.
+# Metrics to read beside every bias score: a model that answers less, or speaks worse, may look
+# fairer.
 GUARDS = {
     "mass": "probability of both answers together",
     "no_answer": "no answer that can be read",
@@ -234,9 +254,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Itemwise:
-    """One model on one benchmark, item by item against its parent: the whole, and every group and subgroup with answers.
+    """One model on one benchmark, item by item against its reference.
 
-    adjusted: the McNemar p-value after Benjamini-Hochberg over the benchmarks with sides.
+    It holds the whole, and every group and subgroup with answers. adjusted is the McNemar p-value
+    after Benjamini-Hochberg over the benchmarks with sides.
     """
 
     model: str
@@ -251,24 +272,32 @@ class Itemwise:
 
     @property
     def worst(self) -> Flips | None:
-        """Of two or more parts of at least SMALLEST items, the one with the highest new-bias rate, or flip rate without sides."""
+        """The part of at least SMALLEST items with the highest new-bias rate.
+
+        Without sides it is the flip rate. None means fewer than two such parts.
+        """
         large = [part.flips for part in self.parts if part.flips.n >= SMALLEST]
         return max(large, key=harm, default=None) if len(large) > 1 else None
 
 
 def itemwise(model: str, pairs: Iterable[tuple[Items, Items]]) -> list[Itemwise]:
-    """One model's benchmarks as (model's, parent's) items; those without answers are left out."""
-    rows = [Itemwise(model, found, strata(q, b), _parts(q, b)) for q, b in pairs if (found := flips(q, b))]
+    """One model's benchmarks, given as pairs of (model's, reference's) items.
+
+    Benchmarks without answers are left out.
+    """
+    rows = [Itemwise(model, whole, strata(q, b), _parts(q, b)) for q, b in pairs if (whole := flips(q, b))]
     tested = [row.flips.p_value for row in rows if row.flips.p_value is not None]
     adjusted = iter(benjamini_hochberg(tested))
     return [replace(row, adjusted=None if row.flips.p_value is None else next(adjusted)) for row in rows]
 
 
 def _parts(candidate: Items, reference: Items) -> tuple[Part, ...]:
-    cells = [(group, None) for group in candidate.groups] + [(None, subgroup) for subgroup in candidate.subgroups()]
-    return tuple(Part(found, strata(candidate, reference, *cell)) for cell in cells if (found := flips(candidate, reference, *cell)))
+    """Every group and every subgroup (of all groups) in which some item has answers of both."""
+    names = [(group, None) for group in candidate.groups] + [(None, subgroup) for subgroup in candidate.subgroups()]
+    changes = ((flips(candidate, reference, *name), strata(candidate, reference, *name)) for name in names)
+    return tuple(Part(whole, by_certainty) for whole, by_certainty in changes if whole)
 
 
 def harm(part: Flips) -> float:
-    """What ranks groups: the new-bias rate (0 where no item could turn), else the flip rate."""
+    """What ranks parts: the new-bias rate (0 where no item could turn), else the flip rate."""
     return part.answer_flips if part.bias_flips is None else part.new_bias or 0.0

@@ -20,7 +20,9 @@ EVALUATE = "run `dvc repro evaluate` to write it again"
 
 @dataclass(frozen=True)
 class Items:
-    """The rows of one benchmark as arrays, in the order of `item_id`: n items with at most k options.
+    """The rows of one benchmark as arrays, in the order of `item_id`.
+
+    n is the number of items, k the largest number of options.
 
     Read from the table:
         benchmark  name of the benchmark
@@ -32,7 +34,7 @@ class Items:
         gold       [n] index of the right option; None where the benchmark has none
         covariate  [n] a number that a metric needs besides; NaN for none
         cluster    [n] code of the item's cluster, below `clusters`
-        group, subgroup  [n] names or None
+        group, subgroup  [n] names, or None
     Read from the table, of generated text (which has no options):
         given      [n] index of the answer that was read, -1 for none; None without answers
         score      [n] classifier's score; NaN for none
@@ -132,7 +134,10 @@ class Items:
         return self.group_codes[0]
 
     def inside(self, group: str | None = None, subgroup: str | None = None) -> Mask:
-        """[n] whether an item is of the group and subgroup; None: of any. UnknownName where there is none."""
+        """[n] whether an item is of the group and subgroup; None means any.
+
+        UnknownName: there is no such group or subgroup.
+        """
         inside = np.ones(len(self.ids), dtype=bool)
         for kind, name, (names, codes) in (("group", group, self.group_codes), ("subgroup", subgroup, self.subgroup_codes)):
             if name is not None:

@@ -1,6 +1,6 @@
-"""The noise floor `noise.json`: how many answers one model changes when nothing does but the stack (batch size, dtype).
+"""The noise floor `noise.json`: how many answers one model changes when only the stack changes.
 
-A flip rate below it says nothing about quantization.
+The stack is batch size and dtype. A flip rate below the floor says nothing about quantization.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Stack(Record):
 
 
 class Floor(Record):
-    """Shares of n items that changed between the runs; bias_flips is None for a benchmark without sides."""
+    """Shares of n items that changed between the runs; None means a benchmark without sides."""
 
     written_by: ClassVar[str] = "evaluate"
     n: int
@@ -39,12 +39,12 @@ class Floor(Record):
 
     @property
     def rate(self) -> float:
-        """What a margin must exceed: flips of the bias where there are sides, else of the answer."""
+        """What a margin must exceed: bias flips where there are sides, else answer flips."""
         return self.answer_flips if self.bias_flips is None else self.bias_flips
 
 
 class Noise(Record):
-    """`noise.json`: the same weights under two stacks, and the floor of each benchmark that has answers."""
+    """`noise.json`: one model under two stacks, and the floor of each benchmark with answers."""
 
     written_by: ClassVar[str] = "evaluate"
     schema_: Literal[1] = Field(SCHEMA, alias="schema")
@@ -66,7 +66,10 @@ class Noise(Record):
 
 
 def read_noise(folder: Path, environment: Environment) -> Noise | None:
-    """`noise.json` of an evaluation folder, None where it was not run twice; BadRecord where it is of other weights."""
+    """`noise.json` of an evaluation folder; None means that it was not run twice.
+
+    BadRecord: it was measured on other weights.
+    """
     path = folder / FILE
     if not path.is_file():
         return None

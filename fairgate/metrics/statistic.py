@@ -1,12 +1,14 @@
-"""The metric engine: item table x grouping x statistic. Every number, interval and plot of the project comes from here.
+"""The metric engine: item table x grouping x statistic gives every number and interval.
 
-A statistic gives each item one or more numerators and denominators. They are summed per cluster (target term, passage, or the
-item itself), and a value is a function of ratios of weighted sums over clusters:
+A statistic gives each item one or more numerators and denominators. They are summed per cluster
+(target term, passage, or the item itself). A value is a function of ratios of weighted sums over
+clusters:
 
-    ratios = (w @ numerators) / (w @ denominators)        w [clusters]; numerators, denominators [clusters, k]
-    value  = combine(ratios)                              w = 1: the point value; w resampled: a bootstrap draw
+    ratios = (w @ numerators) / (w @ denominators)      w [clusters]; the others [clusters, k]
+    value  = combine(ratios)                            w = 1: the value; w resampled: a draw
 
-A hierarchical mean has such a value in every cell, a group or a subgroup of it, and gives the cells equal weight:
+A hierarchical mean has such a value in every cell (a group, or a subgroup of it) and gives the
+cells equal weight:
 
     value  = mean over groups of across(values of the group's subgroups)
 """
@@ -26,10 +28,12 @@ Terms = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
 def first(ratios: Array) -> Array:
+    """ratios [..., k] -> the first one [...]."""
     return ratios[..., 0]
 
 
 def mean(ratios: Array) -> Array:
+    """ratios [..., k] -> their mean [...]."""
     return ratios.mean(-1)
 
 
@@ -38,18 +42,26 @@ class Statistic:
     """One metric as ratios of sums.
 
     Args:
-        terms: items (or candidate and reference items) -> numerators and denominators, each [n] or [n, k].
+        terms: items (or candidate and reference items) -> numerators and denominators, each [n]
+            or [n, k].
         unit: of the value.
-        better: `higher` or `lower`, or None where `neutral` is the ideal.
+        better: `higher` or `lower`; None means that `neutral` is the ideal.
         neutral: the ideal of a two-sided bias score.
-        span: how far one item alone can move the value (100 for a percentage, 1 for a share); None: no limit.
-        mean_over: what has equal weight: `items`, `clusters` (StereoSet's target terms), `subgroups`, `groups`, or `hierarchy`:
-            groups, and within each of them its subgroups.
+        span: how far one item alone can move the value: 100 for a percentage, 1 for a share. None
+            means no limit.
+        mean_over: what has equal weight.
+            `items`      every item: a plain mean
+            `clusters`   every cluster, whatever its size: StereoSet's target terms
+            `groups`     every group: the value of each, then their mean
+            `subgroups`  every subgroup, over all groups: the value of each, then their mean
+            `hierarchy`  every group, and within a group every subgroup: the value of each subgroup,
+                         `across` them the value of the group, then the mean over groups
         combine: ratios [..., k] -> value [...] of one cell.
         across: values of a group's subgroups [..., subgroups] -> value of the group [...].
+        empty: the ratio where the denominator is zero. If NaN, a cell without any denominator (no
+            item has an answer) is left out of the mean, and a resample that empties a cell has no
+            value.
         gap: whether the terms compare the subgroups of an item's cluster.
-        empty: the ratio where the denominator is zero. Without a number for it, a cell with no denominator at all (nobody answered)
-            has no value and is left out of the mean, while a resample that misses a cell has no value itself.
     """
 
     terms: Callable[..., Terms]
@@ -69,7 +81,7 @@ class Statistic:
         return self.across is mean and not self.gap
 
     def components(self, *tables: Items, group: str | None = None, subgroup: str | None = None) -> Components:
-        """Sums per cluster over all items, or over those of one group, one subgroup, or one subgroup of a group.
+        """Sums per cluster over all items, or over those of a group, a subgroup, or both.
 
         Raises:
             UnknownName: a group or subgroup that does not occur.
@@ -77,7 +89,8 @@ class Statistic:
         items = tables[0]
         inside = items.inside(group, subgroup)
         numerators, denominators = (np.asarray(x, dtype=np.float64).reshape(len(inside), -1) for x in self.terms(*tables))
-        counted = inside & (denominators != 0).any(1)  # of BBQ's ambiguous accuracy the ambiguous items; of answers those given
+        # Only some items have a denominator: the ambiguous ones, or those with an answer.
+        counted = inside & (denominators != 0).any(1)
         weight = inside.astype(np.float64)
         if self.mean_over == "clusters":
             weight = weight / np.maximum(np.bincount(items.cluster, weight, items.clusters)[items.cluster], 1)
@@ -97,7 +110,10 @@ class Statistic:
         )
 
     def _cells(self, items: Items, inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Code of each item's cell [n] (0 outside), and the group of each cell [cells]; items without a name share a cell."""
+        """Code of each item's cell [n], 0 outside; and the group of each cell [cells].
+
+        Items without a name share a cell.
+        """
         nameless = np.zeros(len(inside), dtype=np.int64)
         group = items.group_codes[1] + 1 if self.mean_over in ("groups", "hierarchy") else nameless
         subgroup = items.subgroup_codes[1] + 1 if self.mean_over in ("subgroups", "hierarchy") else nameless
@@ -127,7 +143,9 @@ def _sum(values: Array, items: Items, cell: npt.NDArray[np.int64], cells: int) -
 
 @dataclass(frozen=True)
 class Components:
-    """Numerators and denominators summed per cluster, [clusters of the benchmark, k]; rows outside a group are zero.
+    """Numerators and denominators summed per cluster: [clusters of the benchmark, k].
+
+    Rows outside a group are zero.
 
     `items` and `clusters` count what the value rests on.
     """
@@ -143,7 +161,7 @@ class Components:
         """Value(s) from weighted sums [..., k]."""
         ratios = np.full(numerators.shape, self.empty)
         np.divide(numerators, denominators, out=ratios, where=denominators != 0)
-        with np.errstate(over="ignore"):  # whoever uses a value asks whether it is finite
+        with np.errstate(over="ignore"):  # callers ask whether a value is finite
             return self.combine(ratios)
 
     @property
@@ -152,7 +170,10 @@ class Components:
 
     @property
     def stderr(self) -> float | None:
-        """Standard error over clusters by linearization (the delta method; exact for a mean); None below two clusters."""
+        """Standard error over clusters by the delta method, exact for a mean.
+
+        None means fewer than two clusters.
+        """
         if self.clusters < 2:
             return None
         numerator, denominator = self.numerators.sum(0), self.denominators.sum(0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from fairgate.benchmarks import benchmark_of, items_of
-from fairgate.metrics.comparison import Cell, Comparison, Estimate, compare, every_cell, parts_of, worst_change, worst_level
+from fairgate.metrics.comparison import Comparison, Interval, Slice, compare, every_slice, parts_of, worst_change, worst_level
 from fairgate.metrics.flips import ABSTENTION, GUARDS, Itemwise, itemwise
 from fairgate.metrics.items import benchmarks_of
 from fairgate.metrics.statistic import Statistic
@@ -20,9 +20,9 @@ DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
 class Entry:
     """A level and its change against the reference, each with the part (group or subgroup) that it is of; "" for the whole."""
 
-    level: Estimate
+    level: Interval
     part: str
-    change: Estimate | None
+    change: Interval | None
     changed: str
 
 
@@ -68,7 +68,7 @@ def lines(
     for benchmark in benchmarks_of(tables[reference]):
         items = {recipe: items_of(table, benchmark) for recipe, table in tables.items()}
         statistics = benchmark_of(benchmark).statistics
-        shown = [cell for cell in every_cell(items[reference], statistics) if benchmark not in headline or cell.metric in GUARDS]
+        shown = [cell for cell in every_slice(items[reference], statistics) if benchmark not in headline or cell.metric in GUARDS]
         if not shown:
             continue
         pairs = [(recipe, reference) for recipe in tables if recipe != reference]
@@ -81,7 +81,7 @@ def lines(
 def _lines(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[Line]:
     statistic = benchmark_of(benchmark).statistics[metric]
     kind = "guard" if metric in GUARDS else "abstention" if metric in ABSTENTION else "further"
-    whole = [c for c in found if c.cell == Cell(metric)]
+    whole = [c for c in found if c.slice == Slice(metric)]
     n = whole[0].levels[reference].n
     for of, parts in {"": whole, **{f"worst {kind} of {len(some)}": some for kind, some in parts_of(found, metric).items()}}.items():
         entries = {}
@@ -90,9 +90,9 @@ def _lines(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Se
             change = worst_change(parts, statistic, (recipe, reference)) if recipe != reference else None
             entries[recipe] = Entry(
                 level.levels[recipe],
-                level.cell.label,
+                level.slice.label,
                 change.differences[recipe, reference] if change else None,
-                change.cell.label if change else "",
+                change.slice.label if change else "",
             )
         note = of or f"{ideal(statistic)}; n = {n:,}"
         yield Line(benchmark, metric, kind, note, DIGITS.get(statistic.unit, 3), entries)

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from fairgate.benchmarks import BENCHMARKS, benchmark_of, items_of
 from fairgate.benchmarks.descriptions import description, descriptions
 from fairgate.metrics import comparison
-from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.comparison import Interval
 from fairgate.metrics.flips import flips, mcnemar
 from fairgate.metrics.items import Items, benchmarks_of
 
@@ -59,9 +59,9 @@ class Cell:
 
     measure: Measure
     group: str | None
-    levels: Mapping[str, Estimate]
-    changes: Mapping[str, Estimate]
-    versus: Mapping[str, Estimate]
+    levels: Mapping[str, Interval]
+    changes: Mapping[str, Interval]
+    versus: Mapping[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,18 @@ def _cells(
     candidate, reference = pair
     changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
     versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
-    asked = [comparison.Cell(measure.metric.split(".")[1], group) for group in groups]
+    asked = [comparison.Slice(measure.metric.split(".")[1], group) for group in groups]
     found = comparison.compare(
         items, benchmark_of(measure.benchmark).statistics, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed
     )
 
-    def printed(estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    def printed(estimates: Mapping[str, Interval]) -> dict[str, Interval]:
         return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}
 
     return [
         Cell(
             measure,
-            one.cell.group,
+            one.slice.group,
             printed(one.levels),
             printed({recipe: one.differences[key] for recipe, key in changes.items()}),
             printed({recipe: one.differences[key] for recipe, key in versus.items()}),

@@ -9,7 +9,7 @@ from typing import Any
 
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Outcome, Status
-from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.comparison import Interval
 from stages.report import figures, panels
 from stages.report.data import Recipe, Report
 from stages.report.figures import number_text
@@ -218,7 +218,7 @@ def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _summary(report: Report) -> list[tuple[str, str, int, list[Estimate | None]]]:
+def _summary(report: Report) -> list[tuple[str, str, int, list[Interval | None]]]:
     """Rows of the results: (name, ideal and n, digits, one estimate a recipe)."""
     rows = []
     for measure in SUMMARY:
@@ -226,11 +226,11 @@ def _summary(report: Report) -> list[tuple[str, str, int, list[Estimate | None]]
         if cell:
             levels = [cell.levels.get(name) for name in report.names]
             rows.append((measure.name, f"{measure.ideal}; n = {cell.levels[report.reference].n:,}", measure.digits, levels))
-    sizes = [None if (mib := report.mib(name)) is None else Estimate(mib, None, None, 0) for name in report.names]
+    sizes = [None if (mib := report.mib(name)) is None else Interval(mib, None, None, 0) for name in report.names]
     return [*rows, ("Weights, MiB", "smaller is better", 1, sizes)]
 
 
-def _versus(report: Report) -> list[tuple[str, int, list[Estimate | None]]]:
+def _versus(report: Report) -> list[tuple[str, int, list[Interval | None]]]:
     """The candidate against every other quantized recipe, paired: (measure, digits, one estimate a baseline)."""
     cells = [cell for measure in SUMMARY if (cell := report.cell(measure.metric))]
     return [(cell.measure.name, cell.measure.digits, [cell.versus.get(name) for name in report.baselines]) for cell in cells]

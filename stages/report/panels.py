@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fairgate.benchmarks import METRICS
 from fairgate.contracts.records import Line, ModuleRow
-from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.comparison import Interval
 from stages.report import figures
 from stages.report.data import Recipe, Report
 from stages.report.figures import Mark, Row
@@ -30,7 +30,7 @@ class BiasPanel:
     title: str
     level: str
     change: str
-    rows: tuple[tuple[str, str, Estimate, Estimate | None], ...]
+    rows: tuple[tuple[str, str, Interval, Interval | None], ...]
 
 
 def tradeoff(report: Report) -> list[Panel]:
@@ -47,7 +47,7 @@ def tradeoff(report: Report) -> list[Panel]:
     return panels
 
 
-def _distance(report: Report, name: str, score: Estimate) -> Mark:
+def _distance(report: Report, name: str, score: Interval) -> Mark:
     """|score - 50| with the interval that the score's own interval implies."""
     low = high = None
     if score.low is not None and score.high is not None:
@@ -154,7 +154,7 @@ def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, s
     return Panel(title, figures.heat_map(blocks, kinds, values, digits=digits, title=title))
 
 
-def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Estimate]]]) -> list[Row]:
+def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Interval]]]) -> list[Row]:
     rows = []
     for label, estimates in labelled:
         marks = tuple(_mark(report, name, estimates[name]) for name in report.names if name in estimates)
@@ -163,7 +163,7 @@ def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Estimate]]]
     return rows
 
 
-def _mark(report: Report, name: str, estimate: Estimate) -> Mark:
+def _mark(report: Report, name: str, estimate: Interval) -> Mark:
     return Mark(report.series(name), estimate.value, estimate.low, estimate.high)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fairgate.contracts.records import Outcome, Training, Verdict
-from fairgate.metrics.comparison import Estimate
+from fairgate.metrics.comparison import Interval
 from stages.report.data import Report
 from stages.report.figures import number_text
 from stages.report.measures import TITLES
@@ -109,7 +109,7 @@ def partial_sets(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def estimate_text(estimate: Estimate | None, digits: int, *, signed: bool = False) -> str:
+def estimate_text(estimate: Interval | None, digits: int, *, signed: bool = False) -> str:
     """Value and interval, as in 51.2 [49.0, 53.4]; a dash for None."""
     if estimate is None:
         return "–"
