@@ -12,16 +12,17 @@ from pathlib import Path
 
 from fairgate.support import cli
 from fairgate.support.exit_codes import ExitCode, exit_code_of
-from flows.outcome import read_verdict
 
 
 def main(arguments: argparse.Namespace) -> ExitCode:
-    from stages.gate.__main__ import main as judge
+    # Late, so that `fairgate gate --help` does not import what the statistics need.
+    from fairgate.decision.table import terminal
+    from stages.gate.stage import gate
 
-    judge(arguments)
-    verdict = read_verdict(Path.cwd(), arguments.params).verdict
-    code = exit_code_of(verdict)
-    print(f"\nVerdict: {verdict}; exit code {code:d} ({code.meaning}).")
+    record = gate(Path(), Path(arguments.params))
+    code = exit_code_of(record.verdict)
+    print(terminal(record))
+    print(f"\nVerdict: {record.verdict}; exit code {code:d} ({code.meaning}).")
     return code
 
 

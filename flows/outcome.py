@@ -14,9 +14,9 @@ from flows.dvc_runner import StageResult
 from stages.register.evidence import verdict_path
 
 
-def read_verdict(root: Path, params: str = "params.yaml") -> VerdictRecord:
+def read_verdict(root: Path) -> VerdictRecord:
     """The candidate's verdict as the gate wrote it."""
-    candidate = pick(read_params(root / params), "gate.candidate")
+    candidate = pick(read_params(root / "params.yaml"), "gate.candidate")
     return read_record(VerdictRecord, root / verdict_path(candidate))
 
 

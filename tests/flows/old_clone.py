@@ -1,4 +1,4 @@
-"""A project with its registry as an earlier version of the code left them (tests/flows/old_clone)."""
+"""A project and its registry as an earlier version of the code left them."""
 
 from __future__ import annotations
 
