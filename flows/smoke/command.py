@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -107,15 +108,15 @@ def smoke(root: Path, *, verbose: bool = False) -> list[tuple[str, float]]:
         print(f"  {name:<20} {seconds[-1][1]:6.1f} s", flush=True)
 
     with _inside(root):
-        step("make up a project", lambda: _make_project(root))
-        step("fetch", lambda: _fetch(root))
-        step("calibrate", lambda: _stage("calibrate"))
+        step("make up a project", partial(_make_project, root))
+        step("fetch", partial(_fetch, root))
+        step("calibrate", partial(_stage, "calibrate"))
         for recipe in PARAMS["matrix"]:
-            step(f"quantize {recipe}", lambda recipe=recipe: _stage("quantize", "--recipe", recipe))
+            step(f"quantize {recipe}", partial(_stage, "quantize", "--recipe", recipe))
         for recipe in ("base", *PARAMS["matrix"]):
-            step(f"evaluate {recipe}", lambda recipe=recipe: _stage("evaluate", "--recipe", recipe))
+            step(f"evaluate {recipe}", partial(_stage, "evaluate", "--recipe", recipe))
         for name in ("gate", "report", "register"):
-            step(name, lambda name=name: _stage(name))
+            step(name, partial(_stage, name))
     return seconds
 
 
