@@ -133,10 +133,10 @@ def _results_table(report: Report) -> str:
     names = list(report.names)
     rows: list[Sequence[str]] = []
     for measure in SUMMARY:
-        cell = report.cell(measure.metric)
-        if cell:
-            values = [estimate_text(cell.levels.get(name), measure.digits) for name in names]
-            change = estimate_text(cell.changes.get(report.candidate), measure.digits, signed=True)
+        result = report.result(measure.metric)
+        if result:
+            values = [estimate_text(result.levels.get(name), measure.digits) for name in names]
+            change = estimate_text(result.changes.get(report.candidate), measure.digits, signed=True)
             rows.append([measure.name, *values, change])
     sizes = [f"{mib:,.1f}" if (mib := report.mib(name)) is not None else "–" for name in names]
     rows.append(["Weights, MiB", *sizes, ""])
@@ -145,13 +145,13 @@ def _results_table(report: Report) -> str:
 
 def _groups_table(report: Report) -> str:
     rows = []
-    for cell in report.cells:
-        if cell.group is None:
+    for result in report.results:
+        if result.group is None:
             continue
-        reference, candidate = cell.levels[report.reference], cell.levels[report.candidate]
-        change = estimate_text(cell.changes.get(report.candidate), 1, signed=True)
-        name = TITLES[cell.measure.benchmark]
-        rows.append([name, inline(cell.group), candidate.n, estimate_text(reference, 1), estimate_text(candidate, 1), change])
+        reference, candidate = result.levels[report.reference], result.levels[report.candidate]
+        change = estimate_text(result.changes.get(report.candidate), 1, signed=True)
+        name = TITLES[result.measure.benchmark]
+        rows.append([name, inline(result.group), candidate.n, estimate_text(reference, 1), estimate_text(candidate, 1), change])
     return markdown_table(["Set", "Group", "n", "base", "candidate", "change of the distance from 50"], rows)
 
 

@@ -21,8 +21,8 @@ from fairgate.metrics.noise import Noise, read_noise
 from fairgate.support.errors import BadRecord, UnknownName
 from fairgate.support.files import read_json
 from fairgate.support.params import pick, read_params
-from stages.report.itemlevel import Line, all_items, lines
-from stages.report.measures import SUMMARY, Cell, Flip, Power, all_flips, cells, power
+from stages.report.itemlevel import MetricRow, all_items, metric_rows
+from stages.report.measures import SUMMARY, Flip, Power, Result, all_flips, power, results
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Report:
     asked: Mapping[str, int | None]
     judged: Mapping[str, int]  # items of each benchmark
     confidence: float
-    cells: tuple[Cell, ...]
+    results: tuple[Result, ...]
     flips: tuple[Flip, ...]
     power: tuple[Power, ...]
     items: tuple[Itemwise, ...]
-    lines: tuple[Line, ...]
+    rows: tuple[MetricRow, ...]
     noise: Noise | None  # of the reference, if it was run twice
 
     @property
@@ -72,8 +72,8 @@ class Report:
     def recipe(self, name: str) -> Recipe:
         return next(recipe for recipe in self.recipes if recipe.name == name)
 
-    def cell(self, metric: str, group: str | None = None) -> Cell | None:
-        return next((c for c in self.cells if c.measure.metric == metric and c.group == group), None)
+    def result(self, metric: str, group: str | None = None) -> Result | None:
+        return next((c for c in self.results if c.measure.metric == metric and c.group == group), None)
 
     def series(self, name: str) -> int:
         """Index of colour and marker: reference 0, candidate 1, the others after them in the order of params.yaml."""
@@ -81,9 +81,9 @@ class Report:
 
     def mib(self, name: str) -> float | None:
         """Size of the weights; the base's is written in the records of what was made from it."""
-        own = self.recipe(name).quantization
-        if own is not None:
-            return own.bytes_packed / 2**20
+        quantization = self.recipe(name).quantization
+        if quantization is not None:
+            return quantization.bytes_packed / 2**20
         made = next((recipe.quantization for recipe in self.recipes if recipe.quantization), None)
         return made.bytes_base / 2**20 if made else None
 
@@ -114,8 +114,8 @@ def gather(root: Path, params_path: Path) -> Report:
     read = tuple(_recipe(data, name, recipes[name]) for name in present)
     verdict = _verdict(data, candidate, next(r for r in read if r.name == candidate))
     confidence, draws, seed = verdict.confidence, verdict.draws, verdict.seed
-    found = cells(tables, candidate, reference, confidence=confidence, draws=draws, seed=seed)
-    _agree(found, read)
+    measured = results(tables, candidate, reference, confidence=confidence, draws=draws, seed=seed)
+    _agree(measured, read)
     return Report(
         model=str(params.get("model", "")),
         candidate=candidate,
@@ -128,11 +128,11 @@ def gather(root: Path, params_path: Path) -> Report:
         asked=dict((params.get("evaluate") or {}).get("tasks") or {}),
         judged={name: pc.sum(pc.equal(tables[reference]["benchmark"], name)).as_py() for name in benchmarks_of(tables[reference])},
         confidence=confidence,
-        cells=found,
+        results=measured,
         flips=all_flips(tables, reference),
-        power=power(tables, found, candidate, reference),
+        power=power(tables, measured, candidate, reference),
         items=all_items(tables, reference),
-        lines=lines(tables, reference, [m.benchmark for m in SUMMARY], confidence=confidence, draws=draws, seed=seed),
+        rows=metric_rows(tables, reference, [m.benchmark for m in SUMMARY], confidence=confidence, draws=draws, seed=seed),
         noise=read_noise(data / "evaluation" / reference, next(r.environment for r in read if r.name == reference)),
     )
 
@@ -171,15 +171,15 @@ def _verdict(data: Path, candidate: str, recipe: Recipe) -> VerdictRecord:
     return verdict
 
 
-def _agree(found: tuple[Cell, ...], recipes: tuple[Recipe, ...]) -> None:
+def _agree(measured: tuple[Result, ...], recipes: tuple[Recipe, ...]) -> None:
     """metrics.json and the item table must tell the same numbers, or one of them is stale."""
     for recipe in recipes:
-        for cell in found:
-            key = cell.measure.metric if cell.group is None else f"{cell.measure.metric}.{cell.group}"
-            mine, theirs = cell.levels[recipe.name].value / cell.measure.scale, recipe.metrics.get(key)
-            if theirs is None or not math.isclose(mine, theirs, rel_tol=1e-6, abs_tol=1e-9):
+        for result in measured:
+            key = result.measure.metric if result.group is None else f"{result.measure.metric}.{result.group}"
+            from_table, stated = result.levels[recipe.name].value / result.measure.scale, recipe.metrics.get(key)
+            if stated is None or not math.isclose(from_table, stated, rel_tol=1e-6, abs_tol=1e-9):
                 raise BadRecord(
-                    f"{key} is {theirs}, but the item table gives {mine:.6g}",
+                    f"{key} is {stated}, but the item table gives {from_table:.6g}",
                     where=f"data/evaluation/{recipe.name}/metrics.json",
                     remedy="run `dvc repro evaluate` to write both again",
                 )

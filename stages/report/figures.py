@@ -39,7 +39,9 @@ class Row:
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
     """One element; `class_` and `font_size` become `class` and `font-size`, floats get at most two decimals."""
-    parts = [f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"' for key, value in attributes.items() if value is not None]
+    parts = [
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_attribute_text(value))}"' for key, value in attributes.items() if value is not None
+    ]
     return f"<{name}{''.join(parts)}>{content}</{name}>" if content else f"<{name}{''.join(parts)}/>"
 
 
@@ -66,7 +68,7 @@ def forest(rows: Sequence[Row], *, neutral: float | None, left: str, right: str,
         for at, mark in enumerate(row.marks):
             middle = y + 18 + LINE * (at + 0.5) - 2
             body.append(_interval(x, mark, middle))
-            body.append(_label(WIDTH - 6, middle + 4, _value(mark, digits, signed), class_="number", text_anchor="end"))
+            body.append(_label(WIDTH - 6, middle + 4, _value_text(mark, digits, signed), class_="number", text_anchor="end"))
         y += height
     grid = [tag("line", x1=x(t), x2=x(t), y1=top, y2=y, class_="grid") for t in ticks]
     grid += [_label(x(t), y + 14, number_text(t, _tick_digits(ticks), signed=signed), class_="faint", text_anchor="middle") for t in ticks]
@@ -265,7 +267,7 @@ def _tick_digits(ticks: Sequence[float]) -> int:
     return next((d for d in range(5) if abs(step - round(step, d)) < 1e-9), 5)
 
 
-def _text(value: object) -> str:
+def _attribute_text(value: object) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
@@ -273,7 +275,7 @@ def _label(x: float, y: float, text: str, **attributes: object) -> str:
     return tag("text", escape(text), x=float(x), y=float(y), **attributes) if text else ""
 
 
-def _value(mark: Mark, digits: int, signed: bool) -> str:
+def _value_text(mark: Mark, digits: int, signed: bool) -> str:
     text = number_text(mark.value, digits, signed=signed)
     if mark.low is None or mark.high is None:
         return text

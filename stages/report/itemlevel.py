@@ -17,7 +17,7 @@ DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecipeValue:
     """A level and its change against the reference, each with the part (group or subgroup) that it is of; "" for the whole."""
 
     level: Interval
@@ -27,7 +27,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Line:
+class MetricRow:
     """One metric of a benchmark for every recipe, of the whole or of its worst part (`note` says which).
 
     kind: guard, abstention or further.
@@ -38,7 +38,7 @@ class Line:
     kind: str
     note: str
     digits: int
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, RecipeValue]
 
 
 def ideal(statistic: Statistic) -> str:
@@ -50,21 +50,21 @@ def ideal(statistic: Statistic) -> str:
 
 def all_items(tables: Mapping[str, pa.Table], reference: str) -> tuple[Itemwise, ...]:
     """Every benchmark with answers, each recipe against the reference; benchmark by benchmark."""
-    parents = {name: items_of(tables[reference], name) for name in benchmarks_of(tables[reference])}
+    references = {name: items_of(tables[reference], name) for name in benchmarks_of(tables[reference])}
     found = [
         item
         for recipe, table in tables.items()
         if recipe != reference
-        for item in itemwise(recipe, ((items_of(table, name), parent) for name, parent in parents.items()))
+        for item in itemwise(recipe, ((items_of(table, name), items) for name, items in references.items()))
     ]
     return tuple(sorted(found, key=lambda item: item.benchmark))
 
 
-def lines(
+def metric_rows(
     tables: Mapping[str, pa.Table], reference: str, headline: Sequence[str], *, confidence: float, draws: int, seed: int
-) -> tuple[Line, ...]:
+) -> tuple[MetricRow, ...]:
     """Guards and rates of abstaining of every benchmark, and every metric of those that are not among the headline."""
-    out: list[Line] = []
+    out: list[MetricRow] = []
     for benchmark in benchmarks_of(tables[reference]):
         items = {recipe: items_of(table, benchmark) for recipe, table in tables.items()}
         statistics = benchmark_of(benchmark).statistics
@@ -74,11 +74,11 @@ def lines(
         pairs = [(recipe, reference) for recipe in tables if recipe != reference]
         found = compare(items, statistics, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
         for metric in dict.fromkeys(cell.metric for cell in shown):
-            out += _lines(benchmark, metric, found, list(tables), reference)
+            out += _rows_of(benchmark, metric, found, list(tables), reference)
     return tuple(out)
 
 
-def _lines(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[Line]:
+def _rows_of(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[MetricRow]:
     statistic = benchmark_of(benchmark).statistics[metric]
     kind = "guard" if metric in GUARDS else "abstention" if metric in ABSTENTION else "further"
     whole = [c for c in found if c.slice == Slice(metric)]
@@ -88,11 +88,11 @@ def _lines(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Se
         for recipe in recipes:
             level = worst_level(parts, statistic, recipe)
             change = worst_change(parts, statistic, (recipe, reference)) if recipe != reference else None
-            entries[recipe] = Entry(
+            entries[recipe] = RecipeValue(
                 level.levels[recipe],
                 level.slice.label,
                 change.differences[recipe, reference] if change else None,
                 change.slice.label if change else "",
             )
         note = of or f"{ideal(statistic)}; n = {n:,}"
-        yield Line(benchmark, metric, kind, note, DIGITS.get(statistic.unit, 3), entries)
+        yield MetricRow(benchmark, metric, kind, note, DIGITS.get(statistic.unit, 3), entries)

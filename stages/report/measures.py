@@ -50,7 +50,7 @@ TITLES = {measure.benchmark: description(measure.benchmark).title for measure in
 
 
 @dataclass(frozen=True)
-class Cell:
+class Result:
     """One metric in one group (None: overall) for every recipe, in printed units: levels, paired changes against the reference, and
     `versus`: paired changes of the candidate against each other quantized recipe.
 
@@ -94,26 +94,28 @@ class Power:
     detectable: float
 
 
-def cells(tables: Mapping[str, pa.Table], candidate: str, reference: str, *, confidence: float, draws: int, seed: int) -> tuple[Cell, ...]:
+def results(
+    tables: Mapping[str, pa.Table], candidate: str, reference: str, *, confidence: float, draws: int, seed: int
+) -> tuple[Result, ...]:
     """Every measure of SUMMARY that was evaluated, overall and, for bias, per group."""
-    found: list[Cell] = []
+    measured: list[Result] = []
     for measure in SUMMARY:
         if measure.benchmark not in benchmarks_of(tables[reference]):
             continue
         items = {recipe: items_of(table, measure.benchmark) for recipe, table in tables.items()}
         groups = [None, *(items[reference].groups if measure in BIAS else [])]
-        found += _cells(measure, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
-    return tuple(found)
+        measured += _results_of(measure, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
+    return tuple(measured)
 
 
-def _cells(
+def _results_of(
     measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], pair: tuple[str, str], alpha: float, draws: int, seed: int
-) -> list[Cell]:
+) -> list[Result]:
     candidate, reference = pair
     changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
     versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
     asked = [comparison.Slice(measure.metric.split(".")[1], group) for group in groups]
-    found = comparison.compare(
+    comparisons = comparison.compare(
         items, benchmark_of(measure.benchmark).statistics, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed
     )
 
@@ -121,14 +123,14 @@ def _cells(
         return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}
 
     return [
-        Cell(
+        Result(
             measure,
-            one.slice.group,
-            printed(one.levels),
-            printed({recipe: one.differences[key] for recipe, key in changes.items()}),
-            printed({recipe: one.differences[key] for recipe, key in versus.items()}),
+            compared.slice.group,
+            printed(compared.levels),
+            printed({recipe: compared.differences[key] for recipe, key in changes.items()}),
+            printed({recipe: compared.differences[key] for recipe, key in versus.items()}),
         )
-        for one in found
+        for compared in comparisons
     ]
 
 
@@ -160,22 +162,22 @@ def _right(items: Items) -> npt.NDArray[np.bool_]:
     return np.asarray(items.answer == items.gold)
 
 
-def power(tables: Mapping[str, pa.Table], found: Sequence[Cell], candidate: str, reference: str) -> tuple[Power, ...]:
+def power(tables: Mapping[str, pa.Table], measured: Sequence[Result], candidate: str, reference: str) -> tuple[Power, ...]:
     """Smallest harm excluded or detected with 80 % power at a one-sided 5 %, items taken as independent: (z.95 + z.8) sqrt(f / n).
 
     f is the share of items that changed between reference and candidate; 3/n (the rule of three) where none did.
     """
     z = norm.ppf(0.95) + norm.ppf(0.8)
     out = []
-    for cell in found:
-        if cell.measure not in (*BIAS, *ABILITY[1:]):
+    for result in measured:
+        if result.measure not in (*BIAS, *ABILITY[1:]):
             continue
-        q, b = (items_of(tables[name], cell.measure.benchmark) for name in (candidate, reference))
-        inside = np.ones(len(q.ids), dtype=bool) if cell.group is None else q.group == cell.group
+        q, b = (items_of(tables[name], result.measure.benchmark) for name in (candidate, reference))
+        inside = np.ones(len(q.ids), dtype=bool) if result.group is None else q.group == result.group
         n = int(inside.sum())
         assert q.answer is not None and b.answer is not None
         flipped = float(np.mean((q.answer != b.answer)[inside])) or 3 / n
-        error = cell.levels[candidate].stderr
-        name = TITLES[cell.measure.benchmark] + (f", {cell.group}" if cell.group else "")
+        error = result.levels[candidate].stderr
+        name = TITLES[result.measure.benchmark] + (f", {result.group}" if result.group else "")
         out.append(Power(name, n, error if error is not None else math.nan, flipped, float(100 * z * math.sqrt(min(flipped, 1.0) / n))))
     return tuple(out)

@@ -108,8 +108,8 @@ def _bias_and_flips(report: Report) -> dict[str, Any]:
 
 def _beyond_the_headline(report: Report) -> dict[str, Any]:
     return {
-        "guards": [line for line in report.lines if line.kind != "further"],
-        "further": [line for line in report.lines if line.kind == "further"],
+        "guards": [row for row in report.rows if row.kind != "further"],
+        "further": [row for row in report.rows if row.kind == "further"],
     }
 
 
@@ -159,7 +159,7 @@ def _limits(report: Report) -> dict[str, Any]:
 def timing_script(rows: list[dict[str, Any]]) -> str:
     """`timing.js`: fills the hidden table of the page; an empty list leaves it hidden."""
     sizes = (("seconds", 1), ("peak_rss_gib", 2), ("peak_gpu_gib", 2))
-    cells = [
+    texts = [
         [
             str(row.get("name", "")),
             *(_fixed(row.get(key), digits) for key, digits in sizes),
@@ -168,7 +168,7 @@ def timing_script(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return fill("timing.js.j2", {"rows": json.dumps(cells, indent=1)})
+    return fill("timing.js.j2", {"rows": json.dumps(texts, indent=1)})
 
 
 def _fixed(value: float | None, digits: int) -> str:
@@ -181,10 +181,10 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
     passed = sum(check.outcome is Outcome.passed for check in checks)
     facts = [("Checks passed", f"{passed} of {len(checks)}", checks_line(report).split(": ", 1)[1].rstrip("."))]
     for measure in (BIAS[0], BIAS[1], ABILITY[1], PERPLEXITY):
-        cell = report.cell(measure.metric)
-        if cell:
-            values = [number_text(cell.levels[name].value, measure.digits) for name in (report.reference, report.candidate)]
-            change = estimate_text(cell.changes.get(report.candidate), measure.digits, signed=True)
+        result = report.result(measure.metric)
+        if result:
+            values = [number_text(result.levels[name].value, measure.digits) for name in (report.reference, report.candidate)]
+            change = estimate_text(result.changes.get(report.candidate), measure.digits, signed=True)
             of = "distance from 50" if measure in BIAS else "change"
             facts.append((measure.name, " → ".join(values), f"{of}: {change}"))
     before, after = report.mib(report.reference), report.mib(report.candidate)
@@ -194,11 +194,11 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _digests(report: Report) -> list[tuple[str, str]]:
-    found = [("Policy", report.verdict.policy_digest), ("Weights judged", report.verdict.weight_digest)]
+    digests = [("Policy", report.verdict.policy_digest), ("Weights judged", report.verdict.weight_digest)]
     quantization = report.recipe(report.candidate).quantization
     if quantization:
-        found.append(("Base weights", quantization.base_weight_digest))
-    return [*found, ("Calibration pairs", report.split.pairs_digest), ("Calibration text", report.split.text_digest)]
+        digests.append(("Base weights", quantization.base_weight_digest))
+    return [*digests, ("Calibration pairs", report.split.pairs_digest), ("Calibration text", report.split.text_digest)]
 
 
 def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
@@ -222,18 +222,18 @@ def _summary(report: Report) -> list[tuple[str, str, int, list[Interval | None]]
     """Rows of the results: (name, ideal and n, digits, one estimate a recipe)."""
     rows = []
     for measure in SUMMARY:
-        cell = report.cell(measure.metric)
-        if cell:
-            levels = [cell.levels.get(name) for name in report.names]
-            rows.append((measure.name, f"{measure.ideal}; n = {cell.levels[report.reference].n:,}", measure.digits, levels))
+        result = report.result(measure.metric)
+        if result:
+            levels = [result.levels.get(name) for name in report.names]
+            rows.append((measure.name, f"{measure.ideal}; n = {result.levels[report.reference].n:,}", measure.digits, levels))
     sizes = [None if (mib := report.mib(name)) is None else Interval(mib, None, None, 0) for name in report.names]
     return [*rows, ("Weights, MiB", "smaller is better", 1, sizes)]
 
 
 def _versus(report: Report) -> list[tuple[str, int, list[Interval | None]]]:
     """The candidate against every other quantized recipe, paired: (measure, digits, one estimate a baseline)."""
-    cells = [cell for measure in SUMMARY if (cell := report.cell(measure.metric))]
-    return [(cell.measure.name, cell.measure.digits, [cell.versus.get(name) for name in report.baselines]) for cell in cells]
+    results = [result for measure in SUMMARY if (result := report.result(measure.metric))]
+    return [(result.measure.name, result.measure.digits, [result.versus.get(name) for name in report.baselines]) for result in results]
 
 
 def _health(recipe: Recipe) -> dict[str, Any]:
@@ -303,12 +303,12 @@ def _reserved(report: Report) -> list[str]:
 
 def _overlaps(report: Report) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """What calibration shares with each set: columns (calibration part and kind), and one row of counts a set."""
-    found = {(o.second, f"{o.kind}s of {o.first}"): o for o in report.split.overlaps}
-    columns = list(dict.fromkeys(column for _, column in found))
+    overlaps = {(o.second, f"{o.kind}s of {o.first}"): o for o in report.split.overlaps}
+    columns = list(dict.fromkeys(column for _, column in overlaps))
     rows = []
-    for second in dict.fromkeys(second for second, _ in found):
-        cells = [found.get((second, column)) for column in columns]
-        rows.append((second, ["–" if o is None else f"{o.count:,}{' (not allowed)' if o.refused and o.count else ''}" for o in cells]))
+    for second in dict.fromkeys(second for second, _ in overlaps):
+        shared = [overlaps.get((second, column)) for column in columns]
+        rows.append((second, ["–" if o is None else f"{o.count:,}{' (not allowed)' if o.refused and o.count else ''}" for o in shared]))
     return columns, rows
 
 

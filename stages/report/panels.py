@@ -11,7 +11,7 @@ from fairgate.metrics.comparison import Interval
 from stages.report import figures
 from stages.report.data import Recipe, Report
 from stages.report.figures import Mark, Row
-from stages.report.measures import ABILITY, BIAS, TITLES, Cell
+from stages.report.measures import ABILITY, BIAS, TITLES, Result
 from stages.report.words import TERMS, figure_text
 
 
@@ -36,11 +36,11 @@ class BiasPanel:
 def tradeoff(report: Report) -> list[Panel]:
     """Distance from neutral against perplexity, one point a recipe, for each bias benchmark."""
     panels = []
-    ability = report.cell("perplexity.ppl")
+    ability = report.result("perplexity.ppl")
     for measure in BIAS:
-        found = report.cell(measure.metric)
-        if found and ability:
-            points = [(_distance(report, name, found.levels[name]), _mark(report, name, ability.levels[name])) for name in report.names]
+        score = report.result(measure.metric)
+        if score and ability:
+            points = [(_distance(report, name, score.levels[name]), _mark(report, name, ability.levels[name])) for name in report.names]
             title = f"{TITLES[measure.benchmark]}: bias against perplexity"
             across = "distance from 50, points (0 is neutral)"
             panels.append(Panel(title, figures.scatter(points, x_label=across, y_label="perplexity", title=title)))
@@ -66,26 +66,28 @@ def bullet(line: Line) -> str:
 
 def bias(report: Report, metric: str) -> BiasPanel | None:
     """Scores and paired changes of one two-sided metric, overall and per group; None if it was not measured."""
-    found = [("all groups" if cell.group is None else cell.group, cell) for cell in report.cells if cell.measure.metric == metric]
-    if not found:
+    slices = [
+        ("all groups" if result.group is None else result.group, result) for result in report.results if result.measure.metric == metric
+    ]
+    if not slices:
         return None
-    title = f"{TITLES[found[0][1].measure.benchmark]}: {METRICS[metric].unit} of pairs with the stereotype preferred"
+    title = f"{TITLES[slices[0][1].measure.benchmark]}: {METRICS[metric].unit} of pairs with the stereotype preferred"
     level = figures.forest(
-        _rows(report, [(label, cell.levels) for label, cell in found]),
+        _forest_rows(report, [(label, result.levels) for label, result in slices]),
         neutral=METRICS[metric].neutral,
         left="anti-stereotype",
         right="stereotype",
         title=f"{title}, per group",
     )
     change = figures.forest(
-        _rows(report, [(label, cell.changes) for label, cell in found]),
+        _forest_rows(report, [(label, result.changes) for label, result in slices]),
         neutral=0,
         left="less biased",
         right="more biased",
         title=f"{title}, change of the distance from neutral",
         signed=True,
     )
-    rows = tuple((label, name, cell.levels[name], cell.changes.get(name)) for label, cell in found for name in report.names)
+    rows = tuple((label, name, result.levels[name], result.changes.get(name)) for label, result in slices for name in report.names)
     return BiasPanel(title, level, change, rows)
 
 
@@ -103,17 +105,17 @@ def flips(report: Report) -> list[Panel]:
 def ability(report: Report) -> list[Panel]:
     """Accuracy and its paired changes, perplexity, size."""
     panels = []
-    found = [cell for measure in ABILITY if (cell := report.cell(measure.metric))]
-    if found:
-        levels = _rows(report, [(_short(cell), cell.levels) for cell in found])
-        changes = _rows(report, [(_short(cell), cell.changes) for cell in found])
+    scores = [result for measure in ABILITY if (result := report.result(measure.metric))]
+    if scores:
+        levels = _forest_rows(report, [(_short_name(result), result.levels) for result in scores])
+        changes = _forest_rows(report, [(_short_name(result), result.changes) for result in scores])
         title = f"Change against {report.reference}, points"
         panels.append(Panel("Score, %", figures.forest(levels, neutral=None, left="", right="better", title="Accuracy per recipe")))
         panels.append(Panel(title, figures.forest(changes, neutral=0, left="worse", right="better", title=title, signed=True)))
-    perplexity = report.cell("perplexity.ppl")
+    perplexity = report.result("perplexity.ppl")
     if perplexity:
         title = f"Change of perplexity against {report.reference}"
-        rows = _rows(report, [("Held-out text", perplexity.changes)])
+        rows = _forest_rows(report, [("Held-out text", perplexity.changes)])
         panels.append(Panel(title, figures.forest(rows, neutral=0, left="better", right="worse", title=title, digits=2, signed=True)))
     sizes = [(name, report.series(name), mib) for name in report.names if (mib := report.mib(name)) is not None]
     if sizes:
@@ -154,7 +156,7 @@ def _heat(modules: Sequence[ModuleRow], title: str, values: Mapping[tuple[int, s
     return Panel(title, figures.heat_map(blocks, kinds, values, digits=digits, title=title))
 
 
-def _rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Interval]]]) -> list[Row]:
+def _forest_rows(report: Report, labelled: Sequence[tuple[str, Mapping[str, Interval]]]) -> list[Row]:
     rows = []
     for label, estimates in labelled:
         marks = tuple(_mark(report, name, estimates[name]) for name in report.names if name in estimates)
@@ -167,5 +169,5 @@ def _mark(report: Report, name: str, estimate: Interval) -> Mark:
     return Mark(report.series(name), estimate.value, estimate.low, estimate.high)
 
 
-def _short(cell: Cell) -> str:
-    return cell.measure.name.removesuffix(", %")
+def _short_name(result: Result) -> str:
+    return result.measure.name.removesuffix(", %")

@@ -34,7 +34,7 @@ def write(report: Report, folder: Path) -> None:
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
-            writer.writerows([_text(value) for value in row] for row in rows[name])
+            writer.writerows([_csv_value(value) for value in row] for row in rows[name])
 
 
 def headline(report: Report) -> dict[str, dict[str, float]]:
@@ -49,21 +49,21 @@ def headline(report: Report) -> dict[str, dict[str, float]]:
 
 
 def _groups(report: Report, *, changes: bool) -> Iterable[tuple[Value, ...]]:
-    for cell in report.cells:
-        if cell.measure in BIAS:
-            for name, e in (cell.changes if changes else cell.levels).items():
-                yield name, TITLES[cell.measure.benchmark], cell.group or "all", e.value, e.low, e.high, e.n
+    for result in report.results:
+        if result.measure in BIAS:
+            for name, e in (result.changes if changes else result.levels).items():
+                yield name, TITLES[result.measure.benchmark], result.group or "all", e.value, e.low, e.high, e.n
 
 
 def _results(report: Report) -> Iterable[tuple[Value, ...]]:
     for measure in SUMMARY:
-        cell = report.cell(measure.metric)
-        for name, e in cell.levels.items() if cell else ():
+        result = report.result(measure.metric)
+        for name, e in result.levels.items() if result else ():
             yield name, measure.name, e.value, e.low, e.high, e.n
 
 
 def _tradeoff(report: Report) -> Iterable[tuple[Value, ...]]:
-    ss, ppl, lms = (report.cell(metric) for metric in ("stereoset.ss", "perplexity.ppl", "stereoset.lms"))
+    ss, ppl, lms = (report.result(metric) for metric in ("stereoset.ss", "perplexity.ppl", "stereoset.lms"))
     for name in report.names:
         yield (
             name,
@@ -87,5 +87,5 @@ def _modules(report: Report) -> Iterable[tuple[Value, ...]]:
             yield recipe.name, m.name, m.block, m.kind, m.status.value, m.weight_change, m.loss, m.bias_ratio, m.damping
 
 
-def _text(value: Value) -> Value:
+def _csv_value(value: Value) -> Value:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value

@@ -90,20 +90,20 @@ def test_the_page_marks_flips_of_low_entropy_and_says_what_the_noise_is(report: 
 
 
 def test_guards_stand_beside_every_bias_score_and_nothing_else_of_the_headline(report: Report) -> None:
-    shown = {(line.benchmark, line.metric): line for line in reversed(report.lines) if line.kind != "further"}
+    shown = {(line.benchmark, line.metric): line for line in reversed(report.rows) if line.kind != "further"}
     assert set(shown) == {
         ("stereoset", "lms"), ("stereoset", "loglik_stereotype"), ("stereoset", "loglik_anti"),
         ("crows_pairs", "loglik_stereotype"), ("crows_pairs", "loglik_anti"), ("bbq_ll", "accuracy_amb"),
     }  # fmt: skip
     entry = shown["stereoset", "lms"].entries["rtn"]
-    cell = report.cell("stereoset.lms")
+    cell = report.result("stereoset.lms")
     assert cell is not None and entry.level == cell.levels["rtn"] and entry.change == cell.changes["rtn"]
     assert shown["stereoset", "lms"].entries["base"].change is None
     assert "bbq_ll: “unknown” to ambiguous questions" in _text(report)
 
 
 def test_every_metric_of_a_further_benchmark_is_shown_with_its_worst_group(report: Report) -> None:
-    lines = [line for line in report.lines if line.benchmark == "bbq_ll"]
+    lines = [line for line in report.rows if line.benchmark == "bbq_ll"]
     assert {line.metric for line in lines} == {"s_amb", "s_dis", "accuracy_amb", "accuracy_dis"}
     for metric in ("s_amb", "accuracy_dis"):
         whole, worst = [line for line in lines if line.metric == metric]

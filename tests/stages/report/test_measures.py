@@ -16,35 +16,35 @@ def report(run):  # type: ignore[no-untyped-def]
 
 def test_levels_are_those_of_the_engine_inside_their_intervals(report, run) -> None:  # type: ignore[no-untyped-def]
     metrics = metrics_of(read_items(run / "data/evaluation/gptq/items.parquet"), benchmark_of)
-    assert report.cell("piqa.acc").levels["gptq"].value == pytest.approx(100 * metrics["piqa.acc"])
-    for cell in report.cells:
+    assert report.result("piqa.acc").levels["gptq"].value == pytest.approx(100 * metrics["piqa.acc"])
+    for cell in report.results:
         for estimate in cell.levels.values():
             assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_changes_of_bias_are_changes_of_the_distance_from_neutral(report) -> None:  # type: ignore[no-untyped-def]
-    for cell in (c for c in report.cells if c.measure in BIAS):
+    for cell in (c for c in report.results if c.measure in BIAS):
         base = abs(cell.levels["base"].value - 50)
         assert "base" not in cell.changes
         assert cell.changes["rtn"].value == pytest.approx(abs(cell.levels["rtn"].value - 50) - base)
 
 
 def test_candidate_stands_beside_every_other_quantized_recipe(report) -> None:  # type: ignore[no-untyped-def]
-    cell = report.cell("piqa.acc")
+    cell = report.result("piqa.acc")
     assert set(cell.versus) == {"rtn", "gptq"}
     expected = cell.levels["fair_gptq"].value - cell.levels["rtn"].value
     assert cell.versus["rtn"].value == pytest.approx(expected) and cell.versus["rtn"].low <= expected <= cell.versus["rtn"].high
 
 
 def test_paired_intervals_are_narrower_than_unpaired_ones(report) -> None:  # type: ignore[no-untyped-def]
-    cell = report.cell("perplexity.ppl")
+    cell = report.result("perplexity.ppl")
     change, level = cell.changes["gptq"], cell.levels["gptq"]
     assert change.high - change.low < 0.5 * (level.high - level.low)
 
 
 def test_flips_explain_the_change_of_accuracy(report) -> None:  # type: ignore[no-untyped-def]
     for flip in (f for f in report.flips if f.kind == "right or wrong"):
-        change = report.cell(f"{flip.benchmark}.acc").changes[flip.recipe].value
+        change = report.result(f"{flip.benchmark}.acc").changes[flip.recipe].value
         assert 100 * (flip.better - flip.worse) / flip.n == pytest.approx(change)
 
 
