@@ -31,7 +31,7 @@ def base_name(report: Report) -> str:
 def meaning(report: Report) -> str:
     """The verdict in one or two sentences: what was decided and what it does not say."""
     name, base = report.candidate, report.reference
-    failed, undecided = (sum(c.outcome is outcome for c in report.verdict.checks) for outcome in (Outcome.failed, Outcome.open))
+    failed, left_open = (sum(c.outcome is outcome for c in report.verdict.checks) for outcome in (Outcome.failed, Outcome.open))
     match report.verdict.verdict:
         case Verdict.approve:
             return (
@@ -45,7 +45,7 @@ def meaning(report: Report) -> str:
             )
         case _:
             return (
-                f"No check failed, but {count(undecided, 'check')} could not be decided with this many items: harm beyond the margin is "
+                f"No check failed, but {count(left_open, 'check')} stayed open: with this many items, harm beyond the margin is "
                 f"neither shown nor excluded. {name} is not registered."
             )
 
@@ -53,8 +53,8 @@ def meaning(report: Report) -> str:
 def checks_line(report: Report) -> str:
     """How many checks passed, failed and stayed open."""
     checks = report.verdict.checks
-    passed, failed, undecided = (sum(c.outcome is o for c in checks) for o in (Outcome.passed, Outcome.failed, Outcome.open))
-    return f"{count(len(checks), 'check')}: {passed} passed, {failed} failed, {undecided} open."
+    passed, failed, left_open = (sum(c.outcome is o for c in checks) for o in (Outcome.passed, Outcome.failed, Outcome.open))
+    return f"{count(len(checks), 'check')}: {passed} passed, {failed} failed, {left_open} open."
 
 
 def learning_text(training: Training) -> str:
@@ -76,8 +76,8 @@ def limits(report: Report) -> list[str]:
         "No detected harm is not proof of none: a check can only exclude harm larger than its sample size can resolve.",
         f"Items judged: {', '.join(sizes)}. These are samples unless marked (all); every interval and standard error reflects their size.",
         "Intervals cover the choice of items only. Rounding weights is itself a random perturbation; one run does not show its spread.",
-        "StereoSet test shares no target term and no sentence with the calibration pairs, but it has their form: held out, "
-        "yet not out of distribution.",
+        "StereoSet test shares no target term and no sentence with the calibration pairs, but it has the same form. "
+        "It is held out, yet not out of distribution.",
         "The data quality of CrowS-Pairs is disputed by later work; read it beside StereoSet, never alone. "
         "Both bias sets are English and about the United States.",
         "Both bias sets measure which of two sentences is likelier. They say little about what the model does in a conversation.",
