@@ -1,4 +1,7 @@
-"""The model card, in the hub's format: YAML front matter with the results, then what a reader must know before using the model."""
+"""The model card, in the hub's format.
+
+YAML front matter holds the results. Below it stands what a reader must know before using the model.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +68,13 @@ def render(report: Report) -> str:
 
 
 def _front_matter(report: Report) -> ModelCardData:
-    licence, settings = str(report.source.get("licence", "")), report.recipe(report.candidate).settings
-    plain = bool(licence) and " " not in licence
+    stated, settings = str(report.source.get("licence", "")), report.recipe(report.candidate).settings
+    plain = bool(stated) and " " not in stated
     quantized = {key: _yaml_value(settings[key]) for key in _FACTS if settings.get(key) is not None}
     return ModelCardData(
         base_model=base_name(report),
-        license=licence.lower() if plain else "other",
-        license_name=None if plain or not licence else licence,
+        license=stated.lower() if plain else "other",
+        license_name=None if plain or not stated else stated,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["gptq", "quantized", "fairness", "fairgate", f"fairgate-{report.verdict.verdict.value}"],

@@ -1,4 +1,4 @@
-"""Gather what the report shows: read and check the files of the earlier stages, compute the numbers once."""
+"""Gather what the report shows: check the files of earlier stages, compute the numbers once."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ class Report:
         return next((c for c in self.results if c.measure.metric == metric and c.group == group), None)
 
     def series(self, name: str) -> int:
-        """Index of colour and marker: reference 0, candidate 1, the others after them in the order of params.yaml."""
+        """Index of color and marker.
+
+        The reference has 0 and the candidate 1; the others follow in the order of params.yaml.
+        """
         return [self.reference, self.candidate, *(n for n in self.names if n not in (self.reference, self.candidate))].index(name)
 
     def mib(self, name: str) -> float | None:
@@ -92,9 +95,10 @@ def gather(root: Path, params_path: Path) -> Report:
     """Read the run below `root`.
 
     Raises:
-        MissingFile, BadRecord: a file of an earlier stage is absent or broken; the message names the stage to run.
-        UnequalItems: a recipe was judged on other items than the reference.
-        UnknownName: the gate names a recipe that does not exist.
+        MissingFile, BadRecord: A file of an earlier stage is absent or broken; the message names
+            the stage to run.
+        UnequalItems: A recipe was judged on other items than the reference.
+        UnknownName: The gate names a recipe that does not exist.
     """
     params = read_params(params_path)
     policy = pick(params, "gate", where=str(params_path))

@@ -1,7 +1,8 @@
-"""Inline SVG: pure functions from numbers to text, drawn for a width of 420 so that they stay readable on a phone.
+"""Inline SVG: pure functions from numbers to text, drawn 420 wide to stay readable on a phone.
 
-Colours come from the page's style sheet through classes, so the figures follow light, dark and print. Every series also has its
-own marker shape and every interval its number, so colour is never the only signal.
+Colors come from the page's style sheet through classes, so the figures follow light, dark and
+print. Every series also has its own marker shape, and every interval its number: color is never the
+only signal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Axis = Callable[[float], float]  # from a value to where it lies
 
 @dataclass(frozen=True)
 class Mark:
-    """One point with its interval; `series` indexes the figure's series, which sets shape and colour."""
+    """One point with its interval; `series` is an index that sets shape and color."""
 
     series: int
     value: float
@@ -38,7 +39,10 @@ class Row:
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
-    """One element; `class_` and `font_size` become `class` and `font-size`, floats get at most two decimals."""
+    """One element with its attributes.
+
+    `class_` and `font_size` become `class` and `font-size`; floats get at most two decimals.
+    """
     parts = [
         f' {key.rstrip("_").replace("_", "-")}="{escape(_attribute_text(value))}"' for key, value in attributes.items() if value is not None
     ]
@@ -46,7 +50,10 @@ def tag(name: str, content: str = "", **attributes: object) -> str:
 
 
 def forest(rows: Sequence[Row], *, neutral: float | None, left: str, right: str, title: str, digits: int = 1, signed: bool = False) -> str:
-    """Forest plot: per row one line a mark, a vertical line at `neutral`, and what each direction means above the plot."""
+    """Forest plot: one line a mark in each row, and a vertical line at `neutral`.
+
+    What each direction means stands above the plot.
+    """
     reach = [x for row in rows for m in row.marks for x in (m.value, m.low, m.high) if x is not None]
     reach += [] if neutral is None else [neutral]
     ticks = nice_ticks(min(reach), max(reach))
@@ -82,7 +89,10 @@ def forest(rows: Sequence[Row], *, neutral: float | None, left: str, right: str,
 
 
 def bullet(harm: float | None, low: float | None, high: float | None, margin: float, *, reach: float, title: str) -> str:
-    """One check: the interval of the harm against zero and the margin; the region beyond the margin is shaded. `reach` > 0: half width."""
+    """One line of the verdict: the interval of its harm against zero and the margin.
+
+    The region beyond the margin is shaded. `reach` is half the width in the harm's unit, above 0.
+    """
     width, height, middle = 150, 26, 13.0
 
     def x(value: float) -> float:
@@ -123,7 +133,7 @@ def curve(points: Sequence[tuple[float, float]], series: int, *, x_label: str, t
 
 
 def _axes(across: Sequence[float], upward: Sequence[float], height: int, x_label: str, y_label: str) -> tuple[Axis, Axis, list[str]]:
-    """A grid around all values: where a value lies in either direction, and what is drawn so far."""
+    """A grid around all values: the two axes, and what is drawn so far."""
     left, bottom, top, right = 46, 40, 14, 14
     tx, ty = nice_ticks(min(across), max(across)), nice_ticks(min(upward), max(upward))
 
@@ -174,7 +184,10 @@ def sizes(rows: Sequence[tuple[str, int, float]], *, unit: str, title: str) -> s
 
 
 def signed_bars(rows: Sequence[tuple[str, Sequence[tuple[str, int, float]]]], *, title: str) -> str:
-    """Bars from a common zero, to the left where negative: rows of a label and its bars (name, series, value)."""
+    """Bars from a common zero, to the left where negative.
+
+    A row is a label and its bars (name, series, value).
+    """
     values = [value for _, bars in rows for _, _, value in bars]
     low, high = min([0.0, *values]), max([0.0, *values])
     left, right = 22, 62
@@ -204,7 +217,10 @@ def signed_bars(rows: Sequence[tuple[str, Sequence[tuple[str, int, float]]]], *,
 
 
 def heat_map(blocks: Sequence[int], kinds: Sequence[str], values: Mapping[tuple[int, str], float], *, digits: int, title: str) -> str:
-    """Blocks downward, matrix kinds across; each cell prints its number, its shade follows the logarithm of it."""
+    """Blocks downward, matrix kinds across; each field prints its number.
+
+    The shade follows the logarithm of the number.
+    """
     left, row_height, top = 34, 15, 22
     width = (WIDTH - left) / max(len(kinds), 1)
     # The shade spans the middle 90 %: one tiny or huge module would leave all others in one shade.
@@ -291,7 +307,7 @@ def _interval(x: Axis, mark: Mark, y: float) -> str:
 
 
 def _shape(series: int, x: float, y: float, size: float = 4.5) -> str:
-    """Circle, diamond, square, triangle, inverted triangle, cross: the second signal beside colour."""
+    """Circle, diamond, square, triangle, inverted triangle or cross: a signal beside color."""
     s, style = size, f"mark s{series % 6}"
     match series % 6:
         case 0:

@@ -1,4 +1,7 @@
-"""What the page shows beyond the headline: single items by certainty and worst group, guards, abstention, and further benchmarks."""
+"""What the page shows beyond the headline.
+
+Single items by certainty and worst group, guards, abstention, and further benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ DIGITS = {"%": 1, "share": 3, "perplexity": 2, "words": 1}  # of a unit; else 3
 
 @dataclass(frozen=True)
 class RecipeValue:
-    """A level and its change against the reference, each with the part (group or subgroup) that it is of; "" for the whole."""
+    """A level and its change against the reference.
+
+    `part` and `changed` name the group or subgroup that each belongs to; "" means the whole.
+    """
 
     level: Interval
     part: str
@@ -28,9 +34,13 @@ class RecipeValue:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One metric of a benchmark for every recipe, of the whole or of its worst part (`note` says which).
+    """One metric of a benchmark for every recipe.
 
-    kind: guard, abstention or further.
+    Args:
+        kind: `guard`, `abstention` or `further`.
+        note: Whether the row is about the whole or about its worst part.
+        digits: Decimals to print.
+        entries: The value of each recipe.
     """
 
     benchmark: str
@@ -63,7 +73,11 @@ def all_items(tables: Mapping[str, pa.Table], reference: str) -> tuple[Itemwise,
 def metric_rows(
     tables: Mapping[str, pa.Table], reference: str, headline: Sequence[str], *, confidence: float, draws: int, seed: int
 ) -> tuple[MetricRow, ...]:
-    """Guards and rates of abstaining of every benchmark, and every metric of those that are not among the headline."""
+    """The rows beyond the headline.
+
+    Guards and rates of abstaining of every benchmark, and every metric of the benchmarks that are
+    not in the headline.
+    """
     out: list[MetricRow] = []
     for benchmark in benchmarks_of(tables[reference]):
         items = {recipe: items_of(table, benchmark) for recipe, table in tables.items()}

@@ -1,4 +1,8 @@
-"""Numbers of the report: levels, paired changes against the reference, flips and power, all from the metric engine."""
+"""Numbers of the report: levels, paired changes against the reference, flips and power.
+
+Everything shown as a result comes from the metric engine. Only `power` has a formula of its own: an
+estimate for planning the next run, which no verdict uses.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ from fairgate.metrics.items import Items, benchmarks_of
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the results: a metric of the engine, how it is called and printed. `scale` turns shares into percent."""
+    """One row of the results: a metric of the engine, how it is called and how it is printed.
+
+    `scale` turns shares into percent.
+    """
 
     metric: str
     name: str
@@ -51,10 +58,16 @@ TITLES = {measure.benchmark: description(measure.benchmark).title for measure in
 
 @dataclass(frozen=True)
 class Result:
-    """One metric in one group (None: overall) for every recipe, in printed units: levels, paired changes against the reference, and
-    `versus`: paired changes of the candidate against each other quantized recipe.
+    """One metric in one group for every recipe, in printed units.
 
-    A change is a difference of distances from neutral for a two-sided metric, else a plain difference.
+    A change is a difference of distances from neutral for a two-sided metric, else a plain one.
+
+    Args:
+        measure: What is shown.
+        group: None means all items.
+        levels: The value of each recipe.
+        changes: Each recipe against the reference, paired.
+        versus: The candidate against each other quantized recipe, paired.
     """
 
     measure: Measure
@@ -66,7 +79,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Flip:
-    """Items of one benchmark that changed from the reference to a recipe; `worse`: newly biased, or newly wrong."""
+    """Items of one benchmark that changed from the reference to a recipe.
+
+    `worse` counts items newly biased, or newly wrong.
+    """
 
     benchmark: str
     recipe: str
@@ -135,7 +151,7 @@ def _results_of(
 
 
 def all_flips(tables: Mapping[str, pa.Table], reference: str) -> tuple[Flip, ...]:
-    """Flips of every benchmark and recipe: of bias where there are sides, else of right and wrong."""
+    """Flips of every benchmark and recipe: of bias if it has sides, else of right and wrong."""
     out = []
     for name in (n for n in TITLES if n in benchmarks_of(tables[reference])):
         base = items_of(tables[reference], name)
@@ -163,9 +179,11 @@ def _right(items: Items) -> npt.NDArray[np.bool_]:
 
 
 def power(tables: Mapping[str, pa.Table], measured: Sequence[Result], candidate: str, reference: str) -> tuple[Power, ...]:
-    """Smallest harm excluded or detected with 80 % power at a one-sided 5 %, items taken as independent: (z.95 + z.8) sqrt(f / n).
+    """Smallest harm that n independent items decide with 80 % power at a one-sided 5 %.
 
-    f is the share of items that changed between reference and candidate; 3/n (the rule of three) where none did.
+    It is (z.95 + z.8) sqrt(f / n), where f is the share of items that changed between reference and
+    candidate, or 3/n (the rule of three) if none did. The gate's own `detectable` comes from the
+    verdict's resamples and knows about clusters; this one serves to plan another sample size.
     """
     z = norm.ppf(0.95) + norm.ppf(0.8)
     out = []

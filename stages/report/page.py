@@ -231,7 +231,10 @@ def _summary(report: Report) -> list[tuple[str, str, int, list[Interval | None]]
 
 
 def _versus(report: Report) -> list[tuple[str, int, list[Interval | None]]]:
-    """The candidate against every other quantized recipe, paired: (measure, digits, one estimate a baseline)."""
+    """The candidate against the other quantized recipes, paired.
+
+    A row is (measure, digits, one estimate for each baseline).
+    """
     results = [result for measure in SUMMARY if (result := report.result(measure.metric))]
     return [(result.measure.name, result.measure.digits, [result.versus.get(name) for name in report.baselines]) for result in results]
 
@@ -274,7 +277,10 @@ def _learned(recipe: Recipe, terms: Sequence[str]) -> dict[str, Any]:
 
 
 def _sets(report: Report) -> list[dict[str, str]]:
-    """The sets that were fetched; a part of a set (`stereoset_dev.calibration`) has the source of the whole."""
+    """The sets that were fetched.
+
+    A part of a set (`stereoset_dev.calibration`) has the source of the whole.
+    """
     partial = dict(partial_sets(report))
     rows = []
     for name in sorted({*report.split.roles, *report.sources}):
@@ -302,7 +308,10 @@ def _reserved(report: Report) -> list[str]:
 
 
 def _overlaps(report: Report) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """What calibration shares with each set: columns (calibration part and kind), and one row of counts a set."""
+    """What calibration shares with each set.
+
+    Columns are a part of calibration and a kind; each set has one row of counts.
+    """
     overlaps = {(o.second, f"{o.kind}s of {o.first}"): o for o in report.split.overlaps}
     columns = list(dict.fromkeys(column for _, column in overlaps))
     rows = []

@@ -17,7 +17,10 @@ from stages.report.words import TERMS, figure_text
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure under its caption; `svg` is markup, made by `figures` alone, which escapes every text."""
+    """A figure under its caption.
+
+    `svg` is markup made by `figures` alone, which escapes every text.
+    """
 
     title: str
     svg: str
@@ -25,7 +28,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class BiasPanel:
-    """One bias benchmark: scores, their paired changes, and the same as rows (label, recipe, level, change)."""
+    """One bias benchmark: a figure of its scores and one of their paired changes.
+
+    `rows` holds the same as (label, recipe, level, change).
+    """
 
     title: str
     level: str
@@ -65,7 +71,10 @@ def bullet(line: Line) -> str:
 
 
 def bias(report: Report, metric: str) -> BiasPanel | None:
-    """Scores and paired changes of one two-sided metric, overall and per group; None if it was not measured."""
+    """Scores and paired changes of one two-sided metric, overall and per group.
+
+    None means that it was not measured.
+    """
     slices = [
         ("all groups" if result.group is None else result.group, result) for result in report.results if result.measure.metric == metric
     ]
@@ -125,7 +134,10 @@ def ability(report: Report) -> list[Panel]:
 
 
 def health(recipe: Recipe) -> list[Panel]:
-    """Heat maps over blocks and matrices: weight change, and the bias ratio or, for a recipe without one, the loss."""
+    """Heat maps over blocks and matrices.
+
+    They show the weight change, and the bias ratio or, for a recipe without one, the loss.
+    """
     if recipe.quantization is None:
         return []
     modules = recipe.quantization.modules

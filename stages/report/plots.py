@@ -1,4 +1,4 @@
-"""Files for `dvc plots`: tables that its interactive plots read (the `plots` section of dvc.yaml names their columns), and two images."""
+"""Tables for `dvc plots`; the section `plots` of dvc.yaml names their columns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def write(report: Report, folder: Path) -> None:
 
 
 def headline(report: Report) -> dict[str, dict[str, float]]:
-    """Per recipe the few numbers that `dvc metrics show` puts side by side: metrics.json rounded, with the size of the weights."""
+    """The few numbers of each recipe that `dvc metrics show` puts side by side.
+
+    They are those of metrics.json, rounded, with the size of the weights.
+    """
     out: dict[str, dict[str, float]] = {}
     for name in report.names:
         metrics, mib = report.recipe(name).metrics, report.mib(name)

@@ -1,4 +1,4 @@
-"""The three templates: the page (HTML, escaped by itself), its timing script, and the model card."""
+"""The templates: the page (HTML, which escapes every value), its script, and the model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where in the weights the pair penalty sits: shares by matrix type, heat maps over blocks and types, the largest channels."""
+"""Where in the weights the pair penalty sits.
+
+Shares by matrix type, heat maps over blocks and types, and the largest channels.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,11 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class Weights:
-    """The table (label, percent of the unquantized model's penalty in each state: W, W', Q, alpha = 0) and its figures."""
+    """A table of penalties and its figures.
+
+    A row is a label and the percentages of the unquantized model's penalty in each state: W, the
+    shifted target, Q, and Q at alpha = 0.
+    """
 
     rows: tuple[tuple[str, tuple[float | None, ...]], ...]
     panels: tuple[Panel, ...]

@@ -120,7 +120,7 @@ def estimate_text(estimate: Interval | None, digits: int, *, signed: bool = Fals
 
 
 def figure_text(value: float | None, signed: bool = False) -> str:
-    """A number of unknown size: four significant figures, no more than four decimals; a dash for None."""
+    """A number of unknown size, with about four significant figures; a dash for None."""
     if value is None:
         return "–"
     size = abs(value)

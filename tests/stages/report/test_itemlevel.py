@@ -1,4 +1,4 @@
-"""Beyond the headline: single items, guards and further benchmarks on the page, with the numbers of the engine."""
+"""Beyond the headline: single items, guards and further benchmarks, with the engine's numbers."""
 
 from __future__ import annotations
 

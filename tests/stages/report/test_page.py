@@ -82,6 +82,17 @@ def test_every_check_recipe_group_and_module_is_shown(run: Path) -> None:
     assert elements.stack == []
 
 
+def test_what_a_line_could_detect_has_a_column(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, items=8)
+    path = folder / "data/reports/fair_gptq/verdict.json"
+    verdict = read_json(path)
+    verdict["checks"][0]["detectable"] = 2.345
+    write_json(path, verdict)
+    write_report(folder, folder / "params.yaml")
+    first = page_of(folder).split("bias.stereoset")[1].split("</tr>")[0]
+    assert first.endswith('<td class="r">2.345</td>')
+
+
 def test_base_weights_have_the_digest_that_evaluations_name(run: Path) -> None:
     row = page_of(run).split("Base weights</dt>")[1].split("</dd>")[0]
     assert sha256_json("base weights")[:12] in row
