@@ -1,4 +1,6 @@
-"""Several recipes from one calibration pass: how much of a search over alpha the passes themselves cost."""
+"""Several recipes from one calibration pass: how much of a search over alpha the passes themselves
+cost.
+"""
 
 from __future__ import annotations
 

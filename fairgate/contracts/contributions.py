@@ -1,8 +1,9 @@
-"""`contributions.csv`: where in the weights the pair penalty F = tr (. C .^T) / P sits, additively (docs/methods.md).
+"""`contributions.csv`: where in the weights the pair penalty F = tr (. C .^T) / P sits, additively
+(docs/methods.md).
 
-Levels nest: the model's rows are the sum of its blocks' and of its matrix types', those of their modules', and a module's of its input
-channels' and of its output channels'. Of the channels the largest are listed, and one row without a number holds all others, so the
-sums stay exact.
+Levels nest: the model's rows are the sum of its blocks' and of its matrix types', those of their
+modules', and a module's of its input channels' and of its output channels'. Of the channels the
+largest are listed, and one row without a number holds all others, so the sums stay exact.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _ADDITIVE = 1e-6  # of the sum of magnitudes: sums are of 64 bits, the terms of 
 class Contribution(Record):
     """One row. A channel's value may be negative (channels cancel); a module's cannot.
 
-    weight: of W; target: of W', before rounding; quantized: of Q; alpha_zero: of what plain GPTQ leaves on the same inputs (or None).
+    weight: of W; target: of W', before rounding; quantized: of Q; alpha_zero: of what plain GPTQ
+    leaves on the same inputs (or None).
     """
 
     written_by: ClassVar[str] = "quantize"
@@ -68,7 +70,9 @@ def total(rows: Sequence[Contribution], **names: object) -> Contribution:
 
 
 def require_additive(rows: Iterable[Contribution], *, where: str) -> None:
-    """Raise BadRecord unless sum_j f_j = F: inputs and outputs of every module, and modules, types and blocks of the model, add up."""
+    """Raise BadRecord unless sum_j f_j = F: inputs and outputs of every module, and modules, types
+    and blocks of the model, add up.
+    """
     rows = list(rows)
     for level in ("input", "output"):
         parts = {module: list(part) for module, part in groupby((r for r in rows if r.level == level), key=lambda row: row.module)}

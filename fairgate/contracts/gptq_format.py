@@ -1,8 +1,8 @@
 """The GPTQ checkpoint layout of one linear layer: pack codes into int32 words, and read them back.
 
-Codes form one little-endian bit stream down the input dimension: 32 codes of `bits` bits fill `bits` words, so a 3-bit
-code may cross a word. Zero points lie the same way along the output dimension, in v1 (`gptq`) each stored minus one, in v2
-(`gptq_v2`) as they are.
+Codes form one little-endian bit stream down the input dimension: 32 codes of `bits` bits fill
+`bits` words, so a 3-bit code may cross a word. Zero points lie the same way along the output
+dimension, in v1 (`gptq`) each stored minus one, in v2 (`gptq_v2`) as they are.
 
     qweight [d * bits / 32, r] int32     scales [groups, r] float16
     qzeros  [groups, r * bits / 32] int32     g_idx [d] int32, the group of each input column
@@ -22,15 +22,18 @@ from fairgate.support.errors import FairgateError
 BITS = (2, 3, 4, 8)
 NAMES = ("qweight", "qzeros", "scales", "g_idx")
 LOWEST_ZERO = {"gptq": 1, "gptq_v2": 0}  # by format: the zero point that is stored as 0
-# Types whose packed checkpoints transformers 5.23 with optimum 2.3 cannot load (docs/footguns.md); gptqmodel's own loader can.
+# Types whose packed checkpoints transformers 5.23 with optimum 2.3 cannot load (docs/footguns.md);
+# gptqmodel's own loader can.
 GPTQMODEL_ONLY = ("falcon", "gpt2", "gpt_bigcode")
 _WORD = 32
 
 
 def bits_of(module: str, bits: int, dynamic: Mapping[str, Mapping[str, Any]] | None) -> int:
-    """Bits of a module by its full name: `bits`, or what the first pattern of `dynamic` that matches from the name's start says.
+    """Bits of a module by its full name: `bits`, or what the first pattern of `dynamic` that
+    matches from the name's start says.
 
-    `dynamic` is that of gptqmodel's quantization_config: `+:regex` or `regex` -> settings that differ there; `-:regex` is not quantized.
+    `dynamic` is that of gptqmodel's quantization_config: `+:regex` or `regex` -> settings that
+    differ there; `-:regex` is not quantized.
 
     Raises:
         FairgateError: the module is packed although `dynamic` excludes it.
@@ -55,7 +58,8 @@ def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int,
         zero: [r, groups] int, 1 .. 2**bits - 1 (v2: from 0); W = scale * (codes - zero).
         group_size: input columns that share a scale; -1: all. form: `gptq` (v1) or `gptq_v2`.
     Raises:
-        FairgateError: a width that the format lacks, shapes that disagree, codes out of range, or a zero point outside its range
+        FairgateError: a width that the format lacks, shapes that disagree, codes out of range, or a
+            zero point outside its range
             (in v1 a stored 0 - 1 wraps, and readers disagree on what it means).
     """
     _check(bits, form)

@@ -12,7 +12,9 @@ UNQUANTIZED = "none"  # the method of a recipe that leaves the base as it is
 
 
 def is_unquantized(method: str | None) -> bool:
-    """Whether a recipe with this `method` is the unquantized base, which has no checkpoint of its own."""
+    """Whether a recipe with this `method` is the unquantized base, which has no checkpoint of its
+    own.
+    """
     return method == UNQUANTIZED
 
 

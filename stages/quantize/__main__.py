@@ -12,10 +12,12 @@ from fairgate.support.params import load
 
 
 def main(arguments: argparse.Namespace) -> None:
-    # Matrices of many sizes come and go: with segments that grow, a GPU's memory holds a quarter more of them. Read when torch is imported.
+    # Matrices of many sizes come and go: with segments that grow, a GPU's memory holds a quarter
+    # more of them. Read when torch is imported.
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
-    # Imported here, after logging is set up and the recipe is read: torch and transformers take seconds and have much to say.
+    # Imported here, after logging is set up and the recipe is read: torch and transformers take
+    # seconds and have much to say.
     from stages.quantize.settings import RunSettings, read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.params)

@@ -29,9 +29,11 @@ from stages.quantize.settings import RunSettings
 
 
 def quantize(name: str, recipe: GridRecipe, run: RunSettings, base: Path, calibration: Path, out: Path, work: Path) -> Quantization:
-    """Quantize the model in `base` by `recipe` into the folder `out`, atomically; returns the record written beside the weights.
+    """Quantize the model in `base` by `recipe` into the folder `out`, atomically; returns the
+    record written beside the weights.
 
-    `work` holds finished blocks until the checkpoint is written: a run that was killed goes on there and ends with the same weights.
+    `work` holds finished blocks until the checkpoint is written: a run that was killed goes on
+    there and ends with the same weights.
     """
     make_products_reproducible()
     architecture, device, method = preflight(base, recipe), pick_device(run.device, parameter="quantize.device"), METHODS[recipe.method]

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Compute:
-    """Devices, types and memory of one quantization. Accumulators, factors and rounding are float32.
+    """Devices, types and memory of one run. Accumulators, factors and rounding are float32.
 
     Args:
         device: the first device; it factorizes and rounds.

@@ -66,7 +66,9 @@ class GridRecipe(Recipe):
 
     @property
     def dynamic(self) -> dict[str, dict[str, int]]:
-        """`bits_by_module` as gptqmodel's checkpoints state it: regular expressions for the full name, matched from its start."""
+        """`bits_by_module` as gptqmodel's checkpoints state it: regular expressions for the full
+        name, matched from its start.
+        """
         return {rf"+:(.*\.)?{'.*'.join(map(re.escape, name.split('*')))}$": {"bits": bits} for name, bits in self.bits_by_module.items()}
 
 
@@ -77,7 +79,9 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Inputs(Generic[D]):
-    """The data that a method reads: in the form that its run wants, counted, and what a reader of the record should know of them."""
+    """The data that a method reads: in the form that its run wants, counted, and what a reader of
+    the record should know of them.
+    """
 
     data: D
     pairs: int = 0
@@ -147,7 +151,9 @@ class Resume:
 
 
 class Cut(Section):
-    """Batches smaller than asked for: at most `tokens` token slots each, and a note for every time that they were halved."""
+    """Batches smaller than asked for: at most `tokens` token slots each, and a note for every time
+    that they were halved.
+    """
 
     tokens: int
     notes: list[str]
@@ -160,7 +166,9 @@ class Store(Protocol):
         """Where the run stands; sets the random generators to what they were there."""
 
     def add(self, block: Block) -> None:
-        """Keep a finished block. Its hidden states must not be changed any more; none are kept if no later block reads them."""
+        """Keep a finished block. Its hidden states must not be changed any more; none are kept if
+        no later block reads them.
+        """
 
     def flush(self) -> None:
         """Wait until everything is kept."""
@@ -192,7 +200,9 @@ class Method(ABC, Generic[R, D]):
     quantizes: ClassVar[bool] = True  # False: the model stays as it is, and no checkpoint is written
 
     def check(self, recipe: R, architecture: Architecture, blocks: int) -> None:
-        """Raise UnknownName where the recipe names a module or a block that the model does not have."""
+        """Raise UnknownName where the recipe names a module or a block that the model does not
+        have.
+        """
 
     def files(self, recipe: R) -> list[str]:
         """The files of the calibration folder that it reads."""
@@ -200,7 +210,9 @@ class Method(ABC, Generic[R, D]):
 
     @abstractmethod
     def read(self, recipe: R, base: Path, calibration: Path, *, batch_tokens: int, seed: int) -> Inputs[D]:
-        """What it reads: of the folder `base` the tokenizer, and its files of the folder `calibration`."""
+        """What it reads: of the folder `base` the tokenizer, and its files of the folder
+        `calibration`.
+        """
 
     def fit(self, recipe: R, source: Streamed, compute: Compute, data: D, limit: float) -> Compute:
         """How to run within `limit` bytes of GPU memory, where time can be traded for memory."""
@@ -216,10 +228,14 @@ class Method(ABC, Generic[R, D]):
 
     @abstractmethod
     def run(self, recipe: R, source: Streamed, compute: Compute, data: D, store: Store) -> Training | None:
-        """Quantize every block that `store` does not hold, and add it there; returns how learning went, if there was any."""
+        """Quantize every block that `store` does not hold, and add it there; returns how learning
+        went, if there was any.
+        """
 
     def export_keys(self, recipe: R) -> dict[str, Any]:
-        """What its checkpoint says of it in `quantization_config`, in the words of other GPTQ programs, which look for these keys."""
+        """What its checkpoint says of it in `quantization_config`, in the words of other GPTQ
+        programs, which look for these keys.
+        """
         return {"damp_percent": 0.01, "true_sequential": True, "static_groups": False}
 
 

@@ -1,4 +1,6 @@
-"""Fair-GPTQ: GPTQ whose objective also holds the two sentences of a pair together (docs/methods.md)."""
+"""Fair-GPTQ: GPTQ whose objective also holds the two sentences of a pair together
+(docs/methods.md).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPTQ: round column by column, and correct each error in the columns that are still to be rounded."""
+"""GPTQ: round column by column, and correct each error in the columns not yet rounded."""
 
 from __future__ import annotations
 

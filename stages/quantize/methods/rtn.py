@@ -1,4 +1,4 @@
-"""Round to nearest: every weight goes to the nearest point of its group's grid. No data are read."""
+"""Round to nearest: every weight goes to the nearest point of its grid. No data are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Write a packed GPTQ checkpoint: the base's own tensors and files, with every quantized weight replaced by its packed form."""
+"""Write a packed GPTQ checkpoint: the base's own tensors and files, with every quantized weight
+replaced by its packed form.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def write_checkpoint(
     """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
 
     Args:
-        weights: the base's tensors by name. packed_weights: the packed ones of every module in `modules`. A bias stays as it is.
+        weights: the base's tensors by name. packed_weights: the packed ones of every module in
+            `modules`. A bias stays as it is.
     """
     state: dict[str, Tensor] = {}
     size = 0

@@ -1,4 +1,6 @@
-"""What the weights depend on: the base, the data, the versions and the code. An unfinished run is only continued if nothing changed."""
+"""What the weights depend on: the base, the data, the versions and the code. An unfinished run is
+only continued if nothing changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where a run computes: its devices, the locks that keep others off them, and what CUDA must know beforehand."""
+"""Where a run computes: its devices, the locks that keep others off them, and what CUDA must know
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +37,7 @@ def device_locks(device: torch.device, gpus: int) -> Iterator[None]:
     """One quantization per GPU, on the whole machine."""
     with ExitStack() as stack:
         for number in range(gpus if device.type == "cuda" else 0):
-            # Its own name, not its number: two processes may each be shown one GPU, which is number 0 to both.
+            # Its own name, not its number: two processes may each be shown one GPU, which is number
+            # 0 to both.
             stack.enter_context(locked(Path(".fairgate") / f"gpu-{torch.cuda.get_device_properties(number).uuid}.lock"))
         yield

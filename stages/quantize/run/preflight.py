@@ -19,14 +19,17 @@ from stages.quantize.model.tracer import linears, trace
 
 
 def preflight(base: Path, recipe: GridRecipe) -> Architecture:
-    """Check model, architecture, names, shapes and groups. A family that is not in the table is traced, which loads two blocks.
+    """Check model, architecture, names, shapes and groups. A family that is not in the table is
+    traced, which loads two blocks.
 
     Disk and memory are looked at by `resources`, once the data are counted.
 
     Raises:
-        MissingFile: no model in `base`. FairgateError: already quantized, an unsupported architecture, Mixture-of-Experts or multimodal, a
-        layer that the grid does not divide (with the group sizes that do). UnknownName: a module or a subset of blocks that the model does
-        not have (the output layer and the embeddings are none of them).
+        MissingFile: no model in `base`. FairgateError: already quantized, an unsupported
+            architecture, Mixture-of-Experts or multimodal, a layer that the grid does not divide
+            (with the group sizes that do). UnknownName: a module or a subset of blocks that the
+            model does not have (the output layer and the embeddings are
+        none of them).
     """
     if not (base / "config.json").is_file():
         raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
@@ -36,7 +39,8 @@ def preflight(base: Path, recipe: GridRecipe) -> Architecture:
         raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
     model_type = str(stored.get("model_type"))
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        # Before transformers sees the folder: it would fail on a type it does not know, or ask to run the model's own code.
+        # Before transformers sees the folder: it would fail on a type it does not know, or ask to
+        # run the model's own code.
         architecture_of(model_type)
     if model_type in GPTQMODEL_ONLY and not recipe.symmetric and recipe.format == "gptq":
         what = f"no library loads a packed {model_type!r} with symmetric: false in format gptq"

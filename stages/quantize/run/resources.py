@@ -17,7 +17,9 @@ MIB = 2**20
 
 @contextmanager
 def bounded(device: torch.device, gib: float | None) -> Iterator[None]:
-    """No more than `gib` of every GPU's memory; where that is reached, what torch has cached is given back before it is an error."""
+    """No more than `gib` of every GPU's memory; where that is reached, what torch has cached is
+    given back before it is an error.
+    """
     if gib is None or device.type != "cuda":
         yield
         return
@@ -65,7 +67,9 @@ def _require_memory(what: str, needs: Forecast, needed: int, lean: int, free: in
 
 
 def available(root: Path = Path("/")) -> int | None:
-    """Bytes of memory that a process can still get: of the machine or, in a container, of its limit; None where Linux does not say."""
+    """Bytes of memory that a process can still get: of the machine or, in a container, of its
+    limit; None where Linux does not say.
+    """
     try:
         fields = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text().splitlines())
     except OSError:

@@ -1,15 +1,19 @@
-"""What a quantization has finished, kept on the disk so that it outlives a kill. BlockStore is the only door to it.
+"""What a quantization has finished, kept on the disk so that it outlives a kill. BlockStore is the
+only door to it.
 
-    folder/fingerprint.json     what the run depends on; a folder left by a different run is never reused
-           block-0003.*         packed tensors, rows and contributions of a finished block, and the state of the random generators after it
-           batches.json         the size that batches were cut to when memory ran out, and a note for each cut
+    folder/fingerprint.json     what the run depends on; a folder left by a different run is dropped
+           block-0003.*         packed tensors, rows and contributions of a finished block, and the
+                                state of the random generators after it
+           batches.json         the size that batches were cut to when memory ran out, with notes
            state.safetensors    of learned rounding: where its steps stand
-           hidden.safetensors   every batch's hidden state after a finished block, the last block if there was time to write it
+           hidden.safetensors   every batch's hidden state after a finished block, the last block
+                                if there was time to write it
 
-Every file is whole or absent. Blocks are written one after the other, while the next one is quantized: a kill loses the block that was
-being quantized, and one whose file was not whole yet. Hidden states are large and take longer to write than a fast block to quantize, so
-they are written after those blocks that end while no others are being written. For the blocks after them no data are collected again: a
-forward pass each is enough (`closed_form.blocks.replay`).
+Every file is whole or absent. Blocks are written one after the other, while the next one is
+quantized: a kill loses the block that was being quantized, and one whose file was not whole yet.
+Hidden states are large and take longer to write than a fast block to quantize, so they are written
+after those blocks that end while no others are being written. For the blocks after
+them no data are collected again: a forward pass each is enough (`closed_form.blocks.replay`).
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ _RANDOM = ("rng", "rng_cuda")  # beside the tensors of a block, whose names have
 
 @contextmanager
 def block_store(folder: Path, fingerprint: Mapping[str, Any], recipe: GridRecipe) -> Iterator[BlockStore]:
-    """The store in `folder`: emptied first if a different run left it, gone after success, kept after any error.
+    """The store in `folder`: emptied first if a different run left it, gone after success, kept
+    after any error.
 
     Args:
         fingerprint: what the run depends on, as JSON data.
@@ -92,7 +97,9 @@ class BlockStore:
         return Resume(block, start, hidden)
 
     def add(self, block: Block) -> None:
-        """Keep a finished block; nobody may change its hidden states any more, and there are none if no later block reads them."""
+        """Keep a finished block; nobody may change its hidden states any more, and there are none
+        if no later block reads them.
+        """
         self._written.result()
         self._fetched.result()  # else states of three blocks would stand on the GPU
         tensors = {name: tensor for module in block.modules for name, tensor in packed(module, self._recipe).items()}
@@ -123,7 +130,9 @@ class BlockStore:
         return {name: tensor for name, tensor in self._read(index).items() if name not in _RANDOM}
 
     def save_hidden(self, start: int, hidden: Sequence[Tensor]) -> None:
-        """Write the hidden states that enter block `start` at once; all blocks before it are stored."""
+        """Write the hidden states that enter block `start` at once; all blocks before it are
+        stored.
+        """
         tensors = {f"hidden.{number}": state for number, state in enumerate(hidden)}
         with suppress(Unwanted):
             save(self._folder / _HIDDEN, tensors, {"start": start, "batches": len(tensors)}, lambda: self._wanted)
@@ -211,7 +220,9 @@ def _claim(folder: Path, fingerprint: Mapping[str, Any]) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Delete the fingerprint first: if we are killed half-way, no later run will trust the leftovers."""
+    """Delete the fingerprint first: if we are killed half-way, no later run will trust the
+    leftovers.
+    """
     (folder / _FINGERPRINT).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.name != "lock":

@@ -1,4 +1,6 @@
-"""Tensors from a GPU into main memory, and from there into a file, beside the work of another thread: neither holds the interpreter."""
+"""Tensors from a GPU into main memory, and from there into a file, beside the work of another
+thread: neither holds the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Unwanted(Exception):
 def save(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None, wanted: Callable[[], bool] = lambda: True
 ) -> None:
-    """Write a safetensors file, whole or not at all, straight from the tensors' memory (save_file of 0.8 takes nine times as long).
+    """Write a safetensors file, whole or not at all, straight from the tensors' memory (save_file
+    of 0.8 takes nine times as long).
 
     Args:
         wanted: asked before every tensor. Raises: Unwanted where it says no.
@@ -55,14 +58,18 @@ def save(
 
 
 def ready(tensors: Iterable[Tensor]) -> list[torch.cuda.Event]:
-    """What to wait for until all that the caller's streams were told so far is done, on every GPU that holds one of `tensors`."""
+    """What to wait for until all that the caller's streams were told so far is done, on every GPU
+    that holds one of `tensors`.
+    """
     return [torch.cuda.current_stream(device).record_event() for device in {tensor.device for tensor in tensors if tensor.is_cuda}]
 
 
 def fetch(states: Sequence[Tensor], into: list[Tensor]) -> list[Tensor]:
-    """The tensors, all on GPUs, in main memory: `into` where it has their shapes, new memory otherwise; on streams of its own.
+    """The tensors, all on GPUs, in main memory: `into` where it has their shapes, new memory
+    otherwise; on streams of its own.
 
-    They go through a small page-locked buffer: a copy to other memory holds up what another thread launches.
+    They go through a small page-locked buffer: a copy to other memory holds up what another thread
+    launches.
     """
     if [(state.shape, state.dtype) for state in states] != [(own.shape, own.dtype) for own in into]:
         into = [torch.empty(state.shape, dtype=state.dtype) for state in states]

@@ -1,4 +1,6 @@
-"""Every supported family, tiny: quantized weights against the fp64 reference, the checkpoint loaded back, its logits compared."""
+"""Every supported family, tiny: quantized weights against the fp64 reference, the checkpoint loaded
+back, its logits compared.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,8 @@ def test_family_is_quantized_as_the_reference_says_and_loads_back(family: str, f
         assert evaluated.kernel_difference(unpacked, out) < evaluated.KERNEL_TOLERANCE
         return
     loaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-    # The packed CPU kernel computes in its own precision (bfloat16 activations at worst): 2 % of the logits' range.
+    # The packed CPU kernel computes in its own precision (bfloat16 activations at worst): 2 % of
+    # the logits' range.
     assert (logits(loaded, out) - expected).abs().max() < 0.02 * (expected.max() - expected.min())
 
 
@@ -74,7 +77,9 @@ def logits(model: Any, folder: Path) -> Tensor:
 
 @torch.no_grad()
 def _compare_with_reference(model: Any, name: str, packed: dict[str, Tensor], base: Path, calibration: Path) -> None:
-    """Group by group in float64: inputs of whole unpadded sentences through the whole model, H and C by their definition, OBQ."""
+    """Group by group in float64: inputs of whole unpadded sentences through the whole model, H and
+    C by their definition, OBQ.
+    """
     (architecture,) = [entry for entry in architectures() if entry.name == name]
     tokenizer = AutoTokenizer.from_pretrained(base)
     pairs = encode_pairs(read_records(Pair, calibration / "pairs.jsonl"), tokenizer, Alignment.aligned, "bias_type")

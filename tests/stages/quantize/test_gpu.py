@@ -46,7 +46,8 @@ def test_gpu_repeats_itself_and_agrees_with_the_cpu(llama: Path, calibration: Pa
     cpu = _quantize("cpu", llama, calibration, tmp_path / "cpu")
     gpu = _quantize("cuda", llama, calibration, tmp_path / "gpu", dtype="float32")
     for ours, theirs in zip(cpu.modules, gpu.modules, strict=True):
-        # Sums run in another order, and a weight on a rounding boundary may fall either way; later blocks see the consequences.
+        # Sums run in another order, and a weight on a rounding boundary may fall either way; later
+        # blocks see the consequences.
         assert theirs.loss == pytest.approx(ours.loss, rel=0.05)
     name = cpu.modules[0].name
     same = (_weight(tmp_path / "cpu", name) - _weight(tmp_path / "gpu", name)).abs() < 1e-4
@@ -67,7 +68,9 @@ def test_two_gpus_repeat_themselves_and_agree_with_one(llama: Path, calibration:
 def test_an_interrupted_run_ends_with_the_same_weights(
     low_memory: bool, written: list[int], calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Block 2 of 3 is interrupted, the hidden states on the disk are those before the blocks `written`: none but the embeddings, or 1."""
+    """Block 2 of 3 is interrupted, the hidden states on the disk are those before the blocks
+    `written`: none but the embeddings, or 1.
+    """
     base = make_tiny_llama(tmp_path / "base", layers=3)
     whole = _quantize("cuda", base, calibration, tmp_path / "whole" / "out", low_memory=low_memory)
     own_block, own_save = blocks.quantize_block, BlockStore.save_hidden
@@ -97,7 +100,8 @@ def test_no_more_memory_is_taken_than_is_allowed(llama: Path, calibration: Path,
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    # What the tests before this one left behind (workspaces of the matrix products, one for every stream) counts against the limit.
+    # What the tests before this one left behind (workspaces of the matrix products, one for every
+    # stream) counts against the limit.
     limit = 0.1 + torch.cuda.memory_reserved() / 2**30
     bounded = _quantize("cuda", llama, calibration, tmp_path / "bounded", gpu_gib=limit)
     assert torch.cuda.max_memory_reserved() <= limit * 2**30

@@ -1,4 +1,4 @@
-"""Settings are read by commands that quantize nothing, and every method has its own in one place."""
+"""Commands that quantize nothing read the settings; every method has its own in one place."""
 
 from __future__ import annotations
 

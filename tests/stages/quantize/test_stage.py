@@ -70,7 +70,9 @@ def test_contributions_stand_beside_the_weights(llama: Path, calibration: Path, 
 def test_alpha_zero_is_what_gptq_leaves_and_does_not_touch_the_weights(
     llama: Path, calibration: Path, tmp_path: Path, default: str
 ) -> None:
-    """A run with next to no alpha gives q, k and v of block 0, whose inputs no quantization has changed, the weights of GPTQ."""
+    """A run with next to no alpha gives q, k and v of block 0, whose inputs no quantization has
+    changed, the weights of GPTQ.
+    """
     lean = _quantize(llama, calibration, tmp_path / "lean", alpha=1e-9).modules
     full = _quantize(llama, calibration, tmp_path / "full").modules
     for small, row in list(zip(lean, full, strict=True))[:3]:

@@ -1,1 +1,3 @@
-"""GPTQ and Fair-GPTQ over a whole model: batches in, block after block quantized, in as much memory as there is."""
+"""GPTQ and Fair-GPTQ over a whole model: batches in, block after block quantized, in as much memory
+as there is.
+"""

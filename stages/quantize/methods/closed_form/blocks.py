@@ -56,7 +56,8 @@ def _pass(
         solver = GroupSolver(source.architecture, recipe, term, compute)
         new_accumulator = accumulators([term], calibration, index, compute.device)
         run_block(source, index, block_inputs, new_accumulator, recipe, solver, compute)
-        # No list of the states stays here: off the device the memory of one batch's state serves another's after the next block.
+        # No list of the states stays here: off the device the memory of one batch's state serves
+        # another's after the next block.
         yield Block(index, solver.modules, [block_input.hidden for block_input in block_inputs])
 
 
@@ -70,7 +71,8 @@ def replay(
     hidden: Sequence[Tensor],
     packed: Callable[[int], Mapping[str, Tensor]],
 ) -> list[Tensor]:
-    """The hidden states after finished blocks, equal to the last bit to those of the first pass: a forward pass each, no Hessians.
+    """The hidden states after finished blocks, equal to the last bit to those of the first pass: a
+    forward pass each, no Hessians.
 
     Args:
         blocks: numbers of the finished blocks.
@@ -87,7 +89,9 @@ def replay(
 
 
 def _put_packed(source: Streamed, recipe: CalibratedRecipe, index: int, block: nn.Module, packed: Mapping[str, Tensor]) -> None:
-    """Scales are float16 numbers from the start and codes small integers, so unpacking gives the very weights that were rounded."""
+    """Scales are float16 numbers from the start and codes small integers, so unpacking gives the
+    very weights that were rounded.
+    """
     for name in source.architecture.modules:
         module, full = linear(block, name), f"{source.architecture.blocks}.{index}.{name}"
         parts = {part: packed[f"{full}.{part}"].to(module.weight.device) for part in NAMES}
@@ -95,7 +99,9 @@ def _put_packed(source: Streamed, recipe: CalibratedRecipe, index: int, block: n
 
 
 def inputs_of_block(source: Streamed, calibration: Calibration, compute: Compute, hidden: Sequence[Tensor] = ()) -> list[BlockInput]:
-    """What enters a block, batch by batch: `hidden`, or the embeddings if there is none; dealt out to the devices."""
+    """What enters a block, batch by batch: `hidden`, or the embeddings if there is none; dealt out
+    to the devices.
+    """
     block_inputs = embed(source, calibration.batches, compute.device, compute.dtype)
     devices = (compute.device, *compute.others)
     for n, block_input in enumerate(block_inputs):
@@ -119,7 +125,9 @@ def run_block(
     solve_group: SolveGroup,
     compute: Compute,
 ) -> None:
-    """Load block `index` and run all batches through it; `solve_group` gets the Hessians of every group."""
+    """Load block `index` and run all batches through it; `solve_group` gets the Hessians of every
+    group.
+    """
     with source.loaded_block(index, compute.device, compute.dtype) as block:
         quantize_block(
             _replicas(block, compute),
@@ -141,7 +149,9 @@ def _replicas(block: nn.Module, compute: Compute) -> list[nn.Module]:
 def accumulators(
     terms: Sequence[FairnessTerm | None], calibration: Calibration, index: int, device: torch.device
 ) -> Callable[[list[str], int], HessianAccumulator]:
-    """Makes the empty accumulator of a group with d inputs; C is kept only where a debiased module reads it."""
+    """Makes the empty accumulator of a group with d inputs; C is kept only where a debiased module
+    reads it.
+    """
     active = [term for term in terms if term is not None]
     n_groups = calibration.n_groups if any(term.group_mean for term in active) else 0
 

@@ -40,7 +40,9 @@ def read_calibration(
     alignment: Alignment = Alignment.aligned,
     group_by: str = "bias_type",
 ) -> Inputs[Calibration]:
-    """The batches of a recipe, from pairs.jsonl and text.jsonl in `folder`, with the tokenizer of `base`."""
+    """The batches of a recipe, from pairs.jsonl and text.jsonl in `folder`, with the tokenizer of
+    `base`.
+    """
     pairs, texts = read_records(Pair, folder / "pairs.jsonl"), read_records(Text, folder / "text.jsonl")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoded = encode_pairs(pairs, tokenizer, alignment, group_by)

@@ -29,7 +29,8 @@ def forecast(source: Streamed, recipe: CalibratedRecipe, compute: Compute, batch
     slots, largest = sum(batch.ids.numel() for batch in batches), max(batch.ids.numel() for batch in batches)
     item, on_gpu = compute.dtype.itemsize, compute.device.type == "cuda"
     hidden = slots * groups[0][0][1] * item  # the first group reads the hidden state
-    # Where a batch waits it holds its input of the group, and what the block will still add to: the residual and its normed copy.
+    # Where a batch waits it holds its input of the group, and what the block will still add to: the
+    # residual and its normed copy.
     staged = 0 if compute.low_memory else compute.waiting
     held = slots if staged is None else min(slots, largest + sum(batch.ids.numel() for batch in batches[:staged]))
     waiting = held * (max(group[0][1] for group in groups) * item + 2 * hidden // slots)
@@ -38,13 +39,16 @@ def forecast(source: Streamed, recipe: CalibratedRecipe, compute: Compute, batch
     embedding = (parameters(source) - sum(numbers)) * item
     states = 2 * hidden  # a block's input, which its output replaces batch by batch, and what is being written or copied to be written
     passing = max(embedding + states, loaded + waiting + solving + (0 if on_gpu and compute.low_memory else states))
-    # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the checkpoint.
+    # Beside a GPU the CPU holds the copy of the hidden states that is written, and at the end the
+    # checkpoint.
     cpu = max(states if compute.low_memory else hidden, 2 * out) if on_gpu else max(passing, 2 * out)
     return Forecast(cpu=cpu, gpu=passing if on_gpu else 0, out=out, work=packed + states)
 
 
 def batches_that_fit(source: Streamed, recipe: CalibratedRecipe, compute: Compute, batches: Sequence[Batch], limit: float) -> int:
-    """How many batches, from the first, may wait inside a block for the forecast to stay below `limit` bytes of GPU memory."""
+    """How many batches, from the first, may wait inside a block for the forecast to stay below
+    `limit` bytes of GPU memory.
+    """
 
     def exceeds(count: int) -> bool:
         return forecast(source, recipe, replace(compute, waiting=count), batches).gpu > limit

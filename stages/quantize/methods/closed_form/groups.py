@@ -1,4 +1,6 @@
-"""One group of modules with a common input: its Hessians in, its modules quantized in place, and what the record says of them out."""
+"""One group of modules with a common input: its Hessians in, its modules quantized in place, and
+what the record says of them out.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class FairnessTerm:
 
 @dataclass(frozen=True)
 class Stack:
-    """Modules of a block that are solved as one matrix: they share their input, their grid and their fairness term.
+    """Modules of a block that are solved as one matrix: they share their input, their grid and
+    their fairness term.
 
     Args:
         names: of the modules, inside the block.
@@ -60,7 +63,8 @@ class Solution:
     """A solved stack.
 
     Args:
-        plain: the result of GPTQ without the fairness term; None if the diagnostics do not ask for it.
+        plain: the result of GPTQ without the fairness term; None if the diagnostics do not ask for
+            it.
         bias_ratio: tr B / tr H; None without a fairness term.
     """
 
@@ -71,7 +75,7 @@ class Solution:
 
 
 class GroupSolver:
-    """Quantizes groups of modules in place, one after the other; `modules` are the results so far."""
+    """Quantizes groups of modules in place, one by one; `modules` are the results so far."""
 
     def __init__(self, architecture: Architecture, recipe: CalibratedRecipe, term: FairnessTerm | None, compute: Compute) -> None:
         self._architecture, self._recipe, self._term, self._compute = architecture, recipe, term, compute

@@ -44,7 +44,9 @@ class ClosedForm(Method[S, "Calibration"]):
     def blocks(
         self, recipe: S, source: Streamed, compute: Compute, data: Calibration, start: int = 0, hidden: Sequence[Tensor] = ()
     ) -> Iterator[Block]:
-        """The quantized blocks from `start` on. `hidden` are the states that enter it, one [rows, L, d] a batch; none: the embeddings."""
+        """The quantized blocks from `start` on. `hidden` are the states that enter it, one [rows,
+        L, d] a batch; none: the embeddings.
+        """
         from stages.quantize.methods.closed_form.blocks import quantized_blocks
 
         return quantized_blocks(source, recipe, data, compute, self.term(recipe, source, compute, data), start, hidden)

@@ -39,8 +39,8 @@ class Quantizer:
     def run(self, compute: Compute, data: Calibration) -> None:
         """Quantize and store every block.
 
-        When memory runs out, batches are halved and every batch runs the block alone (`low_memory`),
-        from the last finished block on.
+        When memory runs out, batches are halved and every batch runs the block alone
+        (`low_memory`), from the last finished block on.
 
         Args:
             data: the batches as asked for.
@@ -53,13 +53,16 @@ class Quantizer:
             reached = self.blocks(compute, data)
             if reached == len(self._source.blocks):
                 return
-            # Not where the error was caught: its frames held the tensors that there was no room for.
+            # Not where the error was caught: its frames held the tensors that there was no room
+            # for.
             gc.collect()
             torch.cuda.empty_cache()
             self._halve(compute, data, f"{self._source.architecture.blocks}.{reached}", cut.notes if cut else [])
 
     def blocks(self, compute: Compute, data: Calibration) -> int:
-        """Quantize and store blocks from the first unfinished one; returns how many are finished, fewer than all if memory ran out."""
+        """Quantize and store blocks from the first unfinished one; returns how many are finished,
+        fewer than all if memory ran out.
+        """
         resume, last = self._store.resume(), len(self._source.blocks) - 1
         reached = resume.block
         try:
@@ -91,14 +94,18 @@ class Quantizer:
         self._store.save_cut(Cut(tokens=halved, notes=[*notes, note]))
 
     def _bring_hidden(self, compute: Compute, data: Calibration) -> None:
-        """Before batches are cut: finished blocks ran on the batches as they are, so the hidden states do too if there is room."""
+        """Before batches are cut: finished blocks ran on the batches as they are, so the hidden
+        states do too if there is room.
+        """
         resume = self._store.resume()
         if resume.start < resume.block:
             with until_out_of_memory():
                 self._store.save_hidden(resume.block, self._hidden(compute, data, resume))
 
     def _hidden(self, compute: Compute, data: Calibration, resume: Resume) -> list[Tensor]:
-        """The hidden states that enter the first unfinished block: the stored ones, run through the blocks finished since."""
+        """The hidden states that enter the first unfinished block: the stored ones, run through the
+        blocks finished since.
+        """
         hidden = rebatch(resume.hidden, data.batches)
         if resume.block in (resume.start, len(self._source.blocks)):
             return hidden
@@ -124,7 +131,8 @@ def largest_batch(batches: Sequence[Batch]) -> int:
 def rebatch(hidden: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
     """Hidden states of the same sentences, cut into other batches.
 
-    Batches of any size hold the sentences in one order (by length), so rows are dealt out again; only pads are dropped or added.
+    Batches of any size hold the sentences in one order (by length), so rows are dealt out again;
+    only pads are dropped or added.
 
     Args:
         hidden: [rows, L, d] for every old batch, or none.

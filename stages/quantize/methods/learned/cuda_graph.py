@@ -1,4 +1,6 @@
-"""A step's kernels as a CUDA graph: launched by Python once, then replayed with other numbers in the same places."""
+"""A step's kernels as a CUDA graph: launched by Python once, then replayed with other numbers in
+the same places.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a step of learned rounding sees: passages and triples, drawn by its number alone, so that any step can be drawn again."""
+"""What a step of learned rounding sees: passages and triples, drawn by its number alone, so that
+any step can be drawn again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rows:
-    """Right-padded sentences: ids [B, L], lengths [B]. A causal model needs no mask for what comes after the end."""
+    """Right-padded sentences: ids [B, L], lengths [B]. A causal model needs no mask for what comes
+    after the end.
+    """
 
     ids: Tensor
     lengths: Tensor
@@ -50,7 +54,9 @@ class Triple:
 
 
 class Rotation(Generic[T]):
-    """Goes through `items` again and again, each time in a new order that depends on the seed alone."""
+    """Goes through `items` again and again, each time in a new order that depends on the seed
+    alone.
+    """
 
     def __init__(self, items: Sequence[T], seed: str) -> None:
         self._items, self._seed = items, seed
@@ -70,7 +76,7 @@ class Rotation(Generic[T]):
 
 
 def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
-    """Token ids of the sentences of every pair, each alone, with the start token of `encode_pairs`."""
+    """Token ids of every pair's sentences, each alone, with the start token of `encode_pairs`."""
     prefix = start_prefix(tokenizer)
 
     def ids(text: str) -> list[int]:
@@ -80,7 +86,9 @@ def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
 
 
 def packed(texts: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    """All texts behind one another, cut into rows of `width` tokens; what is left over makes a row only where it is the only one."""
+    """All texts behind one another, cut into rows of `width` tokens; what is left over makes a row
+    only where it is the only one.
+    """
     stream = [token for text in texts for token in text]
     return [stream[at : at + width] for at in range(0, max(len(stream) - width, 0) + 1, width)]
 
@@ -93,7 +101,9 @@ def rows(sentences: Sequence[Sequence[int]], pad: int, width: int | None = None)
 
 
 def short(triples: Sequence[Triple], limit: int) -> list[Triple]:
-    """Those whose sentences all have at most `limit` tokens. Raises: BadRecord where a group has none."""
+    """Those whose sentences all have at most `limit` tokens. Raises: BadRecord where a group has
+    none.
+    """
     kept = [triple for triple in triples if max(map(len, triple.sides)) <= limit]
     if gone := {triple.group for triple in triples} - {triple.group for triple in kept}:
         raise BadRecord(f"no pair of {', '.join(sorted(gone))} has that few tokens", where=f"pair_tokens {limit}", remedy="allow more")
@@ -104,7 +114,8 @@ class Draw:
     """Passages and triples of every step.
 
     Args:
-        texts: rows of token ids. triples: of the pairs; none where parity is not asked for. pad: any token.
+        texts: rows of token ids. triples: of the pairs; none where parity is not asked for. pad:
+            any token.
     """
 
     def __init__(self, texts: Sequence[list[int]], triples: Sequence[Triple], pad: int, seed: int) -> None:
@@ -119,7 +130,8 @@ class Draw:
         return rows(self._texts.take(step, count), self.pad)
 
     def triples(self, step: int, count: int, alike: bool = False) -> tuple[Rows, Tensor]:
-        """About `count` triples, as many of each group: rows of all stereotypes, then anti-stereotypes, then unrelated; groups [P].
+        """About `count` triples, as many of each group: rows of all stereotypes, then anti-
+        stereotypes, then unrelated; groups [P].
 
         alike: every step's batch has the same shape.
         """

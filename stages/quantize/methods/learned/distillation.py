@@ -1,4 +1,6 @@
-"""Steps block by block, before those over the whole model: bring each block's output near the unquantized block's."""
+"""Steps block by block, before those over the whole model: bring each block's output near the
+unquantized block's.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 def distil_blocks(
     model: nn.Module, blocks: Sequence[nn.Module], offsets: Sequence[Offsets], prefix: str, rows: Rows, recipe: Learned
 ) -> None:
-    """Fit every block's output, on what the quantized blocks before it hand on, to the unquantized block's.
+    """Fit every block's output, on what the quantized blocks before it hand on, to the unquantized
+    block's.
 
     Args:
         prefix: of the blocks' names, with the dot.
@@ -53,7 +56,9 @@ def distil_blocks(
 def _captured(
     model: nn.Module, blocks: Sequence[nn.Module], offsets: Sequence[Offsets], rows: Rows
 ) -> tuple[Tensor, list[Tensor], list[Arguments]]:
-    """The first block's input [B, L, d], every unquantized block's output, and its other arguments (of one row: all share them)."""
+    """The first block's input [B, L, d], every unquantized block's output, and its other arguments
+    (of one row: all share them).
+    """
     inputs: list[Tensor] = []
     targets: list[list[Tensor]] = [[] for _ in blocks]
     arguments: list[Arguments] = []

@@ -13,7 +13,8 @@ from stages.quantize.methods.shared.modules import grid_of
 from stages.quantize.methods.shared.sizes import FLOAT, group_shapes, linear_shapes, packed_bytes, parameters
 from stages.quantize.model.streamed import Streamed
 
-# Copies of a batch's logits in float32 at once, as measured: of passages teacher, student, both logarithms and three products of those.
+# Copies of a batch's logits in float32 at once, as measured: of passages teacher, student, both
+# logarithms and three products of those.
 _LOGITS = {"texts": 7, "triples": 3}
 _ROUNDING = 5  # one block in float32 while a step is taken: codes, G, W, W / s, and the gradient of V
 
@@ -26,10 +27,12 @@ def forecast(source: Streamed, recipe: Learned, compute: Compute, start: Forecas
     groups = sum(r * (d // grid_of(recipe, name).width(d)) for name, r, d in shapes)
     offsets = weights * (FLOAT if compute.dtype == torch.float32 else 2)
     state = offsets + groups * FLOAT
-    # Beside the model Q, its gradient and V; three numbers a group; of a closed form its codes and the points that round to them.
+    # Beside the model Q, its gradient and V; three numbers a group; of a closed form its codes and
+    # the points that round to them.
     begun = 0 if recipe.starts_from_nearest else weights * (1 + FLOAT)
     standing = total * item + 2 * weights * item + offsets + 3 * groups * FLOAT + begun
-    # For the gradient every linear module's input and output are kept, and two norms' inputs in float32.
+    # For the gradient every linear module's input and output are kept, and two norms' inputs in
+    # float32.
     r_d = group_shapes(source)
     hidden = r_d[0][0][1]
     token = item * sum(group[0][1] + sum(r for r, _ in group) for group in r_d) + 2 * FLOAT * hidden
@@ -38,7 +41,8 @@ def forecast(source: Streamed, recipe: Learned, compute: Compute, start: Forecas
     # The teacher's hidden states, and in float32 how far the student's are from them.
     features = {"texts": blocks * hidden * (item + FLOAT) if recipe.features else 0}
     both = [count * (token + logits * _LOGITS[kind] + features.get(kind, 0)) for kind, count in vars(step).items()]
-    # What the blocks are distilled on: the first one's input and every output, twice while they are joined.
+    # What the blocks are distilled on: the first one's input and every output, twice while they are
+    # joined.
     passages = BLOCK_TEXTS * recipe.texts * recipe.text_tokens if recipe.block_steps else 0
     distilling = passages * hidden * item * 2 * (blocks + 1)
     # A state is copied before it is written.

@@ -54,12 +54,14 @@ def learn(
 
     Args:
         fair: settings of the pairs' loss; None means general text alone.
-        begun: modules in the closed form that the offsets start from; one that is not among them starts from the nearest codes.
+        begun: modules in the closed form that the offsets start from; one that is not among them
+            starts from the nearest codes.
         draw: what the steps see.
         keep: keeps a state now and then: tensors and values.
         restored: the state that was kept last; None means there is none.
     Returns:
-        Outcome; `state.stopped` says why steps were left out, and every module's status is then `stopped`; else it is that of its start.
+        Outcome; `state.stopped` says why steps were left out, and every module's status is then
+        `stopped`; else it is that of its start.
     """
     device, prefix = compute.device, f"{source.architecture.blocks}."
     model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)

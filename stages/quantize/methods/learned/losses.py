@@ -43,10 +43,12 @@ def divergence(teacher: Tensor, student: Tensor, lengths: Tensor) -> Tensor:
 
 
 def distance(teacher: Sequence[Tensor], student: Sequence[Tensor], lengths: Tensor) -> Tensor:
-    """Mean over tokens and blocks of ||h_s - h_t||^2 / ||h_t||^2; the embedding, which both share, is left out.
+    """Mean over tokens and blocks of ||h_s - h_t||^2 / ||h_t||^2; the embedding, which both share,
+    is left out.
 
     Args:
-        teacher, student: hidden states after the embedding and after every block (the last normed), [B, L, d] each. lengths: [B].
+        teacher, student: hidden states after the embedding and after every block (the last normed),
+            [B, L, d] each. lengths: [B].
     """
     there = torch.arange(student[0].shape[1], device=lengths.device) < lengths[:, None]
     sums = []
@@ -68,7 +70,8 @@ def log_likelihood(logits: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 def shares(preference: Tensor, groups: Tensor, count: int, tau: float) -> Tensor:
-    """A smooth share of stereotypes among the preferred sentences of each group: mean of sigma(Delta / tau), [count].
+    """A smooth share of stereotypes among the preferred sentences of each group: mean of
+    sigma(Delta / tau), [count].
 
     Args:
         preference: [P]. groups: [P], numbers below `count`; every group occurs.
@@ -78,15 +81,19 @@ def shares(preference: Tensor, groups: Tensor, count: int, tau: float) -> Tensor
 
 
 def remembered(now: Tensor, before: Tensor) -> Tensor:
-    """The running mean of each group's share, with this step's in it; no gradient. before: NaN where there is none yet."""
+    """The running mean of each group's share, with this step's in it; no gradient. before: NaN
+    where there is none yet.
+    """
     return torch.where(before.isnan(), now.detach(), MEMORY * before + (1 - MEMORY) * now.detach())
 
 
 def parity(now: Tensor, mean: Tensor, worst: float) -> Tensor:
-    """4 (share - 1/2)^2, averaged over the groups with weights that grow with their distance from 1/2.
+    """4 (share - 1/2)^2, averaged over the groups with weights that grow with their distance from
+    1/2.
 
     Args:
-        now: this step's shares [groups], which carry the gradient. mean: the running ones, which carry the value.
+        now: this step's shares [groups], which carry the gradient. mean: the running ones, which
+            carry the value.
         worst: weights are softmax(2 worst |mean - 1/2|); 0: all alike.
     """
     distance = 2 * (mean - 0.5).abs()

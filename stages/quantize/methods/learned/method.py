@@ -27,7 +27,9 @@ L = TypeVar("L", bound=Learned)
 
 @dataclass(frozen=True)
 class LearningData:
-    """What the closed form at the start reads (None: nothing), what the steps draw from, and the tokens of a step."""
+    """What the closed form at the start reads (None: nothing), what the steps draw from, and the
+    tokens of a step.
+    """
 
     start: Any
     draw: Draw
@@ -92,7 +94,9 @@ class LearningMethod(Method[L, LearningData]):
         return Training(steps=state.step, asked=recipe.steps, stopped=state.stopped, history=state.history)
 
     def begun(self, recipe: L, source: Streamed, compute: Compute, data: LearningData) -> list[QuantizedModule]:
-        """The modules in the closed form that the steps start from; none where that is the nearest codes."""
+        """The modules in the closed form that the steps start from; none where that is the nearest
+        codes.
+        """
         if recipe.starts_from_nearest:
             return []
         blocks = METHODS[recipe.start].blocks(recipe.closed_form(), source, compute, data.start)

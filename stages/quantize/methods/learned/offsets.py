@@ -1,4 +1,6 @@
-"""The rounding that is learned: an offset for every weight and a clip for every group, straight through the rounding."""
+"""The rounding that is learned: an offset for every weight and a clip for every group, straight
+through the rounding.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ LEAST_CLIP = 0.5
 
 
 def on_grid(W: Tensor, V: Tensor, clip: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor:
-    """Q [n, g] float32 of the groups W, V [n, g] under clip, scale, zero [n, 1]: s (clamp(round(W / s + V) + zero) - zero)."""
+    """Q [n, g] float32 of the groups W, V [n, g] under clip, scale, zero [n, 1]: s (clamp(round(W /
+    s + V) + zero) - zero).
+    """
     s = stored_scale(clip, scale)
     return _codes(W, V, s, zero).clamp_(0, top).sub_(zero).mul_(s)
 
@@ -34,7 +38,8 @@ def straight_through(G: Tensor, W: Tensor, V: Tensor, clip: Tensor, scale: Tenso
     codes = _codes(W, V, s, zero)
     inside = (codes >= 0) & (codes <= top)
     G = G.float()
-    # Inside, Q = s round(W / s + V) has dQ/ds = (code - zero) - W / s; where it is clamped, code - zero.
+    # Inside, Q = s round(W / s + V) has dQ/ds = (code - zero) - W / s; where it is clamped, code -
+    # zero.
     ds = codes.clamp_(0, top).sub_(zero).sub_((W.float() / s).mul_(inside)).mul_(G).sum(1, keepdim=True)
     return (G * s).mul_(inside), ds.mul_(scale)
 
@@ -52,12 +57,14 @@ def _codes(W: Tensor, V: Tensor, s: Tensor, zero: Tensor) -> Tensor:
 class Offsets:
     """Linear modules of one block on the same kind of grid, as one matrix with a group a row.
 
-    own: [n, g] the modules' weights, in their type. W: what is rounded, where that is not `own`. V [n, g], clip, scale, zero [n, 1].
+    own: [n, g] the modules' weights, in their type. W: what is rounded, where that is not `own`. V
+    [n, g], clip, scale, zero [n, 1].
     Q, G: [n, g] the rounded weights and the gradient with respect to them, in the weights' type.
 
     Args:
         modules: by full name; from now on their weights are views of Q or of `own`.
-        start: the codes that they start from, those of a module that is not in it being the nearest. They are met exactly: W is the point
+        start: the codes that they start from, those of a module that is not in it being the
+            nearest. They are met exactly: W is the point
             nearest to the weight that rounds to them, and V is zero.
         dtype: of V.
     Raises: NotFinite where a weight is not.
@@ -137,7 +144,9 @@ class Offsets:
 
 
 def _rounding_to(codes: Tensor, own: Tensor, scale: Tensor, zero: Tensor, top: int) -> Tensor | None:
-    """The points nearest to `own` that round to the codes, [n, g] float32; None where all of `own` do."""
+    """The points nearest to `own` that round to the codes, [n, g] float32; None where all of `own`
+    do.
+    """
     same = _codes(own, torch.zeros_like(own, dtype=torch.float32), scale, zero).clamp_(0, top) == codes
     if same.all():
         return None
@@ -160,7 +169,9 @@ def attach(
 
 @contextmanager
 def unquantized(offsets: Sequence[Offsets]) -> Iterator[None]:
-    """The full-precision model: the same one, with its own weights. Nothing that a gradient is still wanted of may be under way."""
+    """The full-precision model: the same one, with its own weights. Nothing that a gradient is
+    still wanted of may be under way.
+    """
     for each in offsets:
         each.use(each.own)
     try:
@@ -172,6 +183,8 @@ def unquantized(offsets: Sequence[Offsets]) -> Iterator[None]:
 
 
 def descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
-    """One step of all offsets; its length falls linearly with the share of the steps that is `done`."""
+    """One step of all offsets; its length falls linearly with the share of the steps that is
+    `done`.
+    """
     for part in offsets:
         part.step(recipe.rate * (1 - done), recipe.clip_rate * (1 - done))

@@ -10,7 +10,7 @@ from stages.quantize.methods.base import METHODS, GridRecipe
 
 
 class Learned(GridRecipe):
-    """Rounding learned from the unquantized model's predictions on general text (docs/methods.md)."""
+    """Rounding learned from the unquantized model's predictions on text (docs/methods.md)."""
 
     method: Literal["learned"] = Field(description="rounding learned by gradient steps")
     start: Literal["rtn", "gptq", "fair_gptq"] = Field("rtn", description="the closed form whose codes it starts from")

@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Take the steps that `state` has not taken yet, end to end.
 
-    A step whose loss or gradient is not finite is not taken and ends the run, and so does a divergence far above the first one. The
-    caller then goes back to the last state that was kept.
+    A step whose loss or gradient is not finite is not taken and ends the run, and so does a
+    divergence far above the first one. The caller then goes back to the last state that was kept.
 
     Args:
         fair: settings of the pairs' loss; None means general text alone.
@@ -94,10 +94,12 @@ def gradients(
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward of one step: the loss's gradients go into the offsets.
 
-    General text and triples follow one another, so that the activations of one of them are in memory.
+    General text and triples follow one another, so that the activations of one of them are in
+    memory.
 
     Returns:
-        The terms of the loss and the sums of the gradients (which are finite where all of them are), and the running shares after the step.
+        The terms of the loss and the sums of the gradients (which are finite where all of them
+        are), and the running shares after the step.
     """
     for part in offsets:
         part.refresh()
@@ -156,7 +158,8 @@ def _sides(model: nn.Module, rows: Rows) -> Sides:
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Only kernels that give the same result every time; on a GPU the matrix products also need CUBLAS_WORKSPACE_CONFIG.
+    """Only kernels that give the same result every time; on a GPU the matrix products also need
+    CUBLAS_WORKSPACE_CONFIG.
 
     Those of float32 may use tensor cores: the teacher's are rounded alike.
     """
@@ -175,6 +178,8 @@ def reproducible() -> Iterator[None]:
 
 
 def recompute(blocks: Sequence[nn.Module]) -> None:
-    """Keep no activation inside a block: its forward runs again for the gradient. Nothing in it is drawn at random."""
+    """Keep no activation inside a block: its forward runs again for the gradient. Nothing in it is
+    drawn at random.
+    """
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

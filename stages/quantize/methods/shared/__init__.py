@@ -1,1 +1,3 @@
-"""What several methods need: to round the modules of a block, to describe the result, and to foresee its size."""
+"""What several methods need: to round the modules of a block, to describe the result, and to
+foresee its size.
+"""

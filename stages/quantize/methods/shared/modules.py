@@ -78,7 +78,9 @@ def changes(W: Tensor, Q: Tensor, target: Tensor | None = None, loss: Tensor | N
 
 
 def with_progress(source: Streamed, name: str, start: int) -> Iterable[int]:
-    """The numbers of the blocks behind a bar with the time left; in a log file it moves a few times a minute."""
+    """The numbers of the blocks behind a bar with the time left; in a log file it moves a few times
+    a minute.
+    """
     count = len(source.blocks)
     interval = 0.5 if sys.stderr.isatty() else 15
     return tqdm(range(start, count), desc=name, unit="block", initial=start, total=count, mininterval=interval)

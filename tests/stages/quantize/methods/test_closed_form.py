@@ -1,4 +1,6 @@
-"""Hidden states behind finished blocks are those that the calibration pass had there, to the last bit."""
+"""Hidden states behind finished blocks are those that the calibration pass had there, to the last
+bit.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every grid and format, written and read again: by the evaluation, by transformers, by gptqmodel."""
+"""Every grid and format, written and read back by the evaluation, transformers and gptqmodel."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def test_more_memory_is_forecast_where_more_stands_in_it(llama: Path, calibratio
     assert _needs(llama, calibration, low_memory=True).cpu < whole.cpu
     twice = forecast(Streamed(llama, LLAMA), recipe, Compute(CPU), batches * 2)
     tokens = sum(batch.ids.numel() for batch in batches)
-    # Hidden states at the block and on their way to the disk, the residual and its normed copy, and the widest input (down_proj's 128).
+    # Hidden states at the block and on their way to the disk, the residual and its normed copy, and
+    # the widest input (down_proj's 128).
     assert twice.cpu - whole.cpu == tokens * (4 * 64 + 128) * 4
     rtn = Rtn(method="rtn", bits=4, group_size=32, symmetric=True)
     assert METHODS["rtn"].forecast(rtn, Streamed(llama, LLAMA), Compute(CPU), None).cpu < whole.cpu

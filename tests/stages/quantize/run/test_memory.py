@@ -86,7 +86,9 @@ def test_out_of_memory_halves_the_batches_and_goes_on_behind_the_finished_blocks
 def test_hidden_states_are_made_in_the_batches_as_they_were_before_the_cut(
     calibration: Path, tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory runs out behind two blocks: with hidden states of both on the disk, and with none, the same weights come out."""
+    """Memory runs out behind two blocks: with hidden states of both on the disk, and with none, the
+    same weights come out.
+    """
     base = make_tiny_llama(tmp_path / "base", layers=3)
     largest = largest_batch(_batches(base, calibration, 256))
     plant(lambda index, block_input: index == 2 and block_input.batch.ids.numel() > largest // 2)

@@ -1,4 +1,6 @@
-"""Kill -9 at any point loses at most one block, and what is made after it equals what an undisturbed run makes."""
+"""Kill -9 at any point loses at most one block, and what is made after it equals what an
+undisturbed run makes.
+"""
 
 from __future__ import annotations
 
@@ -123,9 +125,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
 
 def kill_at(where: str, when: str, states: int, work: Path) -> None:
-    """End this process by SIGKILL before, in the middle of, or after a write: of `block n`, the `states n` before it, the `checkpoint`.
+    """End this process by SIGKILL before, in the middle of, or after a write: of `block n`, the
+    `states n` before it, the `checkpoint`.
 
-    Hidden states before blocks up to `states` are whole when those blocks are done, later ones take for ever.
+    Hidden states before blocks up to `states` are whole when those blocks are done, later ones take
+    for ever.
     """
     own, own_add = store.save, BlockStore.add
 
@@ -199,7 +203,9 @@ def half_done(base: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest
 def test_what_a_run_went_on_from_is_dropped_once_it_is_used(
     half_done: Path, base: Path, calibration: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The states are pages of the file that they were read from: as long as one of them is held, its space is not given back."""
+    """The states are pages of the file that they were read from: as long as one of them is held,
+    its space is not given back.
+    """
     held: list[weakref.ref[torch.Tensor]] = []
     alive: dict[int, int] = {}
     own_resume, own_block = BlockStore.resume, blocks.quantize_block

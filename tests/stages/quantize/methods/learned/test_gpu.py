@@ -34,7 +34,8 @@ def test_a_gpu_repeats_itself_and_goes_on_after_a_stop(
             raise KeyboardInterrupt
         real(*arguments)
 
-    # Eleven steps in all, those of the blocks among them: behind the state that is kept after step 4, if there are six alone.
+    # Eleven steps in all, those of the blocks among them: behind the state that is kept after step
+    # 4, if there are six alone.
     changes = {**changes, "steps": 12}
     whole = _quantize(llama, data, tmp_path / "whole", run, **changes)
     with monkeypatch.context() as patch:
