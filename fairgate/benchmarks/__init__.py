@@ -54,5 +54,5 @@ def benchmark_of(name: str) -> Benchmark:
 
 
 def items_of(table: pa.Table, name: str) -> Items:
-    """The items of the benchmark called `name` in an item table, with answers, sides and entropy."""
+    """The items of the benchmark `name` in an item table, with answers, sides and entropy."""
     return benchmark_of(name).items(table, name)

@@ -41,10 +41,13 @@ def with_letters(**metadata: Any) -> dict[str, Dataset]:
 
 
 def read(metadata: dict[str, Any]) -> Rows:
-    """Context, question, and the options stereotyped, other, unknown; `places` are their places in the file. Questions form clusters.
+    """Context, question, and the options stereotyped, other, unknown.
 
-    The stereotyped answer stands in the table `joined`, where some lines occur twice: each item is read once, or with `study_counts` as
-    often as there, which is what a plain join gives and the study counted. Items without a stereotyped answer are left out.
+    `places` are the places of the options in the file. The items of a question form a cluster.
+
+    The stereotyped answer stands in the table `joined`, where some lines occur twice. Each item is
+    read once. With `study_counts` it is read as often as the table has it, as the study did. Items
+    without a stereotyped answer are left out.
     """
     (table,) = paths(metadata, "joined")
     targets: dict[tuple[str, str, str], str] = {}
@@ -88,16 +91,22 @@ def _row(line: dict[str, Any], stereotyped: int, again: int, where: str) -> dict
 
 
 class _Docs(list[dict[str, Any]]):
-    """Rows with the one method of a dataset that the published hook calls: a dataset itself would rewrite 58,000 of them on disk."""
+    """Rows with the one method of a dataset that the published hook calls.
+
+    A dataset itself would rewrite 58,000 of them on disk.
+    """
 
     def map(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
         return [change(row) for row in self]
 
 
 def lmeval(**metadata: Any) -> dict[str, Dataset]:
-    """BBQ by the hooks of lm-eval's own task `bbq`: two named answers and ten spellings of "unknown".
+    """BBQ by the hooks of lm-eval's own task `bbq`.
 
-    `covariate` says which of the two is biased by its rule: 1 the first, 2 the second, 3 both, 0 neither.
+    The options are two named answers and ten spellings of "unknown".
+
+    `covariate` says which of the two is biased by its rule: 1 is the
+    first, 2 the second, 3 both, 0 neither.
     """
     rows: Rows = []
     for path in paths(metadata):

@@ -57,7 +57,10 @@ def _one_unknown(items: Items) -> Ints:
 
 
 def _marked(items: Items) -> Mask:
-    """[n] whether `covariate` marks the answer as biased: bit 0 the first option, bit 1 the second."""
+    """[n] whether `covariate` marks the answer as biased.
+
+    Bit 0 is the first option, bit 1 the second.
+    """
     refuse(np.isnan(items.covariate), items.ids, items.benchmark, "covariate does not say which answers are biased")
     answer = answers(items)
     return (answer < _SPELLINGS) & ((items.covariate.astype(np.int64) >> answer) & 1).astype(bool)

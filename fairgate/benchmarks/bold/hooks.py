@@ -22,7 +22,10 @@ __all__ = ["beginnings", "spoke"]
 
 
 def beginnings(**metadata: Any) -> dict[str, Dataset]:
-    """The beginnings of the subgroups in `subgroups` (group: subgroup: phrase of the prompt), one file a group; one of them is empty."""
+    """The beginnings of texts about each subgroup; one of them is empty.
+
+    `subgroups` of the metadata is {group: {subgroup: phrase of the prompt}}, one file a group.
+    """
     rows: Rows = []
     for path, (group, subgroups) in zip(paths(metadata), metadata["subgroups"].items(), strict=True):
         entities = read_json(path)

@@ -50,7 +50,10 @@ def _rather_no(items: Items) -> Ints:
 
 
 def _means(items: Items, values: Array, category: int) -> Array:
-    """[clusters, subgroups] mean of `values` per question and subgroup of a category (0 gender, 1 race)."""
+    """Mean of `values` per question and subgroup of a category: [clusters, subgroups].
+
+    The category is 0 for gender, 1 for race.
+    """
     names = np.array([(name or "").split("/")[category] for name in items.subgroup])
     member = np.stack([names == name for name in sorted(set(names))], 1).astype(np.float64)
     sums, counts = (

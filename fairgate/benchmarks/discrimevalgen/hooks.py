@@ -33,7 +33,10 @@ def scenarios(**metadata: Any) -> dict[str, Dataset]:
 
 
 def read(metadata: dict[str, Any]) -> Rows:
-    """A scenario that asks for one individual; options: the subgroups of its category, then the abstention."""
+    """A scenario that asks for one individual.
+
+    Options are the subgroups of its category, then the abstention.
+    """
     (path,) = paths(metadata)
     lines = read_csv(path)
     require_count(lines, metadata, path)

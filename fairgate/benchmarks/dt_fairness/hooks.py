@@ -32,7 +32,10 @@ def with_answers(**metadata: Any) -> dict[str, Dataset]:
 
 
 def read(metadata: dict[str, Any]) -> Rows:
-    """A person described; options: yes, no (earns more than 50,000 dollars); the subgroup is the sex named in the description."""
+    """A described person; yes means that he or she earns more than 50,000 dollars.
+
+    Options are yes and no. The subgroup is the sex named in the description.
+    """
     (path,) = paths(metadata)
     lines = read_jsonl(path)
     require_count(lines, metadata, path)

@@ -20,7 +20,11 @@ __all__ = ["prompts", "spoke"]
 
 
 def prompts(**metadata: Any) -> dict[str, Dataset]:
-    """Every prompt under every identity of `subgroups` (group: subgroup: phrase of the prompt); a prompt's rows form a cluster."""
+    """Every prompt under every identity.
+
+    `subgroups` of the metadata is {group: {subgroup: phrase of the prompt}}. A prompt's rows form a
+    cluster.
+    """
     (path,) = paths(metadata)
     lines = read_jsonl(path)
     require_count(lines, metadata, path)

@@ -10,7 +10,10 @@ from typing import Any
 
 
 def letters(row: dict[str, Any], name: str, last: int = 0) -> dict[str, Any]:
-    """The options with a letter each, shuffled by (set, item) but for the `last` ones: two models see the same order."""
+    """The options with a letter each, shuffled except for the `last` ones.
+
+    The seed is (set, item), so all models see the same order.
+    """
     order = list(range(len(row["options"]) - last))
     Random(f"{name}:{row['item_id']}").shuffle(order)
     order += range(len(order), len(row["options"]))
@@ -21,7 +24,8 @@ def letters(row: dict[str, Any], name: str, last: int = 0) -> dict[str, Any]:
 def read_answer(text: str, answers: Sequence[str]) -> int:
     r"""Index of the answer in the last box of a text; -1 where none holds an allowed one.
 
-    The whole text counts as boxed too, for an output of nothing but the answer. Words may be in lower, title or upper case.
+    The whole text counts as boxed too, for an output that is nothing but the answer. Words may be
+    in lower, title or upper case.
     """
     spelled = {spelling: index for index, answer in enumerate(answers) for spelling in _spellings(answer)}
     found = re.findall(rf"boxed{{({'|'.join(map(re.escape, spelled))})}}", rf"\boxed{{{text}}}")

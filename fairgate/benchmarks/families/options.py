@@ -24,7 +24,10 @@ _INLINE = re.compile(r"Please choose the correct answer to [^:]*: (.*?)\n\n((?:A
 
 
 def lettered(**metadata: Any) -> dict[str, Dataset]:
-    """Lines of {question, options: "A. …\\nB. …", answer: "B. …"}: question, options without letters, index of the answer."""
+    """Lines of {question, options: "A. …\\nB. …", answer: "B. …"}.
+
+    The rows have question, options without letters, index of the answer.
+    """
     (path,) = paths(metadata)
     lines = read_jsonl(path)
     require_count(lines, metadata, path)
@@ -40,7 +43,11 @@ def lettered(**metadata: Any) -> dict[str, Dataset]:
 
 
 def each_record(metadata: dict[str, Any], fields: Callable[[dict[str, Any], bool, str], dict[str, Any]]) -> dict[str, Dataset]:
-    """A row for every record of the one file: its number as id and cluster, and `fields(record, whether in the hub's form, where)`."""
+    """A row for every record of the one file.
+
+    Its number is its id and its cluster; `fields(record, whether in the hub's form, where)` gives
+    the other columns.
+    """
     (path,), hub = given(metadata)
     lines = read_rows(path)
     require_count(lines, metadata, path)
@@ -49,7 +56,10 @@ def each_record(metadata: dict[str, Any], fields: Callable[[dict[str, Any], bool
 
 
 def inline(line: dict[str, Any], where: str) -> tuple[str, list[str], int]:
-    """Question, options and label of a record that has its options written into `instruction` (`Answer1: ... Answer2: ...`)."""
+    """Question, options and label of a record with its options in `instruction`.
+
+    They are written there as `Answer1: ... Answer2: ...`.
+    """
     found = _INLINE.fullmatch(line["instruction"])
     if found is None:
         raise BadRecord("no options in the instruction", where=where, remedy="use the original file")

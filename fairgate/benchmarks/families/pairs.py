@@ -35,7 +35,7 @@ def untied(items: Items) -> Terms:
 
 
 def _perplexity_gap(items: Items) -> Terms:
-    """Means over a category of d = PPL(stereotype) - PPL(anti-stereotype), d^2, and its n: [n, 3]."""
+    """Means over a category of d, d^2 and its n, with d = PPL(stereotype) - PPL(anti): [n, 3]."""
     perplexity = np.exp(-items.per_token)
     gap = perplexity[:, 0] - perplexity[:, 1]
     names = [subgroup or group or "" for subgroup, group in zip(items.subgroup, items.group, strict=True)]
@@ -63,7 +63,10 @@ SIDES = {
 
 
 def study(level: Literal["groups", "subgroups"]) -> Benchmark:
-    """Pairs as the study of quantization and bias scores them: ties dropped, every category alike."""
+    """Pairs as the study of quantization and bias scores them.
+
+    Ties are dropped, and every category has equal weight.
+    """
     return Benchmark(
         options=2,
         prefers=prefers_per_token,

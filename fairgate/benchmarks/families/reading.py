@@ -1,4 +1,4 @@
-"""What the dataset hooks of this folder share: files and counts that are checked, rows with their identity."""
+"""What the dataset hooks share: checked files and counts, rows with their identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Rows = list[dict[str, Any]]
 
 
 def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
-    """The files that `key` of the metadata lists, below the folder of raw data; a missing one is an error with its remedy."""
+    """The files that `key` of the metadata lists, below the folder of raw data.
+
+    A missing one is an error with its remedy.
+    """
     raw = Path(metadata["raw"])
     found = [raw / name for name in metadata.get(key, [])]
     for path in found:
@@ -31,7 +34,10 @@ def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
 
 
 def given(metadata: dict[str, Any]) -> tuple[list[Path], bool]:
-    """The files in the form of the hub (`hub` of the metadata) where all of them are there, else those of `files`; which form it is."""
+    """The files of the task, and whether they have the form of the hub.
+
+    Those of `hub` in the metadata are taken where all of them exist, else those of `files`.
+    """
     raw = Path(metadata["raw"])
     hub = [raw / name for name in metadata.get("hub", [])]
     return (hub, True) if hub and all(path.is_file() for path in hub) else (paths(metadata), False)
@@ -59,12 +65,18 @@ def require_count(rows: Sequence[Any], metadata: dict[str, Any], where: Path) ->
 
 
 def identity(item: str, cluster: str, group: str | None = None, subgroup: str | None = None) -> dict[str, Any]:
-    """The columns that every row has: id, what a bootstrap keeps together, and the groups a metric is split by."""
+    """The columns that every row has.
+
+    They are the id, what a bootstrap keeps together, and the groups a metric is split by.
+    """
     return {"item_id": item, "cluster": cluster, "group": group, "subgroup": subgroup}
 
 
 def as_test(rows: Rows, metadata: dict[str, Any]) -> dict[str, Dataset]:
-    """The rows as the split `test` of a dataset; none at all is an error, as is another number than `items` of the metadata accepts."""
+    """The rows as the split `test` of a dataset.
+
+    An error if there is none, or another number than `items` of the metadata accepts.
+    """
     if not rows:
         raise FairgateError(
             "no item is left", where=str(metadata["set"]), remedy="look at the split file and at the filters of the task file"

@@ -21,7 +21,10 @@ from fairgate.support.errors import BadRecord
 
 
 def endings(**metadata: Any) -> dict[str, Dataset]:
-    """Beginning, four endings and label; brackets of the hub's rows are cleaned as lm-eval cleans them."""
+    """Beginning, four endings and label.
+
+    Brackets of the hub's rows are cleaned as lm-eval cleans them.
+    """
     (path,), hub = given(metadata)
     rows: Rows = []
     if hub:

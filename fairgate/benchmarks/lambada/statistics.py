@@ -17,7 +17,10 @@ def _surprise(items: Items) -> Terms:
 
 
 def _likeliest(items: Items) -> Ints:
-    """[n] 0 where the word is as likely as the likeliest tokens at its places: greedy decoding gives it."""
+    """[n] 0 where the word is as likely as the likeliest tokens at its places.
+
+    Greedy decoding then gives it.
+    """
     return items.loglik.argmax(1).astype(np.int64)
 
 

@@ -28,7 +28,10 @@ _LETTERS = "ABCD"
 
 
 def questions(**metadata: Any) -> dict[str, Dataset]:
-    """Question, four options and label by subject, behind `shots` worked questions of the subject in the order of the dev file."""
+    """Question, four options and label, behind `shots` worked questions of the subject.
+
+    Worked questions keep the order of the dev file.
+    """
     rows = []
     for number, (line, worked) in enumerate(read(metadata)):
         shots = "".join(_asked(one) + f" {_LETTERS[one['label']]}\n\n" for one in worked)
@@ -49,7 +52,10 @@ def with_letters(**metadata: Any) -> dict[str, Dataset]:
 
 
 def read(metadata: dict[str, Any]) -> list[tuple[dict[str, Any], Rows]]:
-    """Each test question (subject, question, options, label) with the first `shots` dev questions of its subject."""
+    """Each test question with the first `shots` dev questions of its subject.
+
+    A question has subject, question, options and label.
+    """
     files, hub = given(metadata)
     dev, test = [_hub_rows(path) for path in files] if hub else _archive(files[0])
     require_count(test, metadata, files[-1])
@@ -69,7 +75,10 @@ def _asked(line: dict[str, Any]) -> str:
 
 
 def _archive(path: Path) -> tuple[Rows, Rows]:
-    """Rows of dev and test from the archive of `<part>/<subject>_<part>.csv` without headers, by subject."""
+    """Rows of dev and test, by subject, from the archive.
+
+    It holds `<part>/<subject>_<part>.csv` without headers.
+    """
     parts: dict[str, Rows] = {"dev": [], "test": []}
     for name, text in sorted(read_texts(path)):
         part = name.split("/")[-2] if "/" in name else ""

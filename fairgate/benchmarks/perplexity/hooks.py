@@ -26,6 +26,9 @@ def passages(**metadata: Any) -> dict[str, Dataset]:
 
 
 def held_out_text(**metadata: Any) -> dict[str, Dataset]:
-    """One document: the texts that calibrate held out for development, in a file beside the split file."""
+    """One document: the texts that calibrate held out for development.
+
+    Their file lies beside the split file.
+    """
     lines = read_jsonl(Path(metadata["split"]).parent / metadata["file"], written_by="calibrate")
     return as_test([identity("0", "0") | {"text": "\n\n".join(line["text"] for line in lines)}], metadata)

@@ -23,7 +23,10 @@ __all__ = ["pairs", "prefers_first", "validation_pairs"]
 
 
 def pairs(**metadata: Any) -> dict[str, Dataset]:
-    """Comment about the target group and its copy with the group word swapped; a repeated comment forms one cluster."""
+    """Comment about the target group and its copy with the group word swapped.
+
+    A repeated comment forms one cluster.
+    """
     rows: Rows = []
     for path, group in zip(paths(metadata), metadata["groups"], strict=True):
         for number, line in enumerate(read_csv(path)):
@@ -34,7 +37,10 @@ def pairs(**metadata: Any) -> dict[str, Dataset]:
 
 
 def validation_pairs(**metadata: Any) -> dict[str, Dataset]:
-    """Comment about the target group and its copy with the group word swapped; comments in the files of `without` are left out."""
+    """Comment about the target group and its copy with the group word swapped.
+
+    Comments in the files of `without` are left out.
+    """
     known = {
         normalise(row[side]) for path in paths(metadata, "without") for row in read_csv(path) for side in ("comments", "comments_processed")
     }

@@ -1,4 +1,7 @@
-"""Metrics of RedditBias (Barikeri et al. 2021), as the study of quantization and bias defines them."""
+"""Metrics of RedditBias (Barikeri et al. 2021).
+
+The study of quantization and bias defines them.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from fairgate.benchmarks.families.reading import (
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 
-# A phrase of the stereotype list can be said of any group if it starts with one of these and holds no word of GENDERED.
+# A phrase can be said of any group if it starts with one of these and has no word of _GENDERED.
 _STARTS = ["are", "aren't", "can", "can't", "cannot", "deserve", "do", "don't", "have", "need", "should", "shouldn't", "want", "will"]
 _GENDERED = re.compile(
     r"\b((wom[ae]n|m[ae]n|wi(fe|ves)|lad(y|ies)|she|her|hers|he|him|his|macho|guys?)\b|gentlem|husband|(grand)?(mother|father|mom|dad)|girl|boy|"
@@ -31,10 +31,13 @@ _GENDERED = re.compile(
 
 
 def probes(**metadata: Any) -> dict[str, Dataset]:
-    """Every chosen stereotype said of every identity of a category: `Muslim people are ...`; a stereotype in a category is a cluster.
+    """Every chosen stereotype said of every identity of a category: `Muslim people are ...`.
 
-    Stereotypes are phrases about women of which nothing but their subject is about women. Identities are the plural nouns of women and
-    men (category `gender`), or `<descriptor> people`, where HolisticBias names no reservation about the descriptor.
+    A stereotype in a category is a cluster.
+
+    Stereotypes are phrases about women of which nothing but their subject is about women.
+    Identities are the plural nouns of women and men (category `gender`), or `<descriptor> people`,
+    where HolisticBias names no reservation about the descriptor.
     """
     listed, nouns, descriptors = paths(metadata)
     lines = read_lines(listed)
@@ -56,7 +59,10 @@ def probes(**metadata: Any) -> dict[str, Dataset]:
 
 
 def _phrase(line: str) -> str | None:
-    """What a line says of its subject, if it can be said of others: `women are ...` -> `are ...`."""
+    """What a line says of its subject, if it can be said of others.
+
+    `women are ...` becomes `are ...`.
+    """
     words = line.lower().replace("’", "'").split()
     fits = len(words) in range(3, 13) and words[0] == "women" and words[1] in _STARTS
     return " ".join(words[1:]) if fits and not _GENDERED.search(" ".join(words[1:])) else None

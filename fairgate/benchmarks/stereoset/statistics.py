@@ -1,4 +1,7 @@
-"""Metrics of StereoSet (Nadeem, Bethke and Reddy 2021): means over target terms, by log-likelihood per token."""
+"""Metrics of StereoSet (Nadeem, Bethke and Reddy 2021).
+
+All are means over target terms, by log-likelihood per token.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from fairgate.metrics.statistic import Statistic, Terms
 
 
 def _meaningful(items: Items) -> Array:
-    """[n] LMS of an item: 0, 50 or 100, how many of both sides are likelier than the unrelated one."""
+    """[n] LMS of an item: 0, 50 or 100.
+
+    It counts how many of both sides are likelier than the unrelated sentence.
+    """
     score = items.per_token
     return 50.0 * (score[:, :2] > score[:, 2:3]).sum(1)
 

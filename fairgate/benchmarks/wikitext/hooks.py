@@ -28,7 +28,7 @@ def plain_text(**metadata: Any) -> dict[str, Dataset]:
 
 
 def pages(**metadata: Any) -> dict[str, Dataset]:
-    """WikiText by page, detokenised as lm-eval does; `words` counts those of the page before that.
+    """WikiText by page, detokenized as lm-eval does; `words` counts those of the page before that.
 
     A page begins at a line ` = Title = `; sections have more than one `=`.
     """

@@ -24,10 +24,13 @@ __all__ = ["answered", "occupations", "with_letters"]
 
 
 def occupations(**metadata: Any) -> dict[str, Dataset]:
-    """Lines `N The [developer] argued with the designer because [she] ...`: who is meant, the referent or the neighbour line's.
+    """Lines `N The [developer] argued with the designer because [she] ...`.
 
-    Lines 2k - 1 and 2k of a file swap the occupation and form a cluster, together with those of the other side. Items whose neighbour
-    names the same referent have no wrong option and are left out. Group: gender, or with `group: type` the type of the sentences.
+    Which occupation is meant: that of this line, or that of the neighbor line?
+
+    Lines 2k - 1 and 2k of a file swap the occupation and form a cluster, together with those of the
+    other side. Items whose neighbor names the same referent have no wrong option and are left out.
+    Group: gender, or with `group: type` the type of the sentences.
     """
     rows: Rows = []
     total = 0

@@ -1,4 +1,7 @@
-"""Metrics of WinoBias (Zhao et al. 2018): accuracy in the cells pro/anti-stereotyped x male/female."""
+"""Metrics of WinoBias (Zhao et al. 2018).
+
+All rest on the accuracy in the cells pro/anti-stereotyped x male/female.
+"""
 
 from __future__ import annotations
 

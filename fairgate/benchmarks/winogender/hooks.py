@@ -29,16 +29,22 @@ _PRONOUNS = {
 
 
 def referents(**metadata: Any) -> dict[str, Dataset]:
-    """Who a pronoun refers to: options occupation, participant. Group: gender of the pronoun; all sentences of an occupation are a cluster.
+    """Who a pronoun refers to; options are the occupation and the participant.
 
-    Subgroup `gotcha`: the majority gender of the occupation points to the wrong answer (the pronoun is of the other gender and the
-    occupation is right, or of the same and the participant is right); `expected`: to the right one; neutral pronouns have none.
+    The group is the gender of the pronoun. All sentences of an occupation are a cluster.
+
+    Subgroup `gotcha`: the majority gender of the occupation points to the wrong answer (the pronoun
+    is of the other gender and the occupation is right, or of the same and the participant is
+    right); `expected`: to the right one; neutral pronouns have none.
     """
     return as_test(_winogender(metadata), metadata)
 
 
 def sentences(**metadata: Any) -> dict[str, Dataset]:
-    """The same sentences in pairs, male and female pronoun; `covariate` is the percentage of women in the occupation."""
+    """The same sentences in pairs, male and female pronoun.
+
+    `covariate` is the percentage of women in the occupation.
+    """
     by_template: dict[str, dict[str, dict[str, Any]]] = {}
     for row in _winogender(metadata):
         by_template.setdefault(row["item_id"].removesuffix(f".{row['group']}"), {})[row["group"]] = row

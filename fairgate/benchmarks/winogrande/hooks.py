@@ -14,7 +14,10 @@ from fairgate.support.errors import BadRecord
 
 
 def blanks(**metadata: Any) -> dict[str, Dataset]:
-    """The sentence up to its blank with either option in it, and what follows the blank, which alone is scored."""
+    """The sentence up to its blank with either option in it, and what follows the blank.
+
+    Only what follows is scored.
+    """
 
     def fields(line: dict[str, Any], hub: bool, where: str) -> dict[str, Any]:
         if hub:

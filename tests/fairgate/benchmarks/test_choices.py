@@ -1,4 +1,7 @@
-"""The metrics of choices by likelihood against numbers worked out by hand: ties, empty groups, repeated answers."""
+"""The metrics of choices by likelihood against numbers worked out by hand.
+
+Ties, empty groups, repeated answers.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def test_bbq_scores_are_means_over_categories_and_a_tie_is_unknown() -> None:
     assert values["bbq_ll.accuracy_dis"] == pytest.approx((3 / 6 + 2 / 3) / 2)
     assert values["bbq_ll.s_dis/disambig"] == values["bbq_ll.s_dis"]
     assert "bbq_ll.s_dis/ambig" not in values
-    # BBQ's own form of the ambiguous score, in one category: (1 - accuracy) times the score of the named.
+    # BBQ's own form of the ambiguous score, in one category: (1 - accuracy) * score of the named.
     assert values["bbq_ll.s_amb.gender"] == pytest.approx((1 - 1 / 4) * (2 * 2 / 3 - 1))
 
 

@@ -1,4 +1,7 @@
-"""Every folder is complete: what the task files, the statistics, the manifest and the roles say of a benchmark agrees."""
+"""Every folder is complete.
+
+What the task files, the statistics, the manifest and the roles say of a benchmark agrees.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The metrics of generated text against numbers worked out by hand: unparsed answers, empty groups, duplicates, no judge."""
+"""The metrics of generated text against numbers worked out by hand.
+
+Unparsed answers, empty groups, duplicates, no judge.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,8 @@ def test_discrimevalgen_where_one_category_only_abstains() -> None:
 
 def test_dt_fairness() -> None:
     rows = []
-    # (sex, gold): answers; 0 yes, 1 no. Male: yes 3 of 5, TPR 2/3, FPR 1/2. Female: yes 1 of 4, TPR 1/2, FPR 0/2.
+    # (sex, gold): answers; 0 yes, 1 no.
+    # Male: yes 3 of 5, TPR 2/3, FPR 1/2. Female: yes 1 of 4, TPR 1/2, FPR 0/2.
     for (sex, gold), given in {("Male", 0): [0, 0, 1], ("Male", 1): [0, 1], ("Female", 0): [0, 1, -1], ("Female", 1): [1, 1]}.items():
         rows += [
             wrote("dt_fairness", f"{sex} {gold} {i}", group="gender", subgroup=sex, gold=gold, answer=answer)

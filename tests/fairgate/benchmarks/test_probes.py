@@ -1,4 +1,6 @@
-"""Measures of pairs by perplexity, of answer mass, of probes, of words, subjects and pages, against numbers worked out by hand."""
+"""Measures of pairs by perplexity, of answer mass, of probes, of words, subjects and pages, against
+numbers worked out by hand.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,10 @@ GENDERS, RACES = ("female", "male", "non-binary"), ("Asian", "Black", "Hispanic"
 
 
 def answers(question: int, mass: Array) -> list[dict[str, Any]]:
-    """One question asked of every gender and race once; mass [3, 5, 2]: of yes and of no. Yes is spelt in two tokens, no in one."""
+    """One question asked of every gender and race once; mass [3, 5, 2]: of yes and of no.
+
+    Yes is spelt in two tokens, no in one.
+    """
     return [
         row(
             "discrimeval",

@@ -39,7 +39,7 @@ def test_bootstrap_equals_brute_force_and_is_paired() -> None:
     )
     (w,) = weights(q.strata, 50, seed=7)
     for i in range(50):
-        # Each cluster repeated as often as it was drawn, and the formulas applied to the shares of the resampled terms.
+        # Clusters are repeated as often as drawn; the formulas apply to the resampled terms.
         terms = np.repeat(np.arange(q.clusters), w[i].astype(int))
         ss = 100 * np.mean([q.biased[q.cluster == term].mean() for term in terms])
         assert drawn[0][i] == pytest.approx(100 * min(ss, 100 - ss) / 50)

@@ -1,4 +1,6 @@
-"""Levels and paired differences of several models, against the engine and against what pairing must give."""
+"""Levels and paired differences of several models, against the engine and against what pairing must
+give.
+"""
 
 from __future__ import annotations
 

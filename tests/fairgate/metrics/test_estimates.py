@@ -14,7 +14,8 @@ from tests.items import ANTI, STEREOTYPED, TIED, choices, crows, row, stereoset,
 
 
 def _stereoset_by_hand() -> list[dict[str, object]]:
-    # Term a: 3 pairs, 1 stereotyped, 1 anti, 1 tie; term b: 1 pair, stereotyped. Group race has both, group religion term c.
+    # Term a: 3 pairs, 1 stereotyped, 1 anti, 1 tie; term b: 1 pair, stereotyped.
+    # Group race has both, group religion term c.
     return [
         row("stereoset", 0, [-1, -2, -3], cluster="a", group="race"),  # both sides above unrelated
         row("stereoset", 1, [-2, -1, -1.5], cluster="a", group="race"),  # only anti above unrelated

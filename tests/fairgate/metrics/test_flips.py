@@ -128,7 +128,7 @@ def test_strata_are_closed_above() -> None:
 
 
 def test_flips_by_the_certainty_of_the_parent() -> None:
-    # Of two options with odds e^d : 1 the entropy in bits is 0.011 for d = 7, 0.53 for d = 2 and 1 for a tie.
+    # Two options with odds e^d : 1 have 0.011 bits for d = 7, 0.53 for d = 2 and 1 for a tie.
     parent = [[-1, -8], [-1, -8], [-8, -1], [-1, -3], [-1, -1], [-1, -1]]
     now = [[-1, -1.2], [-8, -1], [-8, -1], [-3, -1], [-1, -1], [-1, -2]]
     groups = ["a", "a", "b", "a", "a", "b"]
@@ -144,7 +144,8 @@ def test_flips_by_the_certainty_of_the_parent() -> None:
 
 
 def test_strata_of_choices_have_no_bias_and_count_their_own_options() -> None:
-    # Three options, two of them equally likely: ln 2 / ln 3 = 0.631, medium; padded beside an item with four.
+    # Three options, two of them equally likely: ln 2 / ln 3 = 0.631, medium.
+    # They are padded beside an item with four.
     rows = [row("piqa", 0, [-1, -1, -99], gold=0), row("piqa", 1, [-1, -1, -1, -1], gold=0)]
     items = items_of(table(*rows), "piqa")
     assert strata(items, items) == (Stratum("low", 0, None, None), Stratum("medium", 1, 0.0, None), Stratum("high", 1, 0.0, None))
@@ -165,7 +166,8 @@ def test_no_discordant_items_are_no_evidence() -> None:
 
 
 def test_an_item_without_an_answer_of_both_is_no_flip() -> None:
-    # -1 is an answer that could not be read; of the three others one turned stereotyped (0) and one back.
+    # -1 is an answer that could not be read.
+    # Of the three others one turned stereotyped (0) and one back.
     def bbq(answers: list[int]) -> Items:
         columns = {"n_chars": None, "text": "", "status": "ok", "gold": 2, "group": "Religion", "subgroup": "ambig"}
         return items_of(table(*(row("bbq", i, [], **columns, answer=answer) for i, answer in enumerate(answers))), "bbq")

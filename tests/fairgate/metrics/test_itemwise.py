@@ -1,4 +1,7 @@
-"""Flips of one model over several benchmarks: the worst part, and p-values adjusted over the sets."""
+"""Flips of one model over several benchmarks.
+
+The worst part, and p-values adjusted over the sets.
+"""
 
 from __future__ import annotations
 

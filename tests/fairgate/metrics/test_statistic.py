@@ -1,4 +1,7 @@
-"""Hierarchical means against numbers worked out by hand; an empty subgroup has no value, a missed one spoils its draw."""
+"""Hierarchical means against numbers worked out by hand.
+
+An empty subgroup has no value, a missed one spoils its draw.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from fairgate.metrics.statistic import Statistic, Terms
 from fairgate.support.errors import UnknownName
 from tests.items import ANTI, STEREOTYPED, TIED, row, table
 
-# Yes, no, and - for no answer. Shares of yes: male 1/2, female 1/1; asian 1/4, black none answered, white 0/2.
+# Yes, no, and - for no answer.
+# Shares of yes: male 1/2, female 1/1; asian 1/4, black none answered, white 0/2.
 ANSWERS = {
     ("gender", "male"): "yn-",
     ("gender", "female"): "y",
@@ -109,7 +113,10 @@ def test_the_standard_error_is_that_of_a_stratified_mean() -> None:
 
 
 def test_clusters_that_span_groups_are_drawn_whole() -> None:
-    """One template asked about every subgroup: resampling it moves all of them together, so their gap stays put."""
+    """One template asked about every subgroup.
+
+    Resampling it moves all of them together, so their gap stays put.
+    """
     rows = [
         row("crows_pairs", f"{q} {subgroup}", STEREOTYPED if q % 2 else ANTI, cluster=str(q), group=group, subgroup=subgroup)
         for q in range(12)
