@@ -16,6 +16,7 @@ The rest makes the same faster on a GPU, or describes the result:
     differences   the differences of pairs as a Triton kernel
     products      matrix products on tensor cores without their loss of digits
     diagnostics   where in the weights the fairness term sits, and how strong it is
+    compute       on which devices and in which type the blocks run
 
 `examples/one_layer.py` runs one layer through all of it in a second.
 """
