@@ -29,7 +29,6 @@ EXAMPLES = [
 ]
 TERMS = ["stereotype pair", "SS", "LMS", "ICAT", "RTN", "GPTQ", "Fair-GPTQ", "alpha", "unit", "cluster", "harm", "margin", "cap"]
 TERMS += ["floor", "open", "inconclusive", "recipe", "reference", "candidate", "role", "gate set", "development set"]
-UNWRAPPED = ("benchmarks",)
 name_of = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 
 
@@ -86,8 +85,6 @@ def test_commands_exist(page: Path) -> None:
 @name_of
 def test_prose_is_wrapped(page: Path) -> None:
     """Lines of tables, code and pictures may be longer, and those of sections that a script writes."""
-    if page.stem in UNWRAPPED:
-        return
     prose = re.sub(r"^<!-- ([\w-]+) -->\n.*?^<!-- /\1 -->\n|^ *```.*?^ *```", "", _text(page), flags=re.M | re.S)
     long = [line for line in prose.splitlines() if len(line) > COLUMNS and not re.match(r" *\||!\[|<!--|    \S", line)]
     assert long == []
