@@ -29,7 +29,6 @@ from flows import cli
 from flows.outcome import read_receipt, read_verdict
 
 CANDIDATE = "fair_gptq"
-_PACKING = {"bits": 4, "group_size": 32, "symmetric": True}
 _REASON = "a margin for a random model: it only exercises the gate"
 
 
@@ -48,11 +47,18 @@ PARAMS: dict[str, Any] = {
         "text_words": 64,
     },
     "quantize": {"device": "cpu", "seed": 0, "batch_tokens": 2048},
-    "matrix": ["rtn", CANDIDATE],
+    "matrix": [CANDIDATE],
     "recipes": {
         "base": {"method": "none"},
-        "rtn": {"method": "rtn", **_PACKING},
-        CANDIDATE: {"method": "fair_gptq", **_PACKING, "mode": "exact", "alignment": "aligned", "alpha": 0.1},
+        CANDIDATE: {
+            "method": "fair_gptq",
+            "bits": 4,
+            "group_size": 32,
+            "symmetric": True,
+            "mode": "exact",
+            "alignment": "aligned",
+            "alpha": 0.1,
+        },
     },
     "evaluate": {
         "role": "gate",
