@@ -6,13 +6,16 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fairgate.contracts.recipes import is_unquantized, model_folder
 from fairgate.contracts.records import Role
 from fairgate.support import cli
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import load, pick, read_params
+from stages.evaluate.threads import announced, limit_threads
 
 DATA, WORK = Path("data"), Path(".fairgate/evaluate")
 
@@ -20,7 +23,13 @@ DATA, WORK = Path("data"), Path(".fairgate/evaluate")
 def main(arguments: argparse.Namespace) -> None:
     recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
+    with announced() as running:
+        _evaluate(arguments, recipes, running)
+
+
+def _evaluate(arguments: argparse.Namespace, recipes: dict[str, Any], running: Callable[[], int]) -> None:
     # Late, so that a misspelt recipe is told at once: the libraries take seconds to import.
+    from fairgate.support.devices import pick_device
     from stages.evaluate.catalogue import Catalogue
     from stages.evaluate.journal import WHOLE, Shard
     from stages.evaluate.repeat import evaluate_twice
@@ -43,6 +52,9 @@ def main(arguments: argparse.Namespace) -> None:
     twice = arguments.repeat or (settings.repeat and is_unquantized(recipes[arguments.recipe].get("method")) and role == Role.gate)
     if arguments.repeat and arguments.shard:
         raise FairgateError("cannot be given together", where="--repeat, --shard", remedy="score the parts first, then --repeat alone")
+    # All parts of a task and the run that puts them together must have the same number of threads.
+    if shard == WHOLE and pick_device(settings.device, parameter="evaluate.device").type == "cpu":
+        limit_threads(running())
     run = evaluate_twice if twice and shard == WHOLE else evaluate
     run(
         Subject(arguments.recipe, model_folder(recipes, arguments.recipe, DATA)),
