@@ -1,5 +1,5 @@
 """Calibration data: stereotype pairs and general text.
 
-`roles.yaml` says which data set may be used for what. The stage proves that no sentence of a gate
-set is in the calibration data.
+The manifest of fetch and `roles.yaml` say which data set may be used for what. The stage proves
+that no sentence of a gate set is in the calibration data.
 """
