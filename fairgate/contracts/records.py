@@ -131,7 +131,10 @@ class Penalty(Record):
 
 
 class ModuleRow(Record):
-    """One row of `quantization.json`: one quantized linear module. What nobody measured keeps its default."""
+    """One row of `quantization.json`: one quantized linear module.
+
+    A value that was not measured keeps its default.
+    """
 
     written_by: ClassVar[str] = "quantize"
     name: str = Field(description="full name of the module in the model")
