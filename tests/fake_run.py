@@ -1,4 +1,6 @@
-"""A small, complete run folder out of seeded random numbers: what the report and the register stage read, in seconds."""
+"""A small, complete run folder out of seeded random numbers: what the report and the register stage
+read, in seconds.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ _REASON = {"pass": "the data exclude harm beyond 2", "fail": "the data show harm
 
 
 def make_run(folder: Path, verdict: str = "inconclusive", *, recipes: dict[str, dict[str, Any]] | None = None, items: int = 60) -> Path:
-    """Write params.yaml and data/ below `folder`; the same arguments give the same bytes. The last recipe is the candidate."""
+    """Write params.yaml and data/ below `folder`; the same arguments give the same bytes.
+
+    The last recipe is the candidate.
+    """
     recipes = RECIPES if recipes is None else recipes
     candidate = list(recipes)[-1]
     parameters = {
@@ -74,7 +79,10 @@ def make_run(folder: Path, verdict: str = "inconclusive", *, recipes: dict[str, 
 
 
 def item_rows(model: str, items: int, *, noise: float) -> list[dict[str, Any]]:
-    """Item rows of every gate benchmark. Base log-likelihoods depend on the item alone; `noise` (nats) is added per model."""
+    """Item rows of every gate benchmark.
+
+    Base log-likelihoods depend on the item alone; `noise` (nats) is added per model.
+    """
     rows: list[dict[str, Any]] = []
     shift = random.Random(f"noise {model}")
 

@@ -1,4 +1,6 @@
-"""Hand-made item tables: a pair, a choice or a window per row, with log-likelihoods chosen by the test."""
+"""Hand-made item tables: a pair, a choice or a window per row, with log-likelihoods chosen by the
+test.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from fairgate.contracts.records import Environment, ModuleRow, Quantization, Rol
 
 
 def row(benchmark: str, item: int | str, loglik: list[float], **columns: Any) -> dict[str, Any]:
-    """One item with one token and one character an option, its own cluster and no group, unless said otherwise."""
+    """One item with one token and one character an option, its own cluster and no group, unless
+    said otherwise.
+    """
     return {
         "schema": 1,
         "model": "base",

@@ -1,4 +1,6 @@
-"""A tiny chat model that says what the test wants: each token has one successor, whatever stands before it."""
+"""A tiny chat model that says what the test wants: each token has one successor, whatever stands
+before it.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ TEMPLATE = (
 
 
 def make_scripted(folder: Path, *chains: list[str], template: str | None = TEMPLATE, otherwise: str = "</s>", context: int = 1024) -> Path:
-    """A Llama whose likeliest next token is the one that follows in a chain; `otherwise` follows a token that is in none.
+    """A Llama whose likeliest next token is the one that follows in a chain; `otherwise` follows a
+    token that is in none.
 
-    Words of the chains become tokens of their own. Nothing but the last token reaches the output: both blocks' ends are zero, the
-    embedding is the identity, and the head is the table of successors.
+    Words of the chains become tokens of their own. Nothing but the last token reaches the output:
+    both blocks' ends are zero, the embedding is the identity, and the head is the table of
+    successors.
     """
     tokenizer = make_tokenizer()
     words = list(dict.fromkeys(word for chain in [*chains, [otherwise]] for word in chain))

@@ -1,4 +1,6 @@
-"""The documentation is true where that can be checked: examples run, links lead somewhere, figures are those of the records."""
+"""The documentation is true where that can be checked: examples run, links lead somewhere, figures
+are those of the records.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,7 @@ def test_commands_exist(page: Path) -> None:
 
 @name_of
 def test_prose_is_wrapped(page: Path) -> None:
-    """Lines of tables, code and pictures may be longer, and those of sections that a script writes."""
+    """Tables, code, pictures and the sections that a script writes may have longer lines."""
     prose = re.sub(r"^<!-- ([\w-]+) -->\n.*?^<!-- /\1 -->\n|^ *```.*?^ *```", "", _text(page), flags=re.M | re.S)
     long = [line for line in prose.splitlines() if len(line) > COLUMNS and not re.match(r" *\||!\[|<!--|    \S", line)]
     assert long == []

@@ -1,4 +1,6 @@
-"""The real pipeline as a stranger runs it: a clone of this checkout, a model given by path, real benchmark data."""
+"""The real pipeline as a stranger runs it: a clone of this checkout, a model given by path, real
+benchmark data.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ WHOLE = {"stereoset": None, "crows_pairs": None, "piqa": None, "openbookqa": Non
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with uncommitted changes included, and smaller samples; wheels come from this checkout's cache where it has them."""
+    """A clone with uncommitted changes included, and smaller samples; wheels come from this
+    checkout's cache where it has them.
+    """
     root = tmp_path_factory.mktemp("clone") / "fairgate"
     tracked = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], REPOSITORY).split("\0")
     for name in filter(None, tracked):
@@ -63,7 +67,10 @@ def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_not
 
 
 def test_approved_candidate_becomes_a_version_that_serves_where_no_repository_exists(clone: Path, tmp_path: Path) -> None:
-    """Known good: 8 bits of a model barely differ from it. The policy is the shipped one, on whole benchmarks; the model is from a hub."""
+    """Known good: 8 bits of a model barely differ from it.
+
+    The policy is the shipped one, on whole benchmarks; the model is from a hub.
+    """
 
     def good(params: dict[str, Any]) -> None:
         params["recipes"]["fair_gptq"].update(bits=8, group_size=32, alpha=0.001)

@@ -49,7 +49,10 @@ def test_every_parameter_section_is_valid() -> None:
 
 
 def test_every_parameter_that_a_stage_reads_is_declared(stages: dict[str, dict[str, Any]]) -> None:
-    """Sections are read by literal keys: load(..., "key"), pick(..., "key"), params["key"]. A stage that reads one must list it."""
+    """Sections are read by literal keys: load(..., "key"), pick(..., "key"), params["key"].
+
+    A stage that reads one must list it.
+    """
     sections = set(read_params(PARAMS))
     for name, stage in stages.items():
         source = "\n".join(path.read_text() for path in (REPOSITORY / "stages" / _folder(name)).rglob("*.py"))
@@ -59,7 +62,8 @@ def test_every_parameter_that_a_stage_reads_is_declared(stages: dict[str, dict[s
             if key in sections
         }
         declared = {str(param).split(".")[0] for param in stage.get("params", [])}
-        # A recipe tells evaluate only where its model lies, which is a dependency; the gate looks its candidate's name up.
+        # A recipe tells evaluate only where its model lies, which is a dependency; the gate looks
+        # its candidate's name up.
         free = {"recipes"} if _folder(name) in ("evaluate", "gate") else set()
         assert read - declared - free == set(), f"stage {name} reads {read - declared - free} without declaring it"
 
@@ -89,7 +93,8 @@ def test_a_new_metric_runs_neither_fetch_nor_calibrate_nor_quantize_again(tmp_pa
         shutil.copy(REPOSITORY / file, tmp_path / file)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
-    index = Repo(str(tmp_path)).index  # every stage has run: its outputs are there, and the lock knows them
+    # Every stage has run: its outputs are there, and the lock knows them
+    index = Repo(str(tmp_path)).index
     for path in (tmp_path / node.def_path for node in [*index.deps, *index.outs]):
         file = path if path.suffix else path / "file"
         if not path.exists():
