@@ -34,7 +34,7 @@ class _Untitled(GenerateJsonSchema):
 def schema() -> dict[str, Any]:
     """The JSON schema of the whole parameter file."""
     methods = reduce(or_, [method.settings for method in METHODS.values()])
-    recipe = Annotated[methods, Field(discriminator="method")]
+    recipe = Annotated[methods, Field(discriminator="method")]  # type: ignore[valid-type]
     fields = {
         "model": Annotated[
             str, Field(description="A name of stages/fetch/manifest.yaml, a model folder, or a hub id as owner/name@commit.")
@@ -46,7 +46,7 @@ def schema() -> dict[str, Any]:
     }
     # Not a model, in which a field `register` would hide a method of that name.
     params = TypedDict("Params", fields)  # type: ignore[misc]
-    params.__pydantic_config__ = ConfigDict(extra="forbid")
+    params.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     schema = TypeAdapter(params).json_schema(schema_generator=_Untitled)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "description": "Every setting of the pipeline.", **schema}
 
