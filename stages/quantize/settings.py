@@ -7,13 +7,14 @@ params.yaml leaves out stand here and there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, parse, pick, read_params
 from stages.quantize.methods import METHODS, Recipe
+from stages.quantize.methods.base import GridRecipe
 
 
 class RunSettings(Section):
@@ -36,7 +37,7 @@ class RunSettings(Section):
     )
 
 
-def read_recipe(name: str, path: Path | str) -> Recipe:
+def read_recipe(name: str, path: Path | str) -> GridRecipe:
     """Recipe `name` of the parameter file, to be quantized by.
 
     Raises:
@@ -50,7 +51,7 @@ def read_recipe(name: str, path: Path | str) -> Recipe:
     if not METHODS[recipe.method].quantizes:
         what = f"method {recipe.method!r} is the unquantized base: there is nothing to quantize"
         raise UnknownName(what, where=where, remedy="name another recipe")
-    return recipe
+    return cast(GridRecipe, recipe)  # what quantizes, packs to a grid
 
 
 def parse_recipe(data: Any, *, where: str) -> Recipe:

@@ -103,7 +103,7 @@ class BlockStore:
         self._written.result()
         self._fetched.result()  # else states of three blocks would stand on the GPU
         tensors = {name: tensor for module in block.modules for name, tensor in packed(module, self._recipe).items()}
-        records = {
+        records: dict[str, Sequence[BaseModel]] = {
             "modules": [module.row for module in block.modules],
             "contributions": [row for module in block.modules for row in module.contributions],
         }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fairgate.contracts.records import Training
 from fairgate.support.errors import FairgateError
 from stages.quantize.methods.base import METHODS, Forecast, Inputs, Method, QuantizedModule, Store, register
+from stages.quantize.methods.closed_form.method import ClosedForm
 from stages.quantize.methods.learned.settings import FairRound, Learned
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ class LearningMethod(Method[L, LearningData]):
         """
         if recipe.starts_from_nearest:
             return []
-        blocks = METHODS[recipe.start].blocks(recipe.closed_form(), source, compute, data.start)
+        start = cast(ClosedForm[Any], METHODS[recipe.start])
+        blocks = start.blocks(recipe.closed_form(), source, compute, data.start)
         return [module for block in blocks for module in block.modules]
 
 
