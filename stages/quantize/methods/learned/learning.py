@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 
 from fairgate.contracts.records import ModuleRow, Status
+from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from stages.quantize.core.compute import Compute
 from stages.quantize.methods.base import Block, QuantizedModule
@@ -73,6 +75,8 @@ def learn(
     start = {module.row.name: module.rounded for module in begun}
     offsets = attach(linears, start, grids, torch.float32 if compute.dtype == torch.float32 else torch.float16)
 
+    _require_reach(recipe, offsets)
+
     def keep_state(state: State) -> None:
         keep(*_stored(offsets, state))
 
@@ -96,6 +100,21 @@ def learn(
         log.warning("%s; the weights are those after step %d, the last good state", reason, state.step)
     statuses = {module.row.name: module.row.status for module in begun}
     return Outcome(_rounded_blocks(source, linears, offsets, dict.fromkeys(grids, Status.stopped) if state.stopped else statuses), state)
+
+
+def _require_reach(recipe: Learned, offsets: Sequence[Offsets]) -> None:
+    """Raise FairgateError if the steps are too short to change a single code: they would take
+    minutes and leave every code as it is.
+    """
+    least = min(part.least_move() for part in offsets)
+    if recipe.reach < least:
+        rate = recipe.rate * least / recipe.reach
+        digit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+        raise FairgateError(
+            f"rate {recipe.rate} moves no code: all steps together reach {recipe.reach:.3g} codes, the first needs {least:.3g}",
+            where=f"recipe: {recipe.method}",
+            remedy=f"set `rate` to {math.ceil(rate / digit) * digit:.2g} or more, or take more `steps`",
+        )
 
 
 def _stored(offsets: Sequence[Offsets], state: State) -> tuple[dict[str, Tensor], dict[str, Any]]:

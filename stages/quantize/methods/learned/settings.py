@@ -36,6 +36,12 @@ class Learned(GridRecipe):
         return self
 
     @property
+    def reach(self) -> float:
+        """How far the steps can move an offset, in codes: two series that fall linearly to zero."""
+        steps = self.steps + 1 + (self.block_steps + 1 if self.block_steps else 0)
+        return self.rate * steps / 2
+
+    @property
     def starts_from_nearest(self) -> bool:
         """Whether it starts from the nearest codes, which need no pass through the model."""
         return self.start == "rtn"

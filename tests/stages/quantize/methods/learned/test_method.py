@@ -280,3 +280,19 @@ def test_the_record_says_what_was_put_in_front_and_what_was_left_out(llama: Path
 
 def _triples(base: Path, data: Path) -> list[Triple]:
     return encode_triples(read_records(Pair, data / "pairs.jsonl"), AutoTokenizer.from_pretrained(base))
+
+
+def test_steps_that_cannot_change_a_code_are_refused_before_the_first(llama: Path, data: Path, tmp_path: Path) -> None:
+    """The weights of this base lie on their grid, so that every offset has half a code to go."""
+    base = shutil.copytree(llama, tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("proj.weight")]:
+        codes = torch.randint(0, 8, tensors[name].shape, generator=torch.Generator().manual_seed(0))
+        codes[:, ::32], codes[:, 1::32] = 0, 7  # every group reaches from end to end
+        tensors[name] = (codes - 4) / 16
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    short: dict[str, Any] = {"steps": 6, "symmetric": False}
+    with pytest.raises(FairgateError, match=r"rate 0.1 moves no code: all steps together reach 0.35 codes.*\n.*set `rate` to 0.15 or more"):
+        _quantize(base, data, tmp_path / "out", **short)
+    for enough in ({"rate": 0.15}, {"block_steps": 3}):
+        assert _quantize(base, data, tmp_path / "out", **short, **enough).training.steps == 6
