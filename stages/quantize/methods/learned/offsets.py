@@ -101,7 +101,7 @@ class Offsets:
         return list(self._modules)
 
     def least_move(self) -> float:
-        """The smallest offset that changes a code, in codes; half a code for weights on the grid."""
+        """The smallest offset that changes a code, in codes; one half for weights on the grid."""
         W, *_ = self._grid()
         steps = W.float() / stored_scale(self.clip, self.scale)
         return 0.5 - float((steps - steps.round()).abs().max())
