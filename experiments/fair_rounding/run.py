@@ -48,6 +48,7 @@ from fairgate.support.files import read_json, write_json
 from fairgate.support.locks import LockHeld, locked
 from fairgate.support.log import log
 from fairgate.support.params import load
+from stages.quantize.run.placement import make_products_reproducible
 from stages.quantize.settings import RunSettings
 
 HERE = Path(__file__).parent
@@ -243,6 +244,7 @@ def main() -> int:
     parser.add_argument("--since", type=float, default=None, help="time stamp from which these seconds count; default: the start")
     parser.add_argument("--retry", action="store_true", help="run cells again that failed")
     arguments = parser.parse_args()
+    make_products_reproducible()  # before the first product on a GPU
     gc.set_threshold(50_000, 20, 100)  # as the command line of the evaluate stage has it
     try:
         return _main(arguments)
