@@ -37,7 +37,8 @@ def main() -> dict[str, float]:
     print(f"traces: H {H.trace():.1f}, C {hessians.C.trace():.1f}, B {B.trace():.1f}")
     for name, row in {"W": W[0], "target": fair.target[0], "codes": fair.rounded.codes[0]}.items():
         print(f"{name:<8}" + "".join(f"{value:>9.3f}" for value in row[:6].tolist()) + "  ...")
-    print(f"\n{'':<22}{'J':>8} ={'rounding':>10} +{'pairs':>8}")
+    print("\nJ is the objective: rounding error on the inputs + penalty on the pairs; lower is better")
+    print(f"{'':<22}{'J':>8} ={'rounding':>10} +{'pairs':>8}")
     zero, values = torch.zeros_like(H), {}
     weights = {"W": W, "target": fair.target, "GPTQ": plain.rounded.Q, "Fair-GPTQ": fair.rounded.Q}
     for name, Q in weights.items():
