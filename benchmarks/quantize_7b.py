@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -38,6 +38,7 @@ from stages.quantize.core.pairs import EncodedPair, pair_batches, text_batches
 from stages.quantize.methods import METHODS
 from stages.quantize.methods.closed_form.calibration import Calibration
 from stages.quantize.methods.closed_form.forecast import batches_that_fit
+from stages.quantize.methods.closed_form.method import ClosedForm
 from stages.quantize.methods.closed_form.recipe import CalibratedRecipe
 from stages.quantize.methods.closed_form.retry import Quantizer
 from stages.quantize.methods.shared.modules import packed
@@ -69,7 +70,7 @@ def calibration(*, texts: int = 0, batch_tokens: int = BATCH_TOKENS) -> Calibrat
 
 
 def recipe(settings: dict[str, Any], **changes: Any) -> CalibratedRecipe:
-    return parse_recipe({**settings, **changes}, where="benchmark")
+    return cast(CalibratedRecipe, parse_recipe({**settings, **changes}, where="benchmark"))
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def quantized(
     that is gone afterwards.
     """
     source = Streamed(model, architecture_of("llama"))
-    quantized_blocks = partial(METHODS[settings.method].blocks, settings, source)
+    quantized_blocks = partial(cast(ClosedForm[Any], METHODS[settings.method]).blocks, settings, source)
     # The time makes every run one of its own: none goes on from another.
     with block_store((work or model.parent) / "unfinished", {"begun": time.time()}, settings) as store:
         if Quantizer(quantized_blocks, settings, source, store).blocks(compute, data) < len(source.blocks):

@@ -5,6 +5,7 @@ cost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from stages.quantize.methods.base import Block
 from stages.quantize.methods.closed_form.blocks import accumulators, inputs_of_block, run_block
 from stages.quantize.methods.closed_form.calibration import Calibration
 from stages.quantize.methods.closed_form.groups import GroupSolver
+from stages.quantize.methods.closed_form.method import ClosedForm
 from stages.quantize.methods.closed_form.recipe import CalibratedRecipe
 from stages.quantize.model.streamed import Streamed
 
@@ -35,7 +37,7 @@ def sweep(source: Streamed, recipes: Sequence[CalibratedRecipe], calibration: Ca
     if len(collected) != 1 or recipes[0].collection != "parallel":
         remedy = "give all of them `collection: parallel` and the same calibration, text_share and alignment"
         raise FairgateError("these recipes cannot share one pass over the data", where="recipes", remedy=remedy)
-    terms = [METHODS[recipe.method].term(recipe, source, compute, calibration) for recipe in recipes]
+    terms = [cast(ClosedForm[Any], METHODS[recipe.method]).term(recipe, source, compute, calibration) for recipe in recipes]
     block_inputs = inputs_of_block(source, calibration, compute)
     for index in range(len(source.blocks)):
         solvers = [GroupSolver(source.architecture, recipe, term, compute) for recipe, term in zip(recipes, terms, strict=True)]

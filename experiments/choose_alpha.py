@@ -16,7 +16,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -31,6 +31,7 @@ from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import Subject, evaluate
+from stages.quantize.methods.base import GridRecipe
 from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 
@@ -51,7 +52,7 @@ def measure(name: str, recipe: dict[str, Any], data: Path, device: str) -> dict[
             folder = Path(scratch) / "model"
             quantize(
                 name,
-                parse_recipe(recipe, where=f"choose_alpha.yaml:{name}"),
+                cast(GridRecipe, parse_recipe(recipe, where=f"choose_alpha.yaml:{name}")),
                 run,
                 data / "base",
                 data / "calibration",

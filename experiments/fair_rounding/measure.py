@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,6 +41,7 @@ from stages.evaluate.selection import Selection
 from stages.evaluate.session import Workspace
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.stage import Subject, evaluate
+from stages.quantize.methods.base import GridRecipe
 from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
 
@@ -194,8 +195,8 @@ def _model(cell: Cell, place: Place, work: Path) -> tuple[Path, dict[str, Any] |
         peer(place.base, texts, out, **settings, seed=cell.seed, device=pick_device(place.device, parameter="--device").type)
         return out, None
     run = parse(RunSettings, {**place.run, "device": place.device, "seed": cell.seed}, where="quantize")
-    wanted = parse_recipe(recipe, where=cell.name)
-    record = quantize(cell.label, wanted, run, place.base, calibration, out, work / "blocks")
+    settings_of_method = cast(GridRecipe, parse_recipe(recipe, where=cell.name))
+    record = quantize(cell.label, settings_of_method, run, place.base, calibration, out, work / "blocks")
     return out, record.training.model_dump(mode="json") if record.training else None
 
 

@@ -94,7 +94,8 @@ def run_all(declaration: Declaration, place: Place, limits: Limits, *, final: bo
     """
     to_the_end = replace(limits, until=float("inf"))
     chosen: dict[str, dict[str, Any]] = {}
-    rules, chosen_from = list(declaration.rules), []
+    rules = list(declaration.rules)
+    chosen_from: list[str] = []
     settled = 0
     while True:
         search = declaration.cells("search", chosen)
