@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
+from fairgate.benchmarks.descriptions import descriptions
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, load, read_params
 
@@ -42,10 +42,9 @@ def check_params(root: Path) -> None:
         raise FairgateError(f"not a list of recipe names (got {matrix!r})", where=f"{path}:matrix", remedy="write e.g. [rtn, gptq]")
     for name in matrix if recipes else []:
         read_recipe(name, path)
-    tasks = [Path(file.name).stem for file in files("stages.evaluate").joinpath("tasks").iterdir() if file.name.endswith(".yaml")]
     for name in params.get("evaluate", {}).get("tasks", {}):
-        if name not in tasks:
-            raise UnknownName.of("task", name, tasks, where=f"{path}:evaluate.tasks")
+        if name not in descriptions():
+            raise UnknownName.of("task", name, descriptions(), where=f"{path}:evaluate.tasks")
     gate = params.get("gate", {})
     if not isinstance(gate, dict) or gate.get("checks"):
         policy = read_policy(path)

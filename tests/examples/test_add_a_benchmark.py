@@ -21,8 +21,9 @@ PREPARE = """
 from pathlib import Path
 from fairgate.contracts.records import Split, write_record
 from stages.calibrate.stage import read_roles
-from stages.fetch import fetch_raw, read_manifest
+from stages.fetch.manifest import read_manifest
 from stages.fetch.origins import Origins
+from stages.fetch.raw import fetch_raw
 
 manifest = read_manifest()
 alone = manifest.model_copy(update={"sets": {"pets": manifest.sets["pets"]}})
