@@ -22,6 +22,7 @@ from stages.quantize.core.fair import objective
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import difference_rows, encode_pairs
 from stages.quantize.methods.fair_gptq import FairGptq
+from stages.quantize.methods.shared.modules import grid_of
 from stages.quantize.model.architectures import architectures
 from stages.quantize.model.calibration_pass import linear, set_weight, weight_of
 from stages.quantize.settings import RunSettings
@@ -97,7 +98,7 @@ def _compare_with_reference(model: Any, name: str, packed: dict[str, Tensor], ba
             parts = [packed[f"{architecture.blocks}.{index}.{leaf}"].double() for leaf in group]
             W, Q = torch.cat([weight_of(module) for module in modules]), torch.cat(parts)
             target, A = reference.target_and_hessian(W, H, B, "exact", RECIPE.damping)
-            slow = reference.gptq(target, A, RECIPE.grid(""))
+            slow = reference.gptq(target, A, grid_of(RECIPE, ""))
             # A weight that lies on a rounding boundary may fall either way; the objective may not.
             flips.append((Q - slow).abs().gt(1e-4).double().mean())
             assert objective(W, Q, H, B) == pytest.approx(float(objective(W, slow, H, B)), rel=0.02), group

@@ -265,7 +265,7 @@ def test_interrupted_run_leaves_its_blocks_to_the_next_one(
         _quantize(llama, calibration, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
     monkeypatch.undo()
-    monkeypatch.setattr("stages.quantize.methods.closed_form.quantize_block", interrupt)
+    monkeypatch.setattr("stages.quantize.methods.closed_form.blocks.quantize_block", interrupt)
     _quantize(llama, calibration, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
