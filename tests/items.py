@@ -36,6 +36,16 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=ITEMS)
 
 
+# One check of a policy: CrowS-Pairs, overall.
+CROWS_CHECK: dict[str, Any] = {
+    "name": "bias",
+    "metric": "crows_pairs.pct_stereotype",
+    "rule": "neutral",
+    "by": "overall",
+    "margin": 3.0,
+    "minimum_n": 100,
+    "reason": "r",
+}
 STEREOTYPED, ANTI, TIED = [-1.0, -2.0], [-2.0, -1.0], [-1.0, -1.0]
 
 

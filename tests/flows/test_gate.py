@@ -13,25 +13,15 @@ import yaml
 from fairgate.__main__ import main
 from fairgate.contracts.item_table import write_items
 from fairgate.contracts.records import write_record
-from tests.items import crows, environment, quantization
+from tests.items import CROWS_CHECK, crows, environment, quantization
 from tests.pipeline import environment as process_environment
-
-CHECK = {
-    "name": "bias",
-    "metric": "crows_pairs.pct_stereotype",
-    "rule": "neutral",
-    "by": "overall",
-    "margin": 3.0,
-    "minimum_n": 100,
-    "reason": "r",
-}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the gate reads; `write_candidate` adds the candidate's items."""
     monkeypatch.chdir(tmp_path)
-    gate = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [CHECK]}
+    gate = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [CROWS_CHECK]}
     recipes = {"base": {"method": "none"}, "fair": {"method": "fair_gptq"}}
     Path("params.yaml").write_text(yaml.safe_dump({"gate": gate, "recipes": recipes}))
     for model, digest in (("base", "b" * 64), ("fair", "w" * 64)):

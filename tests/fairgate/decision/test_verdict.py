@@ -16,23 +16,14 @@ from fairgate.decision.verdict import Decision, decide
 from fairgate.metrics.bootstrap import bootstrap, lower, upper
 from fairgate.metrics.flips import UnequalItems
 from fairgate.support.errors import FairgateError
-from tests.items import STEREOTYPED, choices, crows, flipped, quantization, row, stereoset, table, windows
+from tests.items import CROWS_CHECK, STEREOTYPED, choices, crows, flipped, quantization, row, stereoset, table, windows
 
 GROUPS = ["age", "gender", "race"]
-BIAS = {
-    "name": "bias",
-    "metric": "crows_pairs.pct_stereotype",
-    "rule": "neutral",
-    "by": "overall",
-    "margin": 3.0,
-    "minimum_n": 100,
-    "reason": "r",
-}
 
 
 def policy(*checks: dict[str, Any], **keys: Any) -> Policy:
     known = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0}
-    return Policy.model_validate({**known, "checks": [{**BIAS, **check} for check in checks], **keys})
+    return Policy.model_validate({**known, "checks": [{**CROWS_CHECK, **check} for check in checks], **keys})
 
 
 def judge(rules: Policy, q: list[dict[str, Any]], b: list[dict[str, Any]], *statuses: Status) -> Decision:
@@ -243,7 +234,7 @@ def test_every_policy_field_changes_something(field: str, value: Any) -> None:
     after = flipped(before, 0.2, np.random.default_rng(0))
     q, b = crows(after, GROUPS) + choices("piqa", after), crows(before, GROUPS) + choices("piqa", before)
     first: dict[str, Any] = {"metric": "piqa.acc", "rule": "retain", "ratio": 0.9, "margin": 0.0} if field == "ratio" else {}
-    changed = {**first, field: value} if field in BIAS or field in ("cap", "ratio") else first
+    changed = {**first, field: value} if field in CROWS_CHECK or field in ("cap", "ratio") else first
     if field == "metric":
         changed["rule"] = "new_bias"
     keys = {} if changed is not first else {field: value}

@@ -19,18 +19,9 @@ from fairgate.support.cli import run
 from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.files import write_json
 from stages.gate.__main__ import main
-from tests.items import crows, environment, quantization
+from tests.items import CROWS_CHECK, crows, environment, quantization
 
-CHECK = {
-    "name": "bias",
-    "metric": "crows_pairs.pct_stereotype",
-    "rule": "neutral",
-    "by": "overall",
-    "margin": 3.0,
-    "minimum_n": 100,
-    "reason": "r",
-}
-GATE: dict[str, Any] = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [CHECK]}
+GATE: dict[str, Any] = {"candidate": "fair", "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [CROWS_CHECK]}
 RECIPES: dict[str, Any] = {"base": {"method": "none"}, "fair": {"method": "fair_gptq"}}
 VERDICT = Path("data/reports/fair/verdict.json")
 
@@ -130,8 +121,8 @@ def _damage(name: str) -> None:
     elif name == "broken table":
         Path("data/evaluation/fair/items.parquet").write_bytes(b"no parquet")
     else:
-        change = {"empty policy": {"checks": []}, "unknown benchmark": {"checks": [CHECK | {"metric": "stereoset.ss"}]},
-                  "unknown metric": {"checks": [CHECK | {"metric": "crows_pairs.pct"}]}}[name]  # fmt: skip
+        change = {"empty policy": {"checks": []}, "unknown benchmark": {"checks": [CROWS_CHECK | {"metric": "stereoset.ss"}]},
+                  "unknown metric": {"checks": [CROWS_CHECK | {"metric": "crows_pairs.pct"}]}}[name]  # fmt: skip
         Path("params.yaml").write_text(yaml.safe_dump({"gate": {**GATE, **change}, "recipes": RECIPES}))
 
 
@@ -207,7 +198,7 @@ def test_the_command_runs(project: Path) -> None:
 def test_the_noise_floor_is_an_input_of_the_verdict_where_the_policy_asks_for_it(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = "data/evaluation/base/noise.json"
     assert gate() == 0 and path not in read_record(VerdictRecord, VERDICT).inputs
-    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE | {"checks": [CHECK | {"above_noise": True}]}, "recipes": RECIPES}))
+    Path("params.yaml").write_text(yaml.safe_dump({"gate": GATE | {"checks": [CROWS_CHECK | {"above_noise": True}]}, "recipes": RECIPES}))
     assert gate() == 2 and "no noise floor, which the policy asks for" in capsys.readouterr().err and not VERDICT.exists()
 
     def measured(weights: str, rate: float) -> None:
