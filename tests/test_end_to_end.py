@@ -47,6 +47,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_nothing_to_do(clone: Path) -> None:
     first = _release(clone, f"MODEL={clone.parent / 'tiny'}")
+    assert first.count("  ran  ") == 12
     assert "Verdict on fair_gptq: " in first
     assert "no version, because the gate said" in first
     page = clone / "data/reports/index.html"
@@ -59,7 +60,7 @@ def test_release_of_a_model_by_path_ends_in_a_verdict_and_the_second_run_has_not
     assert verdict["reasons"]
 
     second = _release(clone)
-    assert " ran " not in second
+    assert "  ran  " not in second
     assert second.count("skipped") == 12
     assert "up to date" in _run([sys.executable, "-m", "dvc", "repro"], clone)
     # Git sees what a person would commit: the model that was asked for, and the lock of the run.
