@@ -112,7 +112,7 @@ def _run(command: list[str], root: Path, **variables: str) -> str:
     # This checkout's stages must not shadow the clone's.
     env = {**environment(), "PYTHONPATH": str(root), "PREFECT_HOME": str(root / ".prefect"), **variables}
     env.setdefault("FAIRGATE_CACHE", str(REPOSITORY / ".fairgate"))
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "MAKEFLAGS", "MAKELEVEL"):
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         env.pop(name, None)
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

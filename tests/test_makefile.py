@@ -16,7 +16,7 @@ from tests.project import REPOSITORY
 @pytest.fixture
 def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A made-up `nvidia-smi`, first on PATH; exits with the digits in the file `code` beside it."""
-    for name in ("MAKEFLAGS", "MAKELEVEL", "WHEELS", "TORCH_INDEX", "EXTRAS", "MODEL"):
+    for name in ("WHEELS", "TORCH_INDEX", "EXTRAS", "MODEL"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nexit $(cat {tmp_path}/code)\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
