@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoTokenizer
 
 from benchmarks.random_llama import make_model
-from benchmarks.records import Records, timed
+from benchmarks.records import Records, peak_gib, timed
 from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.records import Role
+from fairgate.support.devices import out_of_memory, pick_device
 from fairgate.support.files import read_json
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
@@ -56,14 +56,6 @@ def settings(dtype: str, batch_tokens: int | None) -> Evaluate:
     return Evaluate(role="gate", seed=0, device="auto", dtype=dtype, batch_tokens=batch_tokens or "auto", tasks={})  # type: ignore[arg-type]
 
 
-def peak() -> float:
-    found = torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else 0.0
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    return round(found, 2)
-
-
 def counts(out: Path) -> dict[str, Any]:
     environment = read_json(out / "environment.json")
     items = {name: task["items"] for name, task in environment["tasks"].items()}
@@ -78,7 +70,7 @@ def suite(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
         selection = Selection(catalogue, Role.gate, arguments.tasks)
         seconds[name], _ = timed(partial(evaluate, Subject(name, Path(folder)), selection, arguments.settings, out))
         print(f"{name}: {seconds[name]:.1f} s", flush=True)
-        more = {"models": {n: round(s, 1) for n, s in seconds.items()}, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
+        more = {"models": {n: round(s, 1) for n, s in seconds.items()}, "dtype": arguments.dtype, "peak_gib": peak_gib(), **counts(out)}
         arguments.records.add("likelihood_suite_smollm2_s", list(seconds.values()), "s", target=120, **more)
 
 
@@ -87,11 +79,11 @@ def bias7b(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     model = make_model(arguments.scratch / "bias7b", arguments.layers, arguments.hidden, arguments.mlp, tokenizer)
     out = arguments.tables / "bias7b"
     selection = Selection(catalogue, Role.gate, arguments.bias_tasks)
-    peak()
+    peak_gib()
     runs = [timed(lambda: evaluate(Subject("random", model), selection, arguments.settings, out))[0] for _ in range(arguments.runs)]
     shutil.rmtree(model)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary and tokens of the base"
-    more = {"shape": shape, "dtype": arguments.dtype, "peak_gib": peak(), **counts(out)}
+    more = {"shape": shape, "dtype": arguments.dtype, "peak_gib": peak_gib(), **counts(out)}
     arguments.records.add("bias_suite_7b_s", runs, "s", target=360, **more)
 
 
@@ -104,8 +96,8 @@ def theirs(
         include_path=str(FOLDER),
         metadata={"raw": str(arguments.raw), "split": str(arguments.split)},
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Recorded(str(arguments.base), dtype=dtype, batch_size=batch, device=device, **options)
+    device = pick_device("auto", parameter="device")
+    model = Recorded(str(arguments.base), dtype=dtype, batch_size=batch, device=str(device), **options)
     done = simple_evaluate(model, tasks=arguments.peer_tasks, task_manager=manager, bootstrap_iters=0, log_samples=False, limit=limit)
     assert done is not None
     return model.answers, done["results"]
@@ -158,10 +150,12 @@ def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
     print(f"fairgate: {own}", flush=True)
     other: dict[str, float] = {}
     for batch in arguments.peer_batches:
-        peak()
+        peak_gib()
         try:
             other[str(batch)] = timed(lambda: theirs(arguments, arguments.dtype, batch))[0]  # noqa: B023
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
             print(f"lm-eval runs out of memory with batches of {batch}", flush=True)
             continue
         more = {

@@ -15,11 +15,10 @@ import logging
 import shutil
 from pathlib import Path
 
-import torch
 from transformers import AutoTokenizer
 
 from benchmarks.random_llama import make_model
-from benchmarks.records import Records, timed
+from benchmarks.records import Records, peak_gib, timed
 from fairgate.contracts.records import Quantization
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
@@ -56,10 +55,6 @@ def of_runs(seconds: list[float]) -> dict[str, float]:
     return {"low": round(min(seconds), 3), "high": round(max(seconds), 3), "seeds": 1}
 
 
-def peak() -> float | None:
-    return round(torch.cuda.max_memory_reserved() / 2**30, 1) if torch.cuda.is_available() else None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="base,7b")
@@ -81,7 +76,7 @@ def main() -> None:
     records = Records(arguments.out, "fair_round_time")
     if "base" in arguments.parts.split(","):
         seconds = [measured(recipe, run, arguments.data / "base", arguments.data, arguments.folder)[0] for _ in range(arguments.runs)]
-        more = {"steps": recipe.steps, "peak_gib": peak(), "settings": recipe.model_dump(mode="json")}
+        more = {"steps": recipe.steps, "peak_gib": peak_gib(), "settings": recipe.model_dump(mode="json")}
         records.add("time_smollm2_s", seconds, "s", target=60, **of_runs(seconds), **more)
     if "7b" in arguments.parts.split(","):
         tokenizer = AutoTokenizer.from_pretrained(arguments.data / "base")
@@ -109,7 +104,7 @@ def main() -> None:
             steps=recipe.steps,
             measured={"steps": arguments.steps, "seconds": round(seconds[0], 1)},
             step_s=round(step, 3),
-            peak_gib=peak(),
+            peak_gib=peak_gib(),
             shape=f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, vocabulary of the base",
             settings=taken.model_dump(mode="json"),
         )

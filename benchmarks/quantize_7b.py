@@ -32,6 +32,7 @@ import torch
 from benchmarks import records
 from benchmarks.random_llama import VOCABULARY, make_model
 from benchmarks.sweep import sweep
+from fairgate.support.devices import pick_device, pick_dtype
 from stages.quantize.core.compute import Compute
 from stages.quantize.core.names import Alignment
 from stages.quantize.core.pairs import EncodedPair, pair_batches, text_batches
@@ -87,6 +88,12 @@ def quantized(
         if Quantizer(quantized_blocks, settings, source, store).blocks(compute, data) < len(source.blocks):
             raise torch.OutOfMemoryError("out of memory, and a benchmark does not cut its batches")
         yield source, store
+
+
+def compute_here() -> Compute:
+    """The GPU in bfloat16; without one the CPU in float32, to try the script."""
+    device = pick_device("auto", parameter="device")
+    return Compute(device, pick_dtype("auto", device))
 
 
 def quantize(model: Path, settings: CalibratedRecipe, data: Calibration, compute: Compute, work: Path | None = None) -> float:
@@ -286,8 +293,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = read_arguments()
     parts = arguments.parts.split(",")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    compute = compute_here()
     (arguments.work or arguments.model.parent).mkdir(parents=True, exist_ok=True)
     shape = f"Llama, {arguments.layers} blocks, hidden {arguments.hidden}, MLP {arguments.mlp}, 4 bits, groups of 128"
     model = arguments.model

@@ -20,10 +20,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.gptqmodel_peer import alone
-from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, quantize, recipe, timed, tokens
+from benchmarks.quantize_7b import PAIRS, PLAIN, SIDE, calibration, compute_here, quantize, recipe, timed, tokens
 from benchmarks.random_llama import make_model
 from benchmarks.records import Records
-from stages.quantize.core.compute import Compute
 
 HIDDEN, MLP = 4096, 11008
 # Sentences a batch: what the aim of 20 times was stated against; others have their number in the
@@ -40,8 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quantize_7b.json"))
     arguments = parser.parse_args()
     few, many = arguments.depths
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    compute = Compute(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    compute = compute_here()
     shape = f"Llama, {few} and {many} blocks, hidden {HIDDEN}, MLP {MLP}, 4 bits, groups of 128"
     records = Records(arguments.out, "quantize_7b_peer", shape=shape)
     pairs, _ = tokens()
@@ -53,7 +51,7 @@ def main() -> None:
     own = _by_depth(order[1:], [timed(partial(quantize, models[depth], plain, data, compute))[2] for depth in order][1:])
     torch.cuda.empty_cache()
     for batch in arguments.batches:
-        options = ("--group-size", "128", "--batch", str(batch), "--device", device.type)
+        options = ("--group-size", "128", "--batch", str(batch), "--device", compute.device.type)
         done = alone([models[depth] for depth in order], sides, arguments.folder, *options, timeout_s=1200)[1:]
         theirs = _by_depth(order[1:], [seconds["quantize_s"] for seconds in done])
         _record(records, few, many, own, batch, theirs)

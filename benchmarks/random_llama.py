@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from fairgate.support.devices import pick_device
+
 VOCABULARY = 32000
 
 
@@ -24,7 +26,7 @@ def make_model(folder: Path, layers: int, hidden: int, mlp: int, tokenizer: PreT
     tokenizer = tokenizer or words(VOCABULARY)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device("auto", parameter="device")
     generator = torch.Generator(device).manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

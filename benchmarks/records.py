@@ -135,6 +135,16 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+def peak_gib() -> float | None:
+    """GiB of GPU memory that the process held since the last call; None without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    peak = torch.cuda.max_memory_reserved() / 2**30
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return round(peak, 2)
+
+
 def machine() -> str:
     """The GPU, or the CPU and how many threads torch uses on it."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
