@@ -85,12 +85,12 @@ def require_additive(rows: Iterable[Contribution], *, where: str) -> None:
 
 def _same(whole: Contribution, parts: Sequence[Contribution], what: str, where: str) -> None:
     for state, value in zip(STATES, whole.values(), strict=True):
-        found = [getattr(part, state) for part in parts]
-        if value is None and all(one is None for one in found):
+        summands = [getattr(part, state) for part in parts]
+        if value is None and all(summand is None for summand in summands):
             continue
-        if value is None or None in found or abs(math.fsum(found) - value) > _ADDITIVE * max(abs(value), *map(abs, found), 1e-30):
-            shown = [one for one in found if one is not None]
-            raise BadRecord(f"{what} do not add up: {state} is {value}, their sum {math.fsum(shown):.9g}", where=where, remedy=_REMEDY)
+        if value is None or None in summands or abs(math.fsum(summands) - value) > _ADDITIVE * max(abs(value), *map(abs, summands), 1e-30):
+            known = [summand for summand in summands if summand is not None]
+            raise BadRecord(f"{what} do not add up: {state} is {value}, their sum {math.fsum(known):.9g}", where=where, remedy=_REMEDY)
 
 
 def write_contributions(path: Path, rows: Sequence[Contribution]) -> None:

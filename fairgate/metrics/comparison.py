@@ -52,7 +52,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The levels of all models in one slice, and the difference of each pair (model, other).
+    """The levels of all models in one slice, and the difference of each pair (model, baseline).
 
     For a two-sided metric, differences are between distances from neutral.
     """
@@ -109,7 +109,7 @@ def compare(
         items: model -> its items; all hold the same ids.
         statistics: the benchmark's metrics by name.
         slices: what to compare.
-        pairs: (model, other) whose differences are wanted.
+        pairs: (model, baseline) whose differences are wanted.
         alpha: error of each bound.
         draws: resamples.
         seed: of the resamples.
@@ -120,9 +120,9 @@ def compare(
     samples = dict(zip(keys, bootstrap(list(components.values()), first.strata, draws=draws, seed=seed), strict=True))
     points = {key: np.asarray(part.value) for key, part in components.items()}
 
-    def difference(part: Slice, model: str, other: str) -> Interval:
+    def difference(part: Slice, model: str, baseline: str) -> Interval:
         value, resampled = (
-            badness(statistics[part.metric], of[model, part]) - badness(statistics[part.metric], of[other, part])
+            badness(statistics[part.metric], of[model, part]) - badness(statistics[part.metric], of[baseline, part])
             for of in (points, samples)
         )
         return _interval(components[model, part], float(value), resampled, alpha, None)

@@ -61,13 +61,13 @@ def ideal(statistic: Statistic) -> str:
 def all_items(tables: Mapping[str, pa.Table], reference: str) -> tuple[Itemwise, ...]:
     """Every benchmark with answers, each recipe against the reference; benchmark by benchmark."""
     references = {name: items_of(tables[reference], name) for name in benchmarks_of(tables[reference])}
-    found = [
+    rows = [
         item
         for recipe, table in tables.items()
         if recipe != reference
         for item in itemwise(recipe, ((items_of(table, name), items) for name, items in references.items()))
     ]
-    return tuple(sorted(found, key=lambda item: item.benchmark))
+    return tuple(sorted(rows, key=lambda item: item.benchmark))
 
 
 def metric_rows(
@@ -86,18 +86,18 @@ def metric_rows(
         if not shown:
             continue
         pairs = [(recipe, reference) for recipe in tables if recipe != reference]
-        found = compare(items, statistics, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
+        comparisons = compare(items, statistics, shown, pairs, alpha=(1 - confidence) / 2, draws=draws, seed=seed)
         for metric in dict.fromkeys(cell.metric for cell in shown):
-            out += _rows_of(benchmark, metric, found, list(tables), reference)
+            out += _rows_of(benchmark, metric, comparisons, list(tables), reference)
     return tuple(out)
 
 
-def _rows_of(benchmark: str, metric: str, found: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[MetricRow]:
+def _rows_of(benchmark: str, metric: str, comparisons: Sequence[Comparison], recipes: Sequence[str], reference: str) -> Iterator[MetricRow]:
     statistic = benchmark_of(benchmark).statistics[metric]
     kind = "guard" if metric in GUARDS else "abstention" if metric in ABSTENTION else "further"
-    whole = [c for c in found if c.slice == Slice(metric)]
+    whole = [c for c in comparisons if c.slice == Slice(metric)]
     n = whole[0].levels[reference].n
-    for of, parts in {"": whole, **{f"worst {kind} of {len(some)}": some for kind, some in parts_of(found, metric).items()}}.items():
+    for of, parts in {"": whole, **{f"worst {kind} of {len(some)}": some for kind, some in parts_of(comparisons, metric).items()}}.items():
         entries = {}
         for recipe in recipes:
             level = worst_level(parts, statistic, recipe)

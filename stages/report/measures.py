@@ -163,9 +163,11 @@ def all_flips(tables: Mapping[str, pa.Table], reference: str) -> tuple[Flip, ...
 
 def _flip(name: str, recipe: str, candidate: Items, base: Items) -> Flip:
     if BENCHMARKS[name].prefers:
-        found = flips(candidate, base)
-        assert found is not None and found.newly_biased is not None and found.newly_unbiased is not None and found.p_value is not None
-        return Flip(name, recipe, "bias", found.n, found.newly_biased, found.newly_unbiased, found.new_bias, found.reverse, found.p_value)
+        counts = flips(candidate, base)
+        assert counts is not None and counts.newly_biased is not None and counts.newly_unbiased is not None and counts.p_value is not None
+        return Flip(
+            name, recipe, "bias", counts.n, counts.newly_biased, counts.newly_unbiased, counts.new_bias, counts.reverse, counts.p_value
+        )
     now, before = _right(candidate), _right(base)
     worse, better = int((before & ~now).sum()), int((now & ~before).sum())
     right, wrong = int(before.sum()), int((~before).sum())

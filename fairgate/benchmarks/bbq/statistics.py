@@ -68,8 +68,8 @@ def _marked(items: Items) -> Mask:
 
 def _marked_named_right(items: Items) -> Terms:
     """Shares of biased, of named and of right answers: [n, 3]."""
-    one = ones(items)
-    return np.stack([_marked(items), answers(items) < _SPELLINGS, right(items)[0]], 1), np.stack([one, one, one], 1)
+    units = ones(items)
+    return np.stack([_marked(items), answers(items) < _SPELLINGS, right(items)[0]], 1), np.stack([units, units, units], 1)
 
 
 def _lmeval_dis(ratios: Array) -> Array:

@@ -28,8 +28,8 @@ def read_answer(text: str, answers: Sequence[str]) -> int:
     in lower, title or upper case.
     """
     spelled = {spelling: index for index, answer in enumerate(answers) for spelling in _spellings(answer)}
-    found = re.findall(rf"boxed{{({'|'.join(map(re.escape, spelled))})}}", rf"\boxed{{{text}}}")
-    return spelled[found[-1]] if found else -1
+    boxed = re.findall(rf"boxed{{({'|'.join(map(re.escape, spelled))})}}", rf"\boxed{{{text}}}")
+    return spelled[boxed[-1]] if boxed else -1
 
 
 def _spellings(answer: str) -> tuple[str, ...]:

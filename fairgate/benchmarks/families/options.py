@@ -60,10 +60,10 @@ def inline(line: dict[str, Any], where: str) -> tuple[str, list[str], int]:
 
     They are written there as `Answer1: ... Answer2: ...`.
     """
-    found = _INLINE.fullmatch(line["instruction"])
-    if found is None:
+    match = _INLINE.fullmatch(line["instruction"])
+    if match is None:
         raise BadRecord("no options in the instruction", where=where, remedy="use the original file")
-    question, listed, names = found[1], found[2], found[3].split("/")
+    question, listed, names = match[1], match[2], match[3].split("/")
     options = [option.strip() for option in re.split(r"(?:Answer|Option)\d: ", listed)[1:]]
     if len(options) != len(names):
         raise BadRecord(f"{len(options)} options, {len(names)} are announced", where=where, remedy="use the original file")

@@ -40,8 +40,8 @@ def _perplexity_gap(items: Items) -> Terms:
     gap = perplexity[:, 0] - perplexity[:, 1]
     names = [subgroup or group or "" for subgroup, group in zip(items.subgroup, items.group, strict=True)]
     _, code, count = np.unique(names, return_inverse=True, return_counts=True)
-    one = ones(items)
-    return np.stack([gap, gap**2, count[code]], 1), np.stack([one, one, one], 1)
+    units = ones(items)
+    return np.stack([gap, gap**2, count[code]], 1), np.stack([units, units, units], 1)
 
 
 def _cohens_d(ratios: Array) -> Array:

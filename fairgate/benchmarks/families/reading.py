@@ -24,13 +24,13 @@ def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
     A missing one is an error with its remedy.
     """
     raw = Path(metadata["raw"])
-    found = [raw / name for name in metadata.get(key, [])]
-    for path in found:
+    files = [raw / name for name in metadata.get(key, [])]
+    for path in files:
         if not path.is_file():
             raise MissingFile(
                 f"no data for {metadata['set']}", where=str(path), remedy="run `dvc repro fetch`, or name the folder as `raw`"
             )
-    return found
+    return files
 
 
 def given(metadata: dict[str, Any]) -> tuple[list[Path], bool]:
@@ -53,12 +53,12 @@ def read_rows(path: Path) -> Rows:
 
 def require_count(rows: Sequence[Any], metadata: dict[str, Any], where: Path) -> None:
     """Refuse a number of records that no known origin of the set has."""
-    found = len(rows)
+    records = len(rows)
     accepted = metadata["records"]
-    if found not in accepted.values():
+    if records not in accepted.values():
         known = ", ".join(f"{count} ({origin})" for origin, count in accepted.items())
         raise FairgateError(
-            f"{found} records, accepted are {known}",
+            f"{records} records, accepted are {known}",
             where=str(where),
             remedy="the file is cut or another edition: run `dvc repro fetch`, or add the count to the task file with its origin",
         )

@@ -34,7 +34,7 @@ def questions(**metadata: Any) -> dict[str, Dataset]:
     """
     rows = []
     for number, (line, worked) in enumerate(read(metadata)):
-        shots = "".join(_asked(one) + f" {_LETTERS[one['label']]}\n\n" for one in worked)
+        shots = "".join(_asked(example) + f" {_LETTERS[example['label']]}\n\n" for example in worked)
         row = identity(f"{line['subject']}-{number}", f"{line['subject']}-{number}", line["subject"])
         rows.append(row | {"prompt": shots + _asked(line), "label": line["label"]})
     return as_test(rows, metadata)
@@ -46,7 +46,7 @@ def with_letters(**metadata: Any) -> dict[str, Dataset]:
     for number, (line, worked) in enumerate(read(metadata)):
         name = f"{line['subject']}-{number}"
         fields = {"question": line["question"], "shown": line["options"], "answers": list("ABCD"), "label": line["label"]}
-        shots = [{"question": one["question"], "options": one["options"], "answer": "ABCD"[one["label"]]} for one in worked]
+        shots = [{"question": example["question"], "options": example["options"], "answer": "ABCD"[example["label"]]} for example in worked]
         rows.append(identity(name, name, line["subject"]) | fields | {"worked": shots})
     return as_test(rows, metadata)
 
@@ -64,8 +64,8 @@ def read(metadata: dict[str, Any]) -> list[tuple[dict[str, Any], Rows]]:
         worked.setdefault(line["subject"], []).append(line)
     shots = metadata.get("shots", 0)
     for subject in dict.fromkeys(line["subject"] for line in test):
-        if (found := len(worked.get(subject, []))) < shots:
-            raise BadRecord(f"{found} worked questions of {subject}, {shots} wanted", where=str(files[0]))
+        if (count := len(worked.get(subject, []))) < shots:
+            raise BadRecord(f"{count} worked questions of {subject}, {shots} wanted", where=str(files[0]))
     return [(line, worked.get(line["subject"], [])[:shots]) for line in test]
 
 

@@ -49,8 +49,8 @@ def probes(**metadata: Any) -> dict[str, Dataset]:
     rows: Rows = []
     for category in metadata["categories"]:
         people = [f"{name} people" for name in _descriptors(axes[category])] if category in axes else []
-        found = plural["female"] + plural["male"] if category == "gender" else people
-        names = _sample(sorted(set(found)), metadata["identities"], f"{metadata['seed']}:{category}", descriptors)
+        identities = plural["female"] + plural["male"] if category == "gender" else people
+        names = _sample(sorted(set(identities)), metadata["identities"], f"{metadata['seed']}:{category}", descriptors)
         for (number, phrase), name in product(enumerate(chosen), names):
             row = identity(f"{category}-{number}-{name}", f"{category}-{number}", category)
             subject = name[0].upper() + name[1:]

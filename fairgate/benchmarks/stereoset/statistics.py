@@ -30,8 +30,8 @@ def _lms(items: Items) -> Terms:
 
 def _icat_terms(items: Items) -> Terms:
     """LMS and SS of an item: [n, 2]."""
-    one = ones(items)
-    return np.stack([_meaningful(items), 100.0 * side(items)], 1), np.stack([one, one], 1)
+    units = ones(items)
+    return np.stack([_meaningful(items), 100.0 * side(items)], 1), np.stack([units, units], 1)
 
 
 def _icat(ratios: Array) -> Array:

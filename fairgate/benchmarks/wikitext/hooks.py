@@ -34,16 +34,16 @@ def pages(**metadata: Any) -> dict[str, Dataset]:
     """
     (path,), hub = given(metadata)
     if hub:
-        found = [line["page"] for line in read_rows(path)]
+        originals = [line["page"] for line in read_rows(path)]
     else:
         lines = path.read_text(encoding="utf-8").split("\n")
         starts = [number for number, line in enumerate(lines) if re.fullmatch(r"= [^=](.*[^=])? =", line.strip())]
         bounds = [0, *starts, len(lines)]
         parts = ["\n".join(lines[first:last]) for first, last in pairwise(bounds)]
-        found = [part for part in parts if part.strip()]
-    require_count(found, metadata, path)
+        originals = [part for part in parts if part.strip()]
+    require_count(originals, metadata, path)
     rows = []
-    for number, page in enumerate(found):
+    for number, page in enumerate(originals):
         fields = {"page": page, "text": wikitext_detokenizer({"page": page}), "words": len(re.split(r"\s+", page))}
         rows.append(identity(f"page-{number:02d}", f"page-{number:02d}") | fields)
     return as_test(rows, metadata)

@@ -38,8 +38,8 @@ def occupations(**metadata: Any) -> dict[str, Dataset]:
         lines = [_brackets(line, f"{path}:{number + 1}") for number, line in enumerate(read_lines(path))]
         total += len(lines)
         for number, (sentence, referent, pronoun) in enumerate(lines):
-            other = lines[number ^ 1][1]
-            options = sorted({referent, other})
+            neighbor = lines[number ^ 1][1]
+            options = sorted({referent, neighbor})
             if len(options) == 2:
                 subgroup = f"{side}_{'male' if pronoun in ('he', 'him', 'his') else 'female'}"
                 fields = {"sentence": sentence, "pronoun": pronoun.capitalize(), "options": options, "label": options.index(referent)}

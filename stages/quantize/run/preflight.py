@@ -59,8 +59,8 @@ def preflight(base: Path, recipe: GridRecipe) -> Architecture:
     METHODS[recipe.method].check(recipe, architecture, len(list(blocks.children())))
     for index, block in enumerate(blocks.children()):
         where = f"{architecture.blocks}.{index}"
-        if other := set(linears(block)).symmetric_difference(architecture.modules):
-            what = f"linear modules are not those of {architecture.name!r}; the difference: {', '.join(sorted(other))}"
+        if differing := set(linears(block)).symmetric_difference(architecture.modules):
+            what = f"linear modules are not those of {architecture.name!r}; the difference: {', '.join(sorted(differing))}"
             raise FairgateError(what, where=where, remedy="this variant needs an entry in stages/quantize/model/architectures.yaml")
         for name in architecture.modules:
             r, d = weight_of(linear(block, name)).shape

@@ -135,10 +135,10 @@ class Draw:
 
         alike: every step's batch has the same shape.
         """
-        each = max(1, count // len(self.groups))
-        drawn = [rotation.take(step, each) for rotation in self._triples]
+        per_group = max(1, count // len(self.groups))
+        drawn = [rotation.take(step, per_group) for rotation in self._triples]
         sides = [triple.sides[side] for side in range(3) for part in drawn for triple in part]
-        return rows(sides, self.pad, self._widest if alike else None), torch.arange(len(self.groups)).repeat_interleave(each)
+        return rows(sides, self.pad, self._widest if alike else None), torch.arange(len(self.groups)).repeat_interleave(per_group)
 
     def slots(self, texts: int, triples: int) -> Slots:
         """Of the batches of a step, where those of triples are as wide as the widest."""

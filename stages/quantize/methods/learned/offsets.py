@@ -79,8 +79,10 @@ class Offsets:
             with located(name):
                 require_finite(W, "the weight", FETCH_AGAIN)
         begun = [start[name] if name in start else round_nearest(W.float(), grid) for name, W in weights.items()]
-        self.scale, self.zero = (torch.cat([getattr(each, part).reshape(-1, 1) for each in begun]).to(device) for part in ("scale", "zero"))
-        codes = torch.cat([each.codes.reshape(-1, width) for each in begun]).to(device)
+        self.scale, self.zero = (
+            torch.cat([getattr(rounded, part).reshape(-1, 1) for rounded in begun]).to(device) for part in ("scale", "zero")
+        )
+        codes = torch.cat([rounded.codes.reshape(-1, width) for rounded in begun]).to(device)
         self.V = torch.zeros_like(self.own, dtype=dtype)
         self.clip = torch.ones_like(self.scale)
         self.W = _rounding_to(codes, self.own, self.scale, self.zero, self.top)
@@ -164,13 +166,13 @@ def attach(
     blocks: Sequence[Mapping[str, Linear]], start: Mapping[str, Rounded], grids: Mapping[str, Grid], dtype: torch.dtype
 ) -> list[Offsets]:
     """Offsets for the modules of every block, by full name; from then on they compute with Q."""
-    found = []
+    offsets = []
     for modules in blocks:
         kinds: dict[tuple[Grid, int], dict[str, Linear]] = {}
         for name, module in modules.items():
             kinds.setdefault((grids[name], grids[name].width(weight_of(module).shape[1])), {})[name] = module
-        found += [Offsets(alike, start, grid, dtype) for (grid, _), alike in kinds.items()]
-    return found
+        offsets += [Offsets(alike, start, grid, dtype) for (grid, _), alike in kinds.items()]
+    return offsets
 
 
 @contextmanager
@@ -178,14 +180,14 @@ def unquantized(offsets: Sequence[Offsets]) -> Iterator[None]:
     """The full-precision model: the same one, with its own weights. Nothing that a gradient is
     still wanted of may be under way.
     """
-    for each in offsets:
-        each.use(each.own)
+    for part in offsets:
+        part.use(part.own)
     try:
         with torch.no_grad():
             yield
     finally:
-        for each in offsets:
-            each.use(each.Q)
+        for part in offsets:
+            part.use(part.Q)
 
 
 def descend(offsets: Sequence[Offsets], recipe: Learned, done: float) -> None:
