@@ -78,24 +78,24 @@ def read(folder: Path) -> Model:
     return Model(names[0], table, environment, read_noise(folder, environment))
 
 
-def section(benchmark: str, models: Sequence[Model]) -> Section:
+def section_of(benchmark: str, models: Sequence[Model]) -> Section:
     """Every metric of one benchmark for every model, with the parts it can be split into."""
     items = {model.name: items_of(model.table, benchmark) for model in models}
     pairs = [(model.name, models[0].name) for model in models[1:]]
     statistics = benchmark_of(benchmark).statistics
-    found = compare(
+    comparisons = compare(
         items, statistics, every_slice(items[models[0].name], statistics), pairs, alpha=(1 - CONFIDENCE) / 2, draws=DRAWS, seed=SEED
     )
-    return Section(benchmark, found, items)
+    return Section(benchmark, comparisons, items)
 
 
 def render(models: Sequence[Model], sections: Sequence[Section], command: str) -> str:
     """The whole document."""
     parts = [_head(models, command), _overview(models, sections)]
     for title, able in (("Bias and fairness", False), ("Ability", True)):
-        chosen = [one for one in sections if (one.benchmark in ABLE) is able]
+        chosen = [section for section in sections if (section.benchmark in ABLE) is able]
         if chosen:
-            parts += [f"## {title}", *(_metrics(one, models) for one in chosen)]
+            parts += [f"## {title}", *(_metrics(section, models) for section in chosen)]
     parts += [_item_level(models, sections), _abstention(models, sections), _absent(models[0], sections)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -138,24 +138,24 @@ the same items, with an interval of its own. Terms are in the [glossary](glossar
 def _overview(models: Sequence[Model], sections: Sequence[Section]) -> str:
     """The first metric of every benchmark, bias before ability."""
     rows = []
-    for one in sorted(sections, key=lambda one: one.benchmark in ABLE):
-        metric, statistic = next(iter(benchmark_of(one.benchmark).statistics.items()))
-        whole = [c for c in one.comparisons if c.slice == Slice(metric)]
-        rows.append([one.benchmark, f"{metric}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
+    for section in sorted(sections, key=lambda section: section.benchmark in ABLE):
+        metric, statistic = next(iter(benchmark_of(section.benchmark).statistics.items()))
+        whole = [c for c in section.comparisons if c.slice == Slice(metric)]
+        rows.append([section.benchmark, f"{metric}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
     table = markdown_table(["benchmark", "metric", *(model.name for model in models)], rows)
     return f"## Overview\n\nThe first metric of every benchmark.\n\n{table}"
 
 
-def _metrics(one: Section, models: Sequence[Model]) -> str:
+def _metrics(section: Section, models: Sequence[Model]) -> str:
     rows = []
-    for metric, statistic in benchmark_of(one.benchmark).statistics.items():
-        whole = [c for c in one.comparisons if c.slice == Slice(metric)]
+    for metric, statistic in benchmark_of(section.benchmark).statistics.items():
+        whole = [c for c in section.comparisons if c.slice == Slice(metric)]
         label = f"_{metric}_" if metric in GUARDS else f"**{metric}**"
         rows.append([f"{label}<br>{ideal(statistic)}", *_cells(whole, statistic, models)])
-        for kind, parts in parts_of(one.comparisons, metric).items():
+        for kind, parts in parts_of(section.comparisons, metric).items():
             rows.append([f"{metric}, worst {kind} of {len(parts)}", *_cells(parts, statistic, models)])
     table = markdown_table(["metric", *(model.name for model in models)], rows)
-    return f"### {one.benchmark}\n\n{_size(one.benchmark, models[0])}\n\n{table}"
+    return f"### {section.benchmark}\n\n{_size(section.benchmark, models[0])}\n\n{table}"
 
 
 def _size(benchmark: str, model: Model) -> str:
@@ -200,15 +200,15 @@ def _text(estimate: Interval, digits: int, *, signed: bool = False) -> str:
 def _item_level(models: Sequence[Model], sections: Sequence[Section]) -> str:
     """Flips against the parent, one row a benchmark and model."""
     parent, others = models[0], models[1:]
-    found = {
+    items = {
         m.name: {i.benchmark: i for i in itemwise(m.name, [(s.items[m.name], s.items[parent.name]) for s in sections])} for m in others
     }
     rows = []
-    for one in sections:
+    for section in sections:
         for model in others:
-            if item := found[model.name].get(one.benchmark):
-                floor = parent.noise.floors.get(one.benchmark) if parent.noise else None
-                rows.append([one.benchmark, model.name, *_item_row(item), "–" if floor is None else _percent(floor.rate)])
+            if item := items[model.name].get(section.benchmark):
+                floor = parent.noise.floors.get(section.benchmark) if parent.noise else None
+                rows.append([section.benchmark, model.name, *_item_row(item), "–" if floor is None else _percent(floor.rate)])
     head = ["benchmark", "model", "items", "answers flipped", "of low / medium / high entropy", "newly biased", "turned back"]
     head += ["new-bias rate", "reverse rate", "McNemar p", "adjusted p", "worst part", "noise floor"]
     return f"""## Item by item
@@ -231,8 +231,10 @@ Every item is compared with itself in `{parent.name}`, the reference.
 def _floor_text(parent: Model) -> str:
     if parent.noise is None:
         return "The noise floor, the flip rate of the stack itself, was not measured here."
-    one, other = (f"{run.dtype} in batches of {run.batch_tokens:,} tokens" for run in parent.noise.runs)
-    return f"The noise floor is the flip rate of the reference against itself,\n{one} against {other}.\nA flip rate below it says nothing."
+    first, second = (f"{run.dtype} in batches of {run.batch_tokens:,} tokens" for run in parent.noise.runs)
+    return (
+        f"The noise floor is the flip rate of the reference against itself,\n{first} against {second}.\nA flip rate below it says nothing."
+    )
 
 
 def _item_row(item: Itemwise) -> list[str]:
@@ -256,13 +258,15 @@ def _item_row(item: Itemwise) -> list[str]:
 def _abstention(models: Sequence[Model], sections: Sequence[Section]) -> str:
     """The change of the rate of abstaining, again, under its own name."""
     rows = []
-    for one in sections:
-        for metric in (name for name in ABSTENTION if name in benchmark_of(one.benchmark).statistics):
-            found = [c for c in one.comparisons if c.slice.metric == metric and c.slice.subgroup is None]
-            for comparison in found:
+    for section in sections:
+        for metric in (name for name in ABSTENTION if name in benchmark_of(section.benchmark).statistics):
+            comparisons = [c for c in section.comparisons if c.slice.metric == metric and c.slice.subgroup is None]
+            for comparison in comparisons:
                 pairs = [comparison.differences[model.name, models[0].name] for model in models[1:]]
                 label = comparison.slice.label or "all groups"
-                rows.append([one.benchmark, label, _text(comparison.levels[models[0].name], 3), *(_text(d, 3, signed=True) for d in pairs)])
+                rows.append(
+                    [section.benchmark, label, _text(comparison.levels[models[0].name], 3), *(_text(d, 3, signed=True) for d in pairs)]
+                )
     if not rows:
         return ""
     head = ["benchmark", "group", f"rate of {models[0].name}", *(model.name for model in models[1:])]
@@ -278,7 +282,7 @@ def _absent(parent: Model, sections: Sequence[Section]) -> str:
     """Benchmarks that the engine knows and these tables do not hold, with the reason where the
     evaluation gave one.
     """
-    measured, reasons = {one.benchmark for one in sections}, parent.environment.skipped
+    measured, reasons = {section.benchmark for section in sections}, parent.environment.skipped
     absent = sorted(name for name in {*BENCHMARKS, *reasons} if name not in measured and not name.endswith(("_dev", "_valid")))
     lines = [f"- {name}: {reasons[name]}" for name in absent if name in reasons]
     asked = [name for name in absent if name not in reasons]
@@ -308,7 +312,7 @@ def results(folders: Sequence[Path], command: str) -> str:
         raise FairgateError(f"models {names} are not all different", where="folders", remedy="give each evaluation once")
     for model in models[1:]:
         require_same_items(model.table, models[0].table)
-    sections = [section(benchmark, models) for benchmark in benchmarks_of(models[0].table)]
+    sections = [section_of(benchmark, models) for benchmark in benchmarks_of(models[0].table)]
     return render(models, sections, command)
 
 

@@ -16,10 +16,8 @@ def put(path: Path, name: str, text: str) -> None:
     """Replace the section of this name, or append it; the file is made where there is none."""
     section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->\n"
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    found = [match for match in _SECTION.finditer(before) if match["name"] == name]
-    after = (
-        before[: found[0].start()] + section + before[found[0].end() :] if found else "\n\n".join(filter(None, [before.rstrip(), section]))
-    )
+    match = next((match for match in _SECTION.finditer(before) if match["name"] == name), None)
+    after = before[: match.start()] + section + before[match.end() :] if match else "\n\n".join(filter(None, [before.rstrip(), section]))
     with atomic_path(path) as temporary:
         temporary.write_text(after, encoding="utf-8")
 

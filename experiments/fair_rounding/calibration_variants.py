@@ -60,8 +60,8 @@ def unrelated(folder: Path, out: Path, seed: int) -> None:
     third one with its words shuffled.
     """
     texts = [text.text for name in TEXTS if (folder / name).is_file() for text in read_records(Text, folder / name)]
-    found = {sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text)}
-    sentences = sorted((s for s in found if _WORDS[0] <= len(s.split()) <= _WORDS[1]), key=lambda s: (len(s.split()), s))
+    distinct = {sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text)}
+    sentences = sorted((s for s in distinct if _WORDS[0] <= len(s.split()) <= _WORDS[1]), key=lambda s: (len(s.split()), s))
     if len(sentences) < 3:
         raise FairgateError(
             f"{len(sentences)} sentences of {_WORDS[0]} to {_WORDS[1]} words", where=str(folder), remedy="more general text"
@@ -72,10 +72,10 @@ def unrelated(folder: Path, out: Path, seed: int) -> None:
         for pair in pairs:
             start = random.randrange(len(sentences))
             near = [i for i in range(max(0, start - _NEAR), min(len(sentences), start + _NEAR + 1)) if i != start]
-            other, third = random.sample(near, 2)
+            partner, third = random.sample(near, 2)
             words = sentences[third].split()
             random.shuffle(words)
-            sides = {"stereotype": sentences[start], "anti_stereotype": sentences[other], "unrelated": " ".join(words)}
+            sides = {"stereotype": sentences[start], "anti_stereotype": sentences[partner], "unrelated": " ".join(words)}
             changed.append(pair.model_copy(update=sides))
         return changed
 

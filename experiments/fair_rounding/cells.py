@@ -144,8 +144,8 @@ class Cell:
     def result(self, out: Path) -> dict[str, Any] | None:
         """What was measured of this cell as it is declared now; None: it was not run."""
         path = self.folder(out) / "result.json"
-        found: dict[str, Any] | None = read_json(path) if path.is_file() else None
-        return found if found and found["settings"] == self.settings else None
+        result: dict[str, Any] | None = read_json(path) if path.is_file() else None
+        return result if result and result["settings"] == self.settings else None
 
     def failed(self, out: Path) -> bool:
         """Whether it was tried as it is declared now, and ended in an error."""
@@ -178,8 +178,10 @@ def chosen_recipes(out: Path) -> dict[str, dict[str, Any]]:
 
 def longest(method: str, out: Path) -> float:
     """Seconds of the longest cell of a method that was run; 0 where none was."""
-    found = (read_json(path) for path in out.glob("*/*/result.json"))
-    return max((one["quantize_s"] + one["evaluate_s"] for one in found if one["settings"]["recipe"]["method"] == method), default=0.0)
+    results = (read_json(path) for path in out.glob("*/*/result.json"))
+    return max(
+        (result["quantize_s"] + result["evaluate_s"] for result in results if result["settings"]["recipe"]["method"] == method), default=0.0
+    )
 
 
 def choose(declaration: Declaration, out: Path, families: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -219,11 +221,11 @@ def choose(declaration: Declaration, out: Path, families: Collection[str] | None
         if rule.reference is not None:
             name = choices[rule.reference]["chosen"] if rule.reference in choices else rule.reference
             references = [cell for cell in cells if cell.label == name]
-            found = _rows(references, declaration, out)
+            reference_rows = _rows(references, declaration, out)
             compared += references
-            if not found:
+            if not reference_rows:
                 raise FairgateError(f"the reference {name!r} was not run", where=f"rule {family!r}", remedy="run the search first")
-            eligible = [label for label, row in rows.items() if rule.allows(row, found[name])]
+            eligible = [label for label, row in rows.items() if rule.allows(row, reference_rows[name])]
         _require_same_data(compared, out)
         by = "distance" if eligible else "perplexity"
         best = min(eligible or rows, key=lambda label: rows[label][by])
@@ -248,10 +250,10 @@ def _require_same_data(cells: Sequence[Cell], out: Path) -> None:
         if result := cell.result(out):
             first.setdefault((result["inputs"].get("base"), result["inputs"].get("calibration")), cell)
     if len(first) > 1:
-        one, other = [cell.folder(out) for cell in first.values()][:2]
+        folder, differing = [cell.folder(out) for cell in first.values()][:2]
         raise FairgateError(
-            f"{one.name!r} and {other.name!r} were run on different base weights or calibration data (`inputs` of result.json)",
-            where=str(one.parent),
+            f"{folder.name!r} and {differing.name!r} were run on different base weights or calibration data (`inputs` of result.json)",
+            where=str(folder.parent),
             remedy="run the search again on the right ones with --retry, or remove the folders of the cells that ran on others",
         )
 
@@ -272,11 +274,11 @@ def _rows(cells: Sequence[Cell], declaration: Declaration, out: Path) -> dict[st
 
 def _means(metrics: Sequence[dict[str, float]], declaration: Declaration) -> dict[str, float]:
     columns = {
-        "distance": [distance(one, declaration.types) for one in metrics],
-        "perplexity": [one["perplexity_dev.ppl"] for one in metrics],
-        "lms": [one["stereoset_dev.lms"] for one in metrics],
-        "ss": [one["stereoset_dev.ss"] for one in metrics],
-        "redditbias": [one["redditbias_valid.ss"] for one in metrics],
-        "winobias": [one["winobias_dev.historical_bias"] for one in metrics],
+        "distance": [distance(measured, declaration.types) for measured in metrics],
+        "perplexity": [measured["perplexity_dev.ppl"] for measured in metrics],
+        "lms": [measured["stereoset_dev.lms"] for measured in metrics],
+        "ss": [measured["stereoset_dev.ss"] for measured in metrics],
+        "redditbias": [measured["redditbias_valid.ss"] for measured in metrics],
+        "winobias": [measured["winobias_dev.historical_bias"] for measured in metrics],
     }
     return {name: sum(values) / len(values) for name, values in columns.items()} | {"seeds": len(metrics)}

@@ -88,12 +88,15 @@ class Study:
             benchmark, metric = part[0].split(".")
             statistic = benchmark_of(benchmark).statistics[metric]
             names = [cell.name for cells in self.labels.values() for cell in cells]
-            of = [statistic.components(self.items[name, benchmark], group=part[1]) for name in names]
+            components = [statistic.components(self.items[name, benchmark], group=part[1]) for name in names]
             # Benchmarks have nothing in common
             seed = SEED + sorted({b for _, b in self.items}).index(benchmark)
-            found = bootstrap(of, self.items[names[0], benchmark].strata, draws=self.draws, seed=seed)
-            values = {name: np.concatenate([[one.value], draws]) for name, one, draws in zip(names, of, found, strict=True)}
-            self._parts[part] = values, of[0].clusters
+            resampled = bootstrap(components, self.items[names[0], benchmark].strata, draws=self.draws, seed=seed)
+            values = {
+                name: np.concatenate([[component.value], draws])
+                for name, component, draws in zip(names, components, resampled, strict=True)
+            }
+            self._parts[part] = values, components[0].clusters
         return self._parts[part]
 
     def has(self, measure: Measure) -> bool:
@@ -101,14 +104,14 @@ class Study:
         known = {benchmark for _, benchmark in self.items}
         return all(part[0].split(".")[0] in known for part in measure.parts)
 
-    def of(self, measure: Measure, label: str, other: str | None = None) -> Value:
-        """A measure of one method; with `other`, how far it is above that of another method."""
+    def of(self, measure: Measure, label: str, baseline: str | None = None) -> Value:
+        """A measure of one method; with `baseline`, how far it is above that of another method."""
         clusters = min(self.parts(part)[1] for part in measure.parts)
         ours = self._by_seed(measure, label)
         draws, value = _combined(ours, f"{measure.name} {label}"), float(ours[:, 0].mean())
-        if other is not None:
-            theirs = self._by_seed(measure, other)
-            draws, value = draws - _combined(theirs, f"{measure.name} {other}"), value - float(theirs[:, 0].mean())
+        if baseline is not None:
+            theirs = self._by_seed(measure, baseline)
+            draws, value = draws - _combined(theirs, f"{measure.name} {baseline}"), value - float(theirs[:, 0].mean())
         draws = draws[np.isfinite(draws)]
         if clusters < 2 or not len(draws):
             return Value(value, value, value, value, 1.0, tuple(ours[:, 0]))
@@ -134,7 +137,7 @@ def _combined(values: Array, key: str) -> Array:
     return np.asarray(draws.mean(0) + factor * np.take_along_axis(deviations, picks, 1).mean(1))
 
 
-def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tuple[Study, dict[str, str]]:
+def study_of(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tuple[Study, dict[str, str]]:
     """The cells that have results of the same inputs and items as those of `base`, and for every
     other one the reason it is left out.
     """
@@ -154,7 +157,7 @@ def study(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) -> tu
             left_out[cell.name] = "run on other inputs or items than the base"
         else:
             labels.setdefault(cell.label, []).append(cell)
-            items |= {(cell.name, name): one for name, one in _items(cell, out, result["items"], template).items()}
+            items |= {(cell.name, benchmark): scored for benchmark, scored in _items(cell, out, result["items"], template).items()}
     return Study(labels, items, base, draws), left_out
 
 
@@ -173,25 +176,25 @@ def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict
         if column.name not in table.column_names:
             table = table.append_column(column, pa.nulls(table.num_rows, column.type))
     table = table.select(ITEMS.names).cast(ITEMS)
-    found = {benchmark: items_of(table, benchmark) for benchmark in benchmarks_of(table)}
-    template |= found
-    return found
+    items = {benchmark: items_of(table, benchmark) for benchmark in benchmarks_of(table)}
+    template |= items
+    return items
 
 
 def _scored(template: dict[str, Items], loglik: pa.ChunkedArray) -> dict[str, Items]:
     """The same items with other log-likelihoods, which lie by benchmark and item as the template
     does.
     """
-    flat, start, found = pc.list_flatten(loglik).to_numpy().astype(np.float64), 0, {}
+    flat, start, scored = pc.list_flatten(loglik).to_numpy().astype(np.float64), 0, {}
     for benchmark in sorted(template):
         items = template[benchmark]
         present = np.arange(items.loglik.shape[1]) < items.options[:, None]
         values = np.full(items.loglik.shape, -np.inf)
         values[present] = flat[start : start + int(present.sum())]
         start += int(present.sum())
-        found[benchmark] = benchmark_of(benchmark).interpret(replace(items, loglik=values))
+        scored[benchmark] = benchmark_of(benchmark).interpret(replace(items, loglik=values))
     assert start == len(flat)
-    return found
+    return scored
 
 
 def ratio(part: Part, name: str, digits: int = 3) -> Measure:
@@ -212,8 +215,8 @@ def mean_ratio(metrics: Sequence[str], name: str) -> Measure:
     """The mean of several metrics over the base's mean."""
 
     def of(ours: list[Array], base: list[Array]) -> Array:
-        found: Array = np.mean(ours, 0) / np.mean(base, 0)
-        return found
+        quotient: Array = np.mean(ours, 0) / np.mean(base, 0)
+        return quotient
 
     return Measure(name, tuple((metric, None) for metric in metrics), of, 3)
 

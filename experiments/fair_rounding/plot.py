@@ -20,7 +20,7 @@ COLOURS = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]
 Point = tuple[Value, Value]
 
 
-def plot(declaration: Declaration, found: Study, path: Path) -> None:
+def plot(declaration: Declaration, study: Study, path: Path) -> None:
     """StereoSet's SS over the perplexity ratio and over the zero-shot ratio: all methods, and below
     the candidate's settings enlarged.
 
@@ -35,9 +35,11 @@ def plot(declaration: Declaration, found: Study, path: Path) -> None:
     figure, rows = plt.subplots(2, 2, figsize=(13, 12), sharey="row", layout="constrained")
     for column, (title, (better, measure)) in enumerate(axes.items()):
         points: dict[str, Point] = {}
-        if found.has(measure) and found.has(ss):
-            points = {label: (found.of(measure, label), found.of(ss, label)) for label in found.labels}
-        family = {family: [each for each in points if found.labels[each][0].entry in of] for family, of in declaration.table.plot.items()}
+        if study.has(measure) and study.has(ss):
+            points = {label: (study.of(measure, label), study.of(ss, label)) for label in study.labels}
+        family = {
+            family: [label for label in points if study.labels[label][0].entry in of] for family, of in declaration.table.plot.items()
+        }
         shown = {label: points[label] for labels in family.values() for label in labels}
         near = next((labels for of, labels in family.items() if declaration.table.candidate in declaration.table.plot[of]), [])
         for row, panel in enumerate(rows[:, column]):
@@ -45,10 +47,12 @@ def plot(declaration: Declaration, found: Study, path: Path) -> None:
             panel.axhline(50, color="0.6", linewidth=0.8)
             panel.axvline(1, color="0.6", linewidth=0.8)
             best = front(shown, better)
-            panel.plot([shown[each][0].value for each in best], [shown[each][1].value for each in best], color="0.7", linewidth=1, zorder=0)
+            panel.plot(
+                [shown[label][0].value for label in best], [shown[label][1].value for label in best], color="0.7", linewidth=1, zorder=0
+            )
             for (name, labels), colour in zip(family.items(), COLOURS, strict=False):
                 for number, label in enumerate(labels):
-                    variant = found.labels[label][0].variant
+                    variant = study.labels[label][0].variant
                     _draw(panel, shown[label], colour, None if number else name, small=bool(variant))
                     if label in near if row else not variant:
                         (x, y), at = shown[label], {"textcoords": "offset points", "xytext": (5, 4), "fontsize": 8, "color": colour}
@@ -68,7 +72,7 @@ def front(points: Mapping[str, Point], better: int) -> list[str]:
     better, else -1.
     """
     best: list[str] = []
-    for label in sorted(points, key=lambda each: (-better * points[each][0].value, abs(points[each][1].value - 50))):
+    for label in sorted(points, key=lambda label: (-better * points[label][0].value, abs(points[label][1].value - 50))):
         if not best or abs(points[label][1].value - 50) < abs(points[best[-1]][1].value - 50):
             best.append(label)
     return best

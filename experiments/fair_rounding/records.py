@@ -13,16 +13,16 @@ from experiments.fair_rounding.estimates import Measure, Study, Value, describe,
 MODEL = "SmolLM2-135M-Instruct"  # declaration.yaml was written for it
 
 
-def records(declaration: Declaration, found: Study, out: Path, command: str) -> list[Measurement]:
+def records(declaration: Declaration, study: Study, out: Path, command: str) -> list[Measurement]:
     """The candidate's row as records.
 
     `target` is [low, high]; `met` tells whether the value lies in it.
     """
     candidate, learned = declaration.table.candidate, declaration.table.learned
-    if candidate not in found.labels:
+    if candidate not in study.labels:
         return []
     columns = main_measures(declaration)
-    base = found.of(columns["LMS"], found.base).value if found.has(columns["LMS"]) else 0.0
+    base = study.of(columns["LMS"], study.base).value if study.has(columns["LMS"]) else 0.0
     rows: list[tuple[str, str, Measure, str, list[float | None]]] = [
         ("icat", candidate, columns["ICAT"], "%", [85, None]),
         ("ss", candidate, columns["SS (50)"], "%", [47, 53]),
@@ -35,7 +35,7 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
     common = {"date": datetime.now(UTC).date(), "command": command, "model": MODEL}
 
     def record(name: str, label: str, value: Value, unit: str, target: list[float | None], **more: Any) -> dict[str, Any]:
-        results = [result for cell in found.labels[label] if (result := cell.result(out))]
+        results = [result for cell in study.labels[label] if (result := cell.result(out))]
         low, high = target
         met = (low is None or value.value >= low) and (high is None or value.value <= high)
         own = {
@@ -48,13 +48,13 @@ def records(declaration: Declaration, found: Study, out: Path, command: str) -> 
         }
         return {"name": name, "recipe": label, **describe(value, 6), **own, **more, **common}
 
-    rows = [row for row in rows if found.has(row[2]) and row[1] in found.labels]
-    done = [record(name, label, found.of(measure, label), unit, target) for name, label, measure, unit, target in rows]
+    rows = [row for row in rows if study.has(row[2]) and row[1] in study.labels]
+    done = [record(name, label, study.of(measure, label), unit, target) for name, label, measure, unit, target in rows]
     for row in done:
         if row["name"] == "zero_shot_ratio":
-            bound = found.of(columns["zero-shot ratio"], candidate).lower_95
+            bound = study.of(columns["zero-shot ratio"], candidate).lower_95
             row |= {"lower_95": round(bound, 4), "target_lower_95": 0.97, "met": row["met"] and bound >= 0.97}
-    if found.has(columns["SS (50)"]):
-        group, value = worst_type(found, candidate)
+    if study.has(columns["SS (50)"]):
+        group, value = worst_type(study, candidate)
         done.append(record("worst_bias_type_ss", candidate, value, "%", [44, 56], bias_type=group))
     return [measurement(**row) for row in done]

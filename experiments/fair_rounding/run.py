@@ -165,8 +165,8 @@ def _lock(cell: Cell, place: Place) -> Path:
 
 
 def _settled(cell: Cell, place: Place) -> bool:
-    found = cell.result(place.out)
-    return cell.failed(place.out) or (found is not None and found["inputs"] == place.inputs(cell))
+    result = cell.result(place.out)
+    return cell.failed(place.out) or (result is not None and result["inputs"] == place.inputs(cell))
 
 
 @contextlib.contextmanager
@@ -180,17 +180,17 @@ def _claimed(path: Path) -> Iterator[bool]:
         yield free
 
 
-def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None) -> None:
+def lanes(command: Sequence[str], cores: Sequence[Sequence[int]], meanwhile: Callable[[], None] = lambda: None) -> None:
     """The same command in several processes, dealt out to the GPUs that are there.
 
     Args:
-        each: the cores of every one. meanwhile: done once all have been started; where it fails,
-            they end.
+        cores: the cores of each process.
+        meanwhile: done once all have been started; where it fails, they end.
     """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = given.split(",") if given else [str(n) for n in range(torch.cuda.device_count())]
     processes = []
-    for lane, share in enumerate(each):
+    for lane, share in enumerate(cores):
         chosen = {"CUDA_VISIBLE_DEVICES": devices[lane % len(devices)]} if devices else {}
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(len(share)), **chosen})
         os.sched_setaffinity(process.pid, share)  # before it has any threads, which inherit it
@@ -203,7 +203,7 @@ def lanes(command: Sequence[str], each: Sequence[Sequence[int]], meanwhile: Call
             process.wait()
         raise
     if failed := [process.pid for process in processes if process.wait() != 0]:
-        log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), len(each))
+        log.warning("%d of %d processes failed; the cells that they had are not run", len(failed), len(cores))
 
 
 def shares(of: Sequence[int], number: int) -> list[Sequence[int]]:
@@ -225,8 +225,8 @@ def report(declaration: Declaration, out: Path) -> str:
     lines = []
     for phase in ("search", "final"):
         for cell in declaration.cells(phase, chosen):
-            found = cell.result(out)
-            state = f"{found['quantize_s'] + found['evaluate_s']:6.1f} s" if found else cell.why_not(out)
+            result = cell.result(out)
+            state = f"{result['quantize_s'] + result['evaluate_s']:6.1f} s" if result else cell.why_not(out)
             lines.append(f"{phase:<7} {cell.name:<36} {state}")
     return "\n".join(lines)
 

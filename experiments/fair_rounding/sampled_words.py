@@ -37,7 +37,7 @@ def first_gendered(text: str) -> int:
 def sampled(folder: Path, prompts: Sequence[str], draws: int, seed: int, device: str) -> Counts:
     """Texts of at most TOKENS tokens, `draws` a prompt, from the model's own probabilities."""
     model = load(folder, dtype="float32", device=device)
-    found: Counts = {}
+    counts: Counts = {}
     by_length: dict[int, list[tuple[str, list[int]]]] = {}
     for prompt in prompts:
         ids = model.tokenizer.encode(prompt)
@@ -52,8 +52,8 @@ def sampled(folder: Path, prompts: Sequence[str], draws: int, seed: int, device:
         texts = model.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
         for number, (prompt, _) in enumerate(alike):
             kinds = [first_gendered(text) for text in texts[number * draws : (number + 1) * draws]]
-            found[prompt] = [kinds.count(kind) for kind in range(3)]
-    return found
+            counts[prompt] = [kinds.count(kind) for kind in range(3)]
+    return counts
 
 
 def summary(counts: Counts, draws: int = 5000) -> dict[str, tuple[float, float, float]]:

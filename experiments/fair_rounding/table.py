@@ -35,7 +35,7 @@ from experiments.fair_rounding.estimates import (
     off,
     plain,
     ratio,
-    study,
+    study_of,
     worst_type,
 )
 from experiments.fair_rounding.plot import plot
@@ -84,29 +84,29 @@ def document(declaration: Declaration, out: Path, picture: str | None, command: 
     """The section, and the study it shows."""
     cells = declaration.cells("final", chosen_recipes(out))
     common = [cell for cell in cells if cell.tasks == declaration.evaluation["final"].tasks]
-    found, left_out = study(common, out, BASE)
-    if BASE not in found.labels:
+    study, left_out = study_of(common, out, BASE)
+    if BASE not in study.labels:
         raise FairgateError("the base was not run", where=str(out), remedy="run `python -m experiments.fair_rounding final` first")
     done = [cell for cell in cells if cell.result(out)]
     parts = [
         _head(declaration, command, done, out),
-        _methods(declaration, found),
-        _targets(records(declaration, found, out, command)),
+        _methods(declaration, study),
+        _targets(records(declaration, study, out, command)),
         f"![Bias against what it costs]({picture})\n\nThe gray line joins the points that no other point beats in both, by their "
         f"values; intervals overlap.\nThe lower panels enlarge the settings of `{declaration.table.candidate}`."
         if picture
         else "",
         "### Against full precision\n\nPaired differences on the same items; a star marks an interval that excludes 0.\n\n"
-        + _differences(found, harms(declaration), [(label, BASE) for label in _methods_of(found) if label != BASE]),
-        _rivals(declaration, found),
-        _sweeps(declaration, found),
-        "### Other sets\n\n" + _table("method", other_measures(declaration), found),
+        + _differences(study, harms(declaration), [(label, BASE) for label in _methods_of(study) if label != BASE]),
+        _rivals(declaration, study),
+        _sweeps(declaration, study),
+        "### Other sets\n\n" + _table("method", other_measures(declaration), study),
         _written(declaration, [cell for cell in cells if cell.tasks != declaration.evaluation["final"].tasks], out),
         _search(out),
-        _effort(done, found, out),
+        _effort(done, study, out),
         _missing(declaration, left_out, out),
     ]
-    return "\n\n".join(part for part in parts if part), found
+    return "\n\n".join(part for part in parts if part), study
 
 
 def diary() -> str:
@@ -164,13 +164,13 @@ def _targets(rows: Sequence[Measurement]) -> str:
     return "### Targets\n\n" + markdown_table(["record", "value", "of seeds", "target", "met"], cells)
 
 
-def _methods(declaration: Declaration, found: Study) -> str:
-    columns = {name: measure for name, measure in main_measures(declaration).items() if found.has(measure)}
+def _methods(declaration: Declaration, study: Study) -> str:
+    columns = {name: measure for name, measure in main_measures(declaration).items() if study.has(measure)}
     head = ["method", "seeds", *columns, "worst bias type", "zero-shot ≥ (95 %)"]
     rows: dict[bool, list[list[str]]] = {False: [], True: []}
-    for label, cells in found.labels.items():
-        values = {name: found.of(measure, label) for name, measure in columns.items()}
-        worst = _worst(found, label)
+    for label, cells in study.labels.items():
+        values = {name: study.of(measure, label) for name, measure in columns.items()}
+        worst = _worst(study, label)
         bound = f"{values['zero-shot ratio'].lower_95:.3f}" if "zero-shot ratio" in values else "–"
         shown = [_text(value, columns[name].digits) for name, value in values.items()]
         rows[bool(cells[0].variant)].append([label, str(len(cells)), *shown, worst, bound])
@@ -178,60 +178,61 @@ def _methods(declaration: Declaration, found: Study) -> str:
     return f"### Methods\n\n{markdown_table(head, rows[False])}{sweep}"
 
 
-def _worst(found: Study, label: str) -> str:
-    if not found.has(plain(SS, "ss")):
+def _worst(study: Study, label: str) -> str:
+    if not study.has(plain(SS, "ss")):
         return "–"
-    name, value = worst_type(found, label)
+    name, value = worst_type(study, label)
     return f"{name} {_text(value, 1)}"
 
 
-def _table(first: str, measures: dict[str, Measure], found: Study) -> str:
-    columns = {name: measure for name, measure in measures.items() if found.has(measure)}
-    rows = [[label, *(_text(found.of(m, label), m.digits) for m in columns.values())] for label in _methods_of(found)]
+def _table(first: str, measures: dict[str, Measure], study: Study) -> str:
+    columns = {name: measure for name, measure in measures.items() if study.has(measure)}
+    rows = [[label, *(_text(study.of(m, label), m.digits) for m in columns.values())] for label in _methods_of(study)]
     return markdown_table([first, *columns], rows)
 
 
-def _differences(found: Study, measures: dict[str, Measure], pairs: Sequence[tuple[str, str]], *, first: bool = True) -> str:
+def _differences(study: Study, measures: dict[str, Measure], pairs: Sequence[tuple[str, str]], *, first: bool = True) -> str:
     """A row a pair, named by its first or its second."""
-    columns = {name: measure for name, measure in measures.items() if found.has(measure)}
+    columns = {name: measure for name, measure in measures.items() if study.has(measure)}
     rows = [
-        [label if first else other, *(_signed(found.of(m, label, other), m.digits) for m in columns.values())] for label, other in pairs
+        [label if first else baseline, *(_signed(study.of(m, label, baseline), m.digits) for m in columns.values())]
+        for label, baseline in pairs
     ]
     return markdown_table(["method", *columns], rows)
 
 
-def _rivals(declaration: Declaration, found: Study) -> str:
+def _rivals(declaration: Declaration, study: Study) -> str:
     """The candidate less each of the others, and the test against the best of them."""
-    candidate, rivals = declaration.table.candidate, [label for label in declaration.table.rivals if label in found.labels]
+    candidate, rivals = declaration.table.candidate, [label for label in declaration.table.rivals if label in study.labels]
     icat = plain(ICAT, "icat")
-    if candidate not in found.labels or not rivals or not found.has(icat):
+    if candidate not in study.labels or not rivals or not study.has(icat):
         return ""
-    pairs = [(candidate, other) for other in rivals]
-    best = max(rivals, key=lambda label: found.of(icat, label).value)
-    tests = {name: found.of(measure, candidate, best) for name, measure in (("ICAT", icat), ("\\|SS − 50\\|", off(SS, 50, "ss off")))}
+    pairs = [(candidate, baseline) for baseline in rivals]
+    best = max(rivals, key=lambda label: study.of(icat, label).value)
+    tests = {name: study.of(measure, candidate, best) for name, measure in (("ICAT", icat), ("\\|SS − 50\\|", off(SS, 50, "ss off")))}
     said = "; ".join(f"{name} {_signed(value, 1)}, p {_p(value.p)}" for name, value in tests.items())
     return f"""### `{candidate}` against the others
 
 Each row is `{candidate}` minus another method, paired over items; seeds are resampled where there are
 several. Among the others, `{best}` has the highest ICAT. Against it: {said}.
 
-{_differences(found, harms(declaration), pairs, first=False)}"""
+{_differences(study, harms(declaration), pairs, first=False)}"""
 
 
-def _sweeps(declaration: Declaration, found: Study) -> str:
+def _sweeps(declaration: Declaration, study: Study) -> str:
     """Every setting of the sweeps less one method: whether a gain is more than the spread between
     runs.
     """
-    other = declaration.table.sweeps_against
-    pairs = [(label, other) for label, cells in found.labels.items() if cells[0].variant]
-    if other not in found.labels or not pairs:
+    baseline = declaration.table.sweeps_against
+    pairs = [(label, baseline) for label, cells in study.labels.items() if cells[0].variant]
+    if baseline not in study.labels or not pairs:
         return ""
-    return f"### Sweeps against `{other}`\n\n{_differences(found, harms(declaration), pairs)}"
+    return f"### Sweeps against `{baseline}`\n\n{_differences(study, harms(declaration), pairs)}"
 
 
-def _methods_of(found: Study) -> list[str]:
+def _methods_of(study: Study) -> list[str]:
     """Labels that are no setting of a sweep."""
-    return [label for label, cells in found.labels.items() if not cells[0].variant]
+    return [label for label, cells in study.labels.items() if not cells[0].variant]
 
 
 def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
@@ -240,16 +241,16 @@ def _written(declaration: Declaration, cells: Sequence[Cell], out: Path) -> str:
     done = [cell for cell in cells if cell.result(out)]
     for benchmark in dict.fromkeys(name for cell in done for name in cell.tasks):
         with_it = [cell for cell in done if benchmark in cell.tasks]
-        found, _ = study(with_it, out, with_it[0].label)
+        study, _ = study_of(with_it, out, with_it[0].label)
         measures = {name: plain((f"{benchmark}.{name}", None), name, 3) for name in benchmark_of(benchmark).statistics}
-        measures = {name: measure for name, measure in measures.items() if math.isfinite(found.of(measure, found.base).value)}
-        parts.append(f"**{benchmark}**\n\n{_table('model', measures, found)}")
+        measures = {name: measure for name, measure in measures.items() if math.isfinite(study.of(measure, study.base).value)}
+        parts.append(f"**{benchmark}**\n\n{_table('model', measures, study)}")
     words = {cell.label: (cell.sampled, summary(result["sampled"])) for cell in done if "sampled" in (result := cell.result(out) or {})}
     if words:
         columns = next(iter(words.values()))[1]
         rows = [[label, *(f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in of.values())] for label, (_, of) in words.items()]
-        each = max(draws for draws, _ in words.values())
-        said = f"**Co-occurrence, sampled**: {each} continuations of every `The <occupation> was a`, judged by their first\ngendered word."
+        most = max(draws for draws, _ in words.values())
+        said = f"**Co-occurrence, sampled**: {most} continuations of every `The <occupation> was a`, judged by their first\ngendered word."
         parts.append(f"{said}\n\n{markdown_table(['model', *columns], rows)}")
     return "\n\n".join(["### Generated text", *parts]) if parts else ""
 
@@ -272,16 +273,16 @@ def _search(out: Path) -> str:
         rows = [
             [f"**{label}**" if label == choice["chosen"] else label, f"{row['seeds']}", *(f"{row[key]:.2f}" for key in keys),
              "yes" if label in choice["eligible"] else ""]
-            for label, row in sorted(choice["rows"].items(), key=lambda one: one[1]["distance"])
+            for label, row in sorted(choice["rows"].items(), key=lambda entry: entry[1]["distance"])
         ]  # fmt: skip
         parts.append(f"{said}.\n\n{markdown_table(['cell', 'seeds', *keys, 'eligible'], rows)}")
     return "### Search on the development sets\n\n" + "\n\n".join(parts)
 
 
-def _effort(done: Sequence[Cell], found: Study, out: Path) -> str:
+def _effort(done: Sequence[Cell], study: Study, out: Path) -> str:
     rows = []
-    for label in _methods_of(found):
-        results = [result for cell in found.labels[label] if (result := cell.result(out))]
+    for label in _methods_of(study):
+        results = [result for cell in study.labels[label] if (result := cell.result(out))]
         quantize, evaluate = (statistics.median(result[key] for result in results) for key in ("quantize_s", "evaluate_s"))
         peaks = [max(result["peak_gib"]) for result in results if result["peak_gib"]]
         rows.append([label, f"{quantize:.0f}", f"{evaluate:.0f}", f"{max(peaks):.1f}" if peaks else "–"])
@@ -335,13 +336,13 @@ def main() -> int:
     command = shlex.join(["python", "-m", "experiments.fair_rounding.table", *given])
     try:
         declaration = read(arguments.declaration)
-        text, found = document(declaration, arguments.results, arguments.plot.name, f"{arguments.before}\n{command}")
+        text, study = document(declaration, arguments.results, arguments.plot.name, f"{arguments.before}\n{command}")
     except FairgateError as error:
         print(error, file=sys.stderr)
         return 2
-    plot(declaration, found, arguments.plot)
+    plot(declaration, study, arguments.plot)
     put(arguments.out, SECTION, text)
-    merge(arguments.records, records(declaration, found, arguments.results, "; ".join([*arguments.before.splitlines(), command])))
+    merge(arguments.records, records(declaration, study, arguments.results, "; ".join([*arguments.before.splitlines(), command])))
     return 0
 
 

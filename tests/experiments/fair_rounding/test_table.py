@@ -14,7 +14,7 @@ from scipy.stats import t
 
 from benchmarks.records import measurement, merge
 from experiments.fair_rounding.cells import Cell, Declaration, chosen_recipes, read
-from experiments.fair_rounding.estimates import Value, off, plain, ratio, study, worst_type
+from experiments.fair_rounding.estimates import Value, off, plain, ratio, study_of, worst_type
 from experiments.fair_rounding.plot import front
 from experiments.fair_rounding.records import MODEL
 from experiments.fair_rounding.run import HERE, TEXT
@@ -53,16 +53,16 @@ def test_a_value_is_the_engines_and_a_mean_over_the_seeds(tmp_path: Path) -> Non
     cells = [_cell("base", 0), *(_cell("fair_round", seed) for seed in (0, 1))]
     for cell in cells:
         write_cell(tmp_path, cell)
-    found, left_out = study(cells, tmp_path, "base", draws=200)
+    study, left_out = study_of(cells, tmp_path, "base", draws=200)
     assert not left_out
     expected = [metrics_of(made_up(cell), benchmark_of) for cell in cells]
     for metric in ("stereoset.ss", "stereoset.icat", "crows_pairs.pct_stereotype", "winogender.gap", "bbq_ll.s_amb", "hellaswag.acc_norm"):
-        value = found.of(plain((metric, None), metric), "fair_round")
+        value = study.of(plain((metric, None), metric), "fair_round")
         assert value.by_seed == pytest.approx([one[metric] for one in expected[1:]], abs=1e-4), metric
         assert value.value == pytest.approx(np.mean(value.by_seed))
-    of_type = found.of(plain(("stereoset.ss", "race"), "race"), "base")
+    of_type = study.of(plain(("stereoset.ss", "race"), "race"), "base")
     assert of_type.value == pytest.approx(expected[0]["stereoset.ss.race"])
-    ppl = found.of(ratio(("wikitext2.ppl", None), "ppl"), "fair_round")
+    ppl = study.of(ratio(("wikitext2.ppl", None), "ppl"), "fair_round")
     assert ppl.by_seed[1] == pytest.approx(expected[2]["wikitext2.ppl"] / expected[0]["wikitext2.ppl"], rel=1e-6)
 
 
@@ -71,16 +71,16 @@ def test_the_spread_between_seeds_is_students_and_no_spread_adds_nothing(tmp_pat
     perplexities = [20.0, 21.0, 22.0, 23.0, 24.0]  # every window alike: seeds are all that varies
     for cell in cells:
         write_cell(tmp_path, cell, _items(perplexities[cell.seed] if cell.entry == "fair_round" else 20.0))
-    found, _ = study(cells, tmp_path, "base")
+    study, _ = study_of(cells, tmp_path, "base")
     ppl = plain(("perplexity.ppl", None), "ppl")
-    value = found.of(ppl, "fair_round")
+    value = study.of(ppl, "fair_round")
     half = t.ppf(0.975, 4) * np.std(perplexities, ddof=1) / np.sqrt(5)
     assert value.value == pytest.approx(22.0)
     assert (value.high - value.low) / 2 == pytest.approx(half, rel=0.2)
-    same = found.of(ppl, "learned")
+    same = study.of(ppl, "learned")
     assert (same.low, same.high) == pytest.approx((20.0, 20.0))
     # Five equal seeds tell no more than one
-    sides = [found.of(SS, label) for label in ("base", "learned")]
+    sides = [study.of(SS, label) for label in ("base", "learned")]
     assert (sides[0].low, sides[0].high) == pytest.approx((sides[1].low, sides[1].high))
     assert sides[0].low < sides[0].value < sides[0].high
 
@@ -89,14 +89,14 @@ def test_what_two_methods_share_cancels_in_their_difference(tmp_path: Path) -> N
     cells = [_cell("base", 0), _cell("rtn", 0), _cell("gptq", 0)]
     for cell, sides in zip(cells, (6, 6, 2), strict=True):
         write_cell(tmp_path, cell, _items(sides=sides))
-    found, _ = study(cells, tmp_path, "base")
-    same = found.of(off(("stereoset.ss", None), 50, "off"), "rtn", "base")
+    study, _ = study_of(cells, tmp_path, "base")
+    same = study.of(off(("stereoset.ss", None), 50, "off"), "rtn", "base")
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
-    less = found.of(SS, "gptq", "base")
+    less = study.of(SS, "gptq", "base")
     assert less.value == pytest.approx(-40)
     assert less.high < 0
     assert less.p < 0.05
-    back = found.of(SS, "base", "gptq")
+    back = study.of(SS, "base", "gptq")
     assert (back.low, back.high) == pytest.approx((-less.high, -less.low))
 
 
@@ -108,8 +108,8 @@ def test_the_worst_type_is_the_farthest_from_neutral_on_either_side(tmp_path: Pa
         one["option_loglik"] = [-1.0, -2.0, -9.0] if i % 20 < (2 if i < 20 else 13) else [-2.0, -1.0, -9.0]
     cell = _cell("base", 0)
     write_cell(tmp_path, cell, derive(table(*rows), benchmark_of))
-    found, _ = study([cell], tmp_path, "base", draws=200)
-    name, value = worst_type(found, "base")
+    study, _ = study_of([cell], tmp_path, "base", draws=200)
+    name, value = worst_type(study, "base")
     assert (name, value.value) == ("gender", pytest.approx(10))
 
 
@@ -118,8 +118,8 @@ def test_cells_of_other_items_or_inputs_are_left_out_and_named(tmp_path: Path) -
     write_cell(tmp_path, cells[0])
     write_cell(tmp_path, cells[1], made_up(cells[1], items=44))
     write_cell(tmp_path, cells[2], inputs={"base": "another"})
-    found, left_out = study(cells, tmp_path, "base", draws=50)
-    assert set(found.labels) == {"base"}
+    study, left_out = study_of(cells, tmp_path, "base", draws=50)
+    assert set(study.labels) == {"base"}
     other = "run on other inputs or items than the base"
     assert left_out == {"rtn-s0": other, "gptq-s0": other, "learned-s0": "not run"}
 
