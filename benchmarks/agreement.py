@@ -39,7 +39,7 @@ def exact(arguments: argparse.Namespace, catalogue: Catalogue) -> dict[Key, floa
         encoded = encoder.encode(catalogue.load(name).items[: arguments.limit], name)
         requests += [((name, e.item.id, k), request) for e in encoded for k, request in enumerate(e.requests)]
     requests.sort(key=lambda pair: len(pair[1].context) + len(pair[1].option))
-    found: dict[Key, float] = {}
+    log_likelihoods: dict[Key, float] = {}
     for start in range(0, len(requests), _ROWS):
         part = requests[start : start + _ROWS]
         rows = [torch.tensor(request.context + request.option) for _, request in part]
@@ -47,22 +47,22 @@ def exact(arguments: argparse.Namespace, catalogue: Catalogue) -> dict[Key, floa
         logprobs = network(input_ids=ids[:, :-1], use_cache=False).logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         for (key, request), row in zip(part, logprobs, strict=True):
             first = len(request.context) - 1
-            found[key] = row[first : first + len(request.option)].sum().item()
-    return found
+            log_likelihoods[key] = row[first : first + len(request.option)].sum().item()
+    return log_likelihoods
 
 
-def apart(one: dict[Key, float], other: dict[Key, float]) -> dict[str, Any]:
+def apart(first: dict[Key, float], second: dict[Key, float]) -> dict[str, Any]:
     """Differences in nats over all requests; `where` is the worst."""
-    if one.keys() != other.keys():
-        raise RuntimeError(f"{len(one.keys() ^ other.keys())} requests of one side alone, such as {min(one.keys() ^ other.keys())}")
-    differences = {key: abs(one[key] - other[key]) for key in one}
+    if first.keys() != second.keys():
+        raise RuntimeError(f"{len(first.keys() ^ second.keys())} requests of one side alone, such as {min(first.keys() ^ second.keys())}")
+    differences = {key: abs(first[key] - second[key]) for key in first}
     worst = max(differences, key=differences.__getitem__)
     return {
         "max": differences[worst],
         "median": median(differences.values()),
         "share_above_1e-4": sum(value > TOLERANCE for value in differences.values()) / len(differences),
         "where": list(worst),
-        "log_likelihood": other[worst],
+        "log_likelihood": second[worst],
     }
 
 
@@ -86,9 +86,9 @@ def main() -> None:
         "lm-eval, rows alone": theirs(arguments, "float32", 1, limit)[0],
         "lm-eval, softmax in float64": theirs(arguments, "float32", arguments.batch, limit, softmax_dtype="float64")[0],
     }
-    pairs = {f"{one} / {other}": apart(sides[one], sides[other]) for one, other in combinations(sides, 2)}
-    for name, found in pairs.items():
-        print(f"{name}: {found}", flush=True)
+    pairs = {f"{first} / {second}": apart(sides[first], sides[second]) for first, second in combinations(sides, 2)}
+    for name, differences in pairs.items():
+        print(f"{name}: {differences}", flush=True)
     more = {"peer": f"lm-eval, HFLM, batches of {arguments.batch}", "dtype": "float32", "tasks": arguments.peer_tasks}
     worst = pairs["fairgate / lm-eval"]["max"] / TOLERANCE
     records.add("log_likelihood_difference", [worst], "1e-4 nats", target=1, requests=len(sides["float64"]), pairs=pairs, **more)

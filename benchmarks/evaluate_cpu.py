@@ -34,13 +34,13 @@ def main() -> None:
     catalogue = Catalogue(arguments.data / "raw", arguments.data / "calibration/split.json")
     models = {"base": arguments.data / "base"} | {path.name: path for path in sorted((arguments.data / "models").glob("*"))}
     records = Records(arguments.out, "evaluate_cpu", ("transformers", "lm-eval"))
-    found: dict[str, list[float]] = {}
+    timings: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for name, folder in models.items():
             run = partial(evaluate, Subject(name, folder), Selection(catalogue, Role(settings.role)), settings, Path(scratch) / name)
-            found[name] = [timed(run)[0] for _ in range(arguments.runs)]
-            runs = [seconds for times in found.values() for seconds in times]
-            more = {"models": {n: [round(s, 1) for s in times] for n, times in found.items()}, "dtype": settings.dtype}
+            timings[name] = [timed(run)[0] for _ in range(arguments.runs)]
+            runs = [seconds for times in timings.values() for seconds in times]
+            more = {"models": {n: [round(s, 1) for s in times] for n, times in timings.items()}, "dtype": settings.dtype}
             suffix = "" if settings.dtype == "float32" else f"_{settings.dtype}"
             records.add(f"cpu_default_subset{suffix}_s", runs, "s", target=240, **more)
 

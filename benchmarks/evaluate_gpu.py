@@ -47,9 +47,9 @@ class Recorded(HFLM):
     answers: dict[Key, float]
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        found = super().loglikelihood(requests, disable_tqdm=True)
-        self.answers = {(r.task_name, r.doc["item_id"], r.idx): value for r, (value, _) in zip(requests, found, strict=True)}
-        return found
+        answers = super().loglikelihood(requests, disable_tqdm=True)
+        self.answers = {(r.task_name, r.doc["item_id"], r.idx): value for r, (value, _) in zip(requests, answers, strict=True)}
+        return answers
 
 
 def settings(dtype: str, batch_tokens: int | None) -> Evaluate:
@@ -107,12 +107,12 @@ def ours(arguments: argparse.Namespace, catalogue: Catalogue, limit: int, batch_
     """fairgate's log-likelihoods in float32 of the first items of each of the peer's tasks."""
     model = load(arguments.base, dtype="float32", device="auto")
     encoder = Encoder(model.tokenizer, model.context)
-    found: dict[Key, float] = {}
+    log_likelihoods: dict[Key, float] = {}
     for name in arguments.peer_tasks:
         encoded = encoder.encode(catalogue.load(name).items[:limit], name)
         for e, values in zip(encoded, score(model, encoded, batch_tokens=batch_tokens), strict=True):
-            found |= {(name, e.item.id, k): value for k, value in enumerate(values)}
-    return found
+            log_likelihoods |= {(name, e.item.id, k): value for k, value in enumerate(values)}
+    return log_likelihoods
 
 
 def best(answers: dict[Key, float]) -> dict[tuple[str, str], int]:
@@ -135,24 +135,24 @@ def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
         raise RuntimeError(f"{len(exact.keys() ^ mine.keys())} requests of one side alone, such as {min(exact.keys() ^ mine.keys())}")
     apart = {key: abs(exact[key] - mine[key]) for key in mine}
     worst = max(apart, key=apart.__getitem__)
-    one, two = best(exact), best(mine)
+    exact_best, mine_best = best(exact), best(mine)
     float32 = {
-        "items": len(one),
+        "items": len(exact_best),
         "max_difference": apart[worst],
         "where": list(worst),
         "log_likelihood": exact[worst],
         "share_within_1e-4": sum(value <= 1e-4 for value in apart.values()) / len(apart),
-        "equal_answers": sum(one[key] == two[key] for key in one) / len(one),
+        "equal_answers": sum(exact_best[key] == mine_best[key] for key in exact_best) / len(exact_best),
     }
     print(f"float32: {float32}", flush=True)
     timed(run)  # both sides warm: the first run of a process builds what later ones find
     own = [timed(run)[0] for _ in range(arguments.runs)]
     print(f"fairgate: {own}", flush=True)
-    other: dict[str, float] = {}
+    lm_eval: dict[str, float] = {}
     for batch in arguments.peer_batches:
         peak_gib()
         try:
-            other[str(batch)] = timed(lambda: theirs(arguments, arguments.dtype, batch))[0]  # noqa: B023
+            lm_eval[str(batch)] = timed(lambda: theirs(arguments, arguments.dtype, batch))[0]  # noqa: B023
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -162,11 +162,11 @@ def peer(arguments: argparse.Namespace, catalogue: Catalogue) -> None:
             "peer": "lm-eval, HFLM, the best of its batch sizes",
             "dtype": arguments.dtype,
             "fairgate_s": [round(seconds, 2) for seconds in own],
-            "lm_eval_s": {batch: round(seconds, 2) for batch, seconds in other.items()},
+            "lm_eval_s": {batch: round(seconds, 2) for batch, seconds in lm_eval.items()},
             **counts(out),
             "float32": float32,
         }
-        arguments.records.add("speedup_vs_lm_eval", [min(other.values()) / seconds for seconds in own], "x", target=3, **more)
+        arguments.records.add("speedup_vs_lm_eval", [min(lm_eval.values()) / seconds for seconds in own], "x", target=3, **more)
 
 
 def main() -> None:

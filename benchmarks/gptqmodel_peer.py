@@ -58,8 +58,8 @@ def alone(bases: Sequence[Path], tokens: list[list[int]], folder: Path, *options
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
-    found: list[dict[str, float]] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    seconds: list[dict[str, float]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return seconds
 
 
 def main() -> None:

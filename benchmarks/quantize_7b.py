@@ -151,10 +151,10 @@ def profile(model: Path, compute: Compute) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
-    with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+    with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         quantize(model, recipe(FAIR, calibration="pairs"), calibration(), compute)
-    print(found.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=50), flush=True)
-    events = list(found.events() or [])
+    print(profiler.key_averages().table(sort_by="self_cuda_time_total", row_limit=22, max_name_column_width=50), flush=True)
+    events = list(profiler.events() or [])
     on_gpu = [e for e in events if e.device_type == DeviceType.CUDA and "Memcpy HtoD" not in e.name]
     busy = sorted((e.time_range.start, e.time_range.end) for e in on_gpu)
     calls = sorted((e.time_range.start, e.time_range.end, e.name) for e in events if e.device_type == DeviceType.CPU)
@@ -265,11 +265,11 @@ class Benchmark:
         texts, device = self.arguments.texts, self.compute.device
         data = calibration(texts=texts)
         waiting = self.waiting(data, free_memory(device) if device.type == "cuda" else float("inf"))
-        one = replace(self.compute, waiting=waiting)
-        several = replace(one, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
+        single = replace(self.compute, waiting=waiting)
+        several = replace(single, others=tuple(torch.device("cuda", number) for number in range(1, torch.cuda.device_count())))
         what: dict[str, Any] = {"modules": "all seven", "batches_waiting": [waiting, len(data.batches)]}
         mark, tokens = "" if texts == TEXTS else f"_{texts}_texts", self.few + texts * LENGTH
-        alone = self.repeat(f"one_gpu{mark}_s", lambda: self.quantize(recipe(FAIR), data, one), tokens, **what)
+        alone = self.repeat(f"one_gpu{mark}_s", lambda: self.quantize(recipe(FAIR), data, single), tokens, **what)
         what["gpus"] = 1 + len(several.others)
         shared = self.repeat(f"two_gpus{mark}_s", lambda: self.quantize(recipe(FAIR), data, several), tokens, **what)
         self.figures.add(f"two_gpu_speedup{mark}", [alone / shared], "x", target=1.6, tokens=tokens, **what)

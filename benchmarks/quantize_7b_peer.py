@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _record(records: Records, few: int, many: int, own: dict[int, list[float]], batch: int, theirs: dict[int, list[float]]) -> None:
-    ours, peer = ([(b - a) / (many - few) for a, b in zip(found[few], found[many], strict=True)] for found in (own, theirs))
+    ours, peer = ([(b - a) / (many - few) for a, b in zip(seconds[few], seconds[many], strict=True)] for seconds in (own, theirs))
     block = statistics.median(ours)
     records.add(
         "speedup_vs_gptqmodel" + ("" if batch == AIMED else f"_batches_{batch}"),

@@ -50,26 +50,26 @@ def main() -> None:
     pairs = encode_pairs(read_records(Pair, arguments.data / "calibration/pairs.jsonl"), tokenizer, Alignment.aligned, "bias_type")
     texts = encode_texts(read_records(Text, arguments.data / "calibration/text.jsonl"), tokenizer)
     tokens = [side for pair in pairs for side in (pair.a, pair.b)] + texts
-    found: dict[str, list[float]] = {}
+    timings: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for recipe in ("gptq", "fair_gptq"):
-            found[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
-            print(f"{recipe}: {found[recipe]}", flush=True)
+            timings[recipe] = [own(recipe, arguments.data, Path(scratch)) for _ in range(arguments.runs)]
+            print(f"{recipe}: {timings[recipe]}", flush=True)
         done = [
             alone([arguments.data / "base"], tokens, Path(scratch), "--out", "peer", "--batch", "8")[0] for _ in range(arguments.peer_runs)
         ]
-        found["gptqmodel"] = [sum(seconds.values()) for seconds in done]
-    theirs = statistics.median(found["gptqmodel"])
+        timings["gptqmodel"] = [sum(seconds.values()) for seconds in done]
+    theirs = statistics.median(timings["gptqmodel"])
     records = Records(
         arguments.out,
         "quantize_cpu",
         shape="SmolLM2-135M-Instruct, 4 bits symmetric, groups of 64",
         tokens=sum(map(len, tokens)),
-        seconds={name: [round(value, 1) for value in values] for name, values in found.items()},
+        seconds={name: [round(value, 1) for value in values] for name, values in timings.items()},
     )
     peer = f"gptqmodel {version('gptqmodel')}, plain GPTQ"
     for name, recipe in (("cpu_time_vs_gptqmodel", "gptq"), ("cpu_time_vs_gptqmodel_fair", "fair_gptq")):
-        records.add(name, [seconds / theirs for seconds in found[recipe]], "of GPTQModel's time", target=0.5, peer=peer)
+        records.add(name, [seconds / theirs for seconds in timings[recipe]], "of GPTQModel's time", target=0.5, peer=peer)
 
 
 if __name__ == "__main__":
