@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
+from fairgate.support.library_errors import is_failure, meaning, reason
+from fairgate.support.log import hide_secrets_in_logs
+from fairgate.support.redaction import redact
 
 TRACEBACKS = Path(".fairgate/tracebacks")
 
@@ -26,6 +25,7 @@ def run_command(name: str, command: Callable[[], object], *, interrupted: str, v
         interrupted: what to tell a user who pressed Ctrl-C.
         verbose: print the traceback of an unexpected exception, too.
     """
+    hide_secrets_in_logs()
     try:
         outcome = command()
     except FairgateError as error:
@@ -33,9 +33,11 @@ def run_command(name: str, command: Callable[[], object], *, interrupted: str, v
     except KeyboardInterrupt:
         print(f"fairgate: interrupted; {interrupted}", file=sys.stderr)
         return ExitCode.interrupted
-    except Exception as error:
-        if disk := _disk_problem(error):
-            return _fail(disk, ExitCode.wrong_use)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        if known := meaning(error):
+            return _fail(str(known), known.exit_code)
         return _fail(_report_bug(name, error, verbose), ExitCode.bug)
     return outcome if isinstance(outcome, ExitCode) else ExitCode.done
 
@@ -45,22 +47,9 @@ def _fail(message: str, code: ExitCode) -> ExitCode:
     return code
 
 
-def _disk_problem(error: Exception) -> str:
-    """What to tell the user if the disk is full or closed to us; empty for any other exception."""
-    if not isinstance(error, OSError | SafetensorError):
-        return ""
-    number = getattr(error, "errno", None)
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"not permitted ({error})\nRemedy: make it readable and the data folder writable"
-    # The safetensors writer reports a full disk in words, without an error number.
-    if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-        return f"no disk space ({error}); nothing half-written was kept\nRemedy: free some, run again"
-    return ""
-
-
-def _report_bug(name: str, error: Exception, verbose: bool) -> str:
+def _report_bug(name: str, error: BaseException, verbose: bool) -> str:
     """Write the traceback to a file and return one sentence that says where it is."""
-    lines = "".join(traceback.format_exception(error))
+    lines = redact("".join(traceback.format_exception(error)))
     path = (TRACEBACKS / f"{name}.txt").absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,4 +60,5 @@ def _report_bug(name: str, error: Exception, verbose: bool) -> str:
         place = f"in {path}"
     if verbose:
         print(lines, file=sys.stderr)
-    return f"this is a bug in fairgate ({type(error).__name__}: {error})\nRemedy: report it with the traceback, which is {place}"
+    remedy = f"open an issue where you got this repository, with the traceback, which is {place}"
+    return f"this is a bug in fairgate ({reason(error)})\nRemedy: {remedy}"

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from fairgate.support.exit_codes import ExitCode
+from fairgate.support.redaction import redact
 
 
 class FairgateError(Exception):
     """An error that a user can act on. The command line prints it without a traceback.
 
-    The command exits with the class's `exit_code`.
+    The command exits with the class's `exit_code`. The message holds no password or token, whatever
+    the arguments hold.
 
     Args:
         what: what is wrong, with the offending value.
@@ -27,7 +29,7 @@ class FairgateError(Exception):
         parts = [f"{where}: {what}" if where else what]
         if remedy:
             parts.append(f"Remedy: {remedy}")
-        super().__init__("\n".join(parts))
+        super().__init__(redact("\n".join(parts)))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.remedy)
