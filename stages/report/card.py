@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from fairgate.benchmarks.descriptions import description
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
 from fairgate.support.tables import markdown_table
-from stages.report.data import Recipe, Report
+from stages.report.data import EvaluatedRecipe, Report
 from stages.report.measures import SUMMARY, TITLES
 from stages.report.templates import fill, inline
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
@@ -91,29 +91,29 @@ def _hub_results(report: Report) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=measure.benchmark,
-            dataset_name=description(measure.benchmark).data_name,
-            metric_type=measure.metric.split(".")[1],
-            metric_name=measure.name.removesuffix(", %"),
-            metric_value=metrics[measure.metric],
+            dataset_type=metric.benchmark,
+            dataset_name=description(metric.benchmark).data_name,
+            metric_type=metric.key.split(".")[1],
+            metric_name=metric.name.removesuffix(", %"),
+            metric_value=metrics[metric.key],
         )
-        for measure in SUMMARY
-        if measure.metric in metrics
+        for metric in SUMMARY
+        if metric.key in metrics
     ]
 
 
-def _settings_table(recipe: Recipe) -> str:
+def _settings_table(recipe: EvaluatedRecipe) -> str:
     rows = [(key, _yaml_value(value)) for key, value in recipe.settings.items() if value is not None]
     return markdown_table(["Setting", "Value"], [[inline(key), inline(str(value))] for key, value in sorted(rows)])
 
 
-def _status_counts(recipe: Recipe) -> str:
+def _status_counts(recipe: EvaluatedRecipe) -> str:
     """How many modules ended with each status, in the order in which they occur."""
     statuses = [module.status.value for module in recipe.quantization.modules] if recipe.quantization else []
     return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
 
 
-def _how_it_was_made(report: Report, recipe: Recipe) -> str:
+def _how_it_was_made(report: Report, recipe: EvaluatedRecipe) -> str:
     """What the method does, for a reader who does not know it, and on which data."""
     text, pairs, texts, ended = _GPTQ, report.split.pairs, report.split.texts, ""
     if recipe.quantization and recipe.quantization.training:
@@ -124,7 +124,7 @@ def _how_it_was_made(report: Report, recipe: Recipe) -> str:
     return f"{text} Calibration: {seen}{texts:,} passages of general text, none of them part\nof a set it was judged on.{ended}"
 
 
-def _loading_code(recipe: Recipe) -> str:
+def _loading_code(recipe: EvaluatedRecipe) -> str:
     """The lines that load the checkpoint, by the library that can."""
     architecture = recipe.quantization.architecture if recipe.quantization else ""
     if recipe.settings.get("bits_by_module") or architecture.startswith(GPTQMODEL_ONLY):
@@ -135,12 +135,12 @@ def _loading_code(recipe: Recipe) -> str:
 def _results_table(report: Report) -> str:
     names = list(report.names)
     rows: list[Sequence[str]] = []
-    for measure in SUMMARY:
-        result = report.result(measure.metric)
+    for metric in SUMMARY:
+        result = report.result(metric.key)
         if result:
-            values = [estimate_text(result.levels.get(name), measure.digits) for name in names]
-            change = estimate_text(result.changes.get(report.candidate), measure.digits, signed=True)
-            rows.append([measure.name, *values, change])
+            values = [estimate_text(result.levels.get(name), metric.digits) for name in names]
+            change = estimate_text(result.changes.get(report.candidate), metric.digits, signed=True)
+            rows.append([metric.name, *values, change])
     sizes = [f"{mib:,.1f}" if (mib := report.mib(name)) is not None else "–" for name in names]
     rows.append(["Weights, MiB", *sizes, ""])
     return markdown_table(["Measure", *map(inline, names), f"change, {inline(report.candidate)}"], rows)
@@ -153,7 +153,7 @@ def _groups_table(report: Report) -> str:
             continue
         reference, candidate = result.levels[report.reference], result.levels[report.candidate]
         change = estimate_text(result.changes.get(report.candidate), 1, signed=True)
-        name = TITLES[result.measure.benchmark]
+        name = TITLES[result.metric.benchmark]
         rows.append([name, inline(result.group), candidate.n, estimate_text(reference, 1), estimate_text(candidate, 1), change])
     return markdown_table(["Set", "Group", "n", "base", "candidate", "change of the distance from 50"], rows)
 

@@ -26,7 +26,7 @@ from stages.report.measures import SUMMARY, Flip, Power, Result, all_flips, powe
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EvaluatedRecipe:
     """One recipe as it was run; `quantization` is None for the unquantized base."""
 
     name: str
@@ -45,7 +45,7 @@ class Report:
     model: str
     candidate: str
     reference: str
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[EvaluatedRecipe, ...]
     verdict: VerdictRecord
     split: Split
     source: Mapping[str, Any]
@@ -69,11 +69,11 @@ class Report:
         """The quantized recipes that the candidate stands beside."""
         return tuple(name for name in self.names if name not in (self.candidate, self.reference))
 
-    def recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> EvaluatedRecipe:
         return next(recipe for recipe in self.recipes if recipe.name == name)
 
-    def result(self, metric: str, group: str | None = None) -> Result | None:
-        return next((c for c in self.results if c.measure.metric == metric and c.group == group), None)
+    def result(self, key: str, group: str | None = None) -> Result | None:
+        return next((c for c in self.results if c.metric.key == key and c.group == group), None)
 
     def series(self, name: str) -> int:
         """Index of color and marker.
@@ -146,14 +146,14 @@ def timing(root: Path) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted((root / "data" / "timing").glob("*.json"))]
 
 
-def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
+def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> EvaluatedRecipe:
     folder, method = data / "evaluation" / name, str(settings.get("method"))
     path = data / "models" / name / "quantization.json"
     quantization = None if is_unquantized(method) else read_record(Quantization, path)
     if quantization is not None and quantization.recipe != name:
         remedy = "run `dvc repro quantize` to write it again"
         raise BadRecord(f"the record is of recipe {quantization.recipe!r}", where=str(path), remedy=remedy)
-    return Recipe(
+    return EvaluatedRecipe(
         name=name,
         method=method,
         settings=dict(quantization.settings if quantization else settings),
@@ -164,7 +164,7 @@ def _recipe(data: Path, name: str, settings: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _verdict(data: Path, candidate: str, recipe: Recipe) -> VerdictRecord:
+def _verdict(data: Path, candidate: str, recipe: EvaluatedRecipe) -> VerdictRecord:
     path = data / "reports" / candidate / "verdict.json"
     verdict = read_record(VerdictRecord, path)
     remedy = "run `dvc repro gate` to write it again"
@@ -175,12 +175,12 @@ def _verdict(data: Path, candidate: str, recipe: Recipe) -> VerdictRecord:
     return verdict
 
 
-def _agree(measured: tuple[Result, ...], recipes: tuple[Recipe, ...]) -> None:
+def _agree(measured: tuple[Result, ...], recipes: tuple[EvaluatedRecipe, ...]) -> None:
     """metrics.json and the item table must tell the same numbers, or one of them is stale."""
     for recipe in recipes:
         for result in measured:
-            key = result.measure.metric if result.group is None else f"{result.measure.metric}.{result.group}"
-            from_table, stated = result.levels[recipe.name].value / result.measure.scale, recipe.metrics.get(key)
+            key = result.metric.key if result.group is None else f"{result.metric.key}.{result.group}"
+            from_table, stated = result.levels[recipe.name].value / result.metric.scale, recipe.metrics.get(key)
             if stated is None or not math.isclose(from_table, stated, rel_tol=1e-6, abs_tol=1e-9):
                 raise BadRecord(
                     f"{key} is {stated}, but the item table gives {from_table:.6g}",

@@ -24,13 +24,13 @@ from fairgate.metrics.items import Items, benchmarks_of
 
 
 @dataclass(frozen=True)
-class Measure:
+class HeadlineMetric:
     """One row of the results: a metric of the engine, how it is called and how it is printed.
 
     `scale` turns shares into percent.
     """
 
-    metric: str
+    key: str  # `<benchmark>.<metric>`, as in metrics.json
     name: str
     ideal: str
     digits: int = 1
@@ -38,22 +38,22 @@ class Measure:
 
     @property
     def benchmark(self) -> str:
-        return self.metric.split(".")[0]
+        return self.key.split(".")[0]
 
 
-def _measures() -> dict[Measure, str | None]:
+def _headline() -> dict[HeadlineMetric, str | None]:
     """The rows that the benchmarks ask for, in their order, each with the figure that shows it."""
     rows = [(row, f"{name}.{metric}") for name, task in descriptions().items() for metric, row in task.headline.items()]
     rows.sort(key=lambda pair: pair[0].place)
-    return {Measure(metric, row.name, row.ideal, row.digits, row.scale): row.panel for row, metric in rows}
+    return {HeadlineMetric(key, row.name, row.ideal, row.digits, row.scale): row.panel for row, key in rows}
 
 
-_PANELS = _measures()
+_PANELS = _headline()
 SUMMARY = tuple(_PANELS)
-BIAS = tuple(measure for measure, panel in _PANELS.items() if panel == "bias")
-ABILITY = tuple(measure for measure, panel in _PANELS.items() if panel == "ability")
-(PERPLEXITY,) = (measure for measure, panel in _PANELS.items() if panel == "perplexity")
-TITLES = {measure.benchmark: description(measure.benchmark).title for measure in (*BIAS, *ABILITY)}
+BIAS = tuple(metric for metric, panel in _PANELS.items() if panel == "bias")
+ABILITY = tuple(metric for metric, panel in _PANELS.items() if panel == "ability")
+(PERPLEXITY,) = (metric for metric, panel in _PANELS.items() if panel == "perplexity")
+TITLES = {metric.benchmark: description(metric.benchmark).title for metric in (*BIAS, *ABILITY)}
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Result:
     A change is a difference of distances from neutral for a two-sided metric, else a plain one.
 
     Args:
-        measure: What is shown.
+        metric: What is shown.
         group: None means all items.
         levels: The value of each recipe.
         changes: Each recipe against the reference, paired.
         versus: The candidate against each other quantized recipe, paired.
     """
 
-    measure: Measure
+    metric: HeadlineMetric
     group: str | None
     levels: Mapping[str, Interval]
     changes: Mapping[str, Interval]
@@ -113,34 +113,40 @@ class Power:
 def results(
     tables: Mapping[str, pa.Table], candidate: str, reference: str, *, confidence: float, draws: int, seed: int
 ) -> tuple[Result, ...]:
-    """Every measure of SUMMARY that was evaluated, overall and, for bias, per group."""
+    """Every metric of SUMMARY that was evaluated, overall and, for bias, per group."""
     measured: list[Result] = []
-    for measure in SUMMARY:
-        if measure.benchmark not in benchmarks_of(tables[reference]):
+    for metric in SUMMARY:
+        if metric.benchmark not in benchmarks_of(tables[reference]):
             continue
-        items = {recipe: items_of(table, measure.benchmark) for recipe, table in tables.items()}
-        groups = [None, *(items[reference].groups if measure in BIAS else [])]
-        measured += _results_of(measure, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
+        items = {recipe: items_of(table, metric.benchmark) for recipe, table in tables.items()}
+        groups = [None, *(items[reference].groups if metric in BIAS else [])]
+        measured += _results_of(metric, items, groups, (candidate, reference), (1 - confidence) / 2, draws, seed)
     return tuple(measured)
 
 
 def _results_of(
-    measure: Measure, items: Mapping[str, Items], groups: Sequence[str | None], pair: tuple[str, str], alpha: float, draws: int, seed: int
+    metric: HeadlineMetric,
+    items: Mapping[str, Items],
+    groups: Sequence[str | None],
+    pair: tuple[str, str],
+    alpha: float,
+    draws: int,
+    seed: int,
 ) -> list[Result]:
     candidate, reference = pair
     changes = {recipe: (recipe, reference) for recipe in items if recipe != reference}
     versus = {recipe: (candidate, recipe) for recipe in items if recipe not in pair}
-    asked = [comparison.Slice(measure.metric.split(".")[1], group) for group in groups]
+    asked = [comparison.Slice(metric.key.split(".")[1], group) for group in groups]
     comparisons = comparison.compare(
-        items, benchmark_of(measure.benchmark).statistics, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed
+        items, benchmark_of(metric.benchmark).statistics, asked, [*changes.values(), *versus.values()], alpha=alpha, draws=draws, seed=seed
     )
 
     def printed(estimates: Mapping[str, Interval]) -> dict[str, Interval]:
-        return {recipe: estimate.scaled(measure.scale) for recipe, estimate in estimates.items()}
+        return {recipe: estimate.scaled(metric.scale) for recipe, estimate in estimates.items()}
 
     return [
         Result(
-            measure,
+            metric,
             compared.slice.group,
             printed(compared.levels),
             printed({recipe: compared.differences[key] for recipe, key in changes.items()}),
@@ -190,14 +196,14 @@ def power(tables: Mapping[str, pa.Table], measured: Sequence[Result], candidate:
     z = norm.ppf(0.95) + norm.ppf(0.8)
     out = []
     for result in measured:
-        if result.measure not in (*BIAS, *ABILITY[1:]):
+        if result.metric not in (*BIAS, *ABILITY[1:]):
             continue
-        q, b = (items_of(tables[name], result.measure.benchmark) for name in (candidate, reference))
+        q, b = (items_of(tables[name], result.metric.benchmark) for name in (candidate, reference))
         inside = np.ones(len(q.ids), dtype=bool) if result.group is None else q.group == result.group
         n = int(inside.sum())
         assert q.answer is not None and b.answer is not None
         flipped = float(np.mean((q.answer != b.answer)[inside])) or 3 / n
         error = result.levels[candidate].stderr
-        name = TITLES[result.measure.benchmark] + (f", {result.group}" if result.group else "")
+        name = TITLES[result.metric.benchmark] + (f", {result.group}" if result.group else "")
         out.append(Power(name, n, error if error is not None else math.nan, flipped, float(100 * z * math.sqrt(min(flipped, 1.0) / n))))
     return tuple(out)

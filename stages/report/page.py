@@ -11,7 +11,7 @@ from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Outcome, Status
 from fairgate.metrics.comparison import Interval
 from stages.report import figures, panels
-from stages.report.data import Recipe, Report
+from stages.report.data import EvaluatedRecipe, Report
 from stages.report.figures import number_text
 from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY
 from stages.report.templates import fill
@@ -94,7 +94,7 @@ def _checks(report: Report) -> dict[str, Any]:
 
 
 def _bias_and_flips(report: Report) -> dict[str, Any]:
-    shown = (panels.bias(report, measure.metric) for measure in BIAS)
+    shown = (panels.bias(report, metric.key) for metric in BIAS)
     runs = report.noise.runs if report.noise else ()
     return {
         "bias": [panel for panel in shown if panel],
@@ -180,13 +180,13 @@ def _facts(report: Report) -> list[tuple[str, str, str]]:
     checks = report.verdict.checks
     passed = sum(check.outcome is Outcome.passed for check in checks)
     facts = [("Checks passed", f"{passed} of {len(checks)}", checks_line(report).split(": ", 1)[1].rstrip("."))]
-    for measure in (BIAS[0], BIAS[1], ABILITY[1], PERPLEXITY):
-        result = report.result(measure.metric)
+    for metric in (BIAS[0], BIAS[1], ABILITY[1], PERPLEXITY):
+        result = report.result(metric.key)
         if result:
-            values = [number_text(result.levels[name].value, measure.digits) for name in (report.reference, report.candidate)]
-            change = estimate_text(result.changes.get(report.candidate), measure.digits, signed=True)
-            of = "distance from 50" if measure in BIAS else "change"
-            facts.append((measure.name, " → ".join(values), f"{of}: {change}"))
+            values = [number_text(result.levels[name].value, metric.digits) for name in (report.reference, report.candidate)]
+            change = estimate_text(result.changes.get(report.candidate), metric.digits, signed=True)
+            of = "distance from 50" if metric in BIAS else "change"
+            facts.append((metric.name, " → ".join(values), f"{of}: {change}"))
     before, after = report.mib(report.reference), report.mib(report.candidate)
     if before and after:
         facts.append(("Weights, MiB", f"{before:,.0f} → {after:,.0f}", f"{number_text(100 * (after / before - 1), 0, signed=True)} %"))
@@ -201,7 +201,7 @@ def _digests(report: Report) -> list[tuple[str, str]]:
     return [*digests, ("Calibration pairs", report.split.pairs_digest), ("Calibration text", report.split.text_digest)]
 
 
-def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
+def _recipe_row(report: Report, recipe: EvaluatedRecipe) -> dict[str, Any]:
     s = recipe.settings
     grid = s.get("symmetric")
     return {
@@ -221,11 +221,11 @@ def _recipe_row(report: Report, recipe: Recipe) -> dict[str, Any]:
 def _summary(report: Report) -> list[tuple[str, str, int, list[Interval | None]]]:
     """Rows of the results: (name, ideal and n, digits, one estimate a recipe)."""
     rows = []
-    for measure in SUMMARY:
-        result = report.result(measure.metric)
+    for metric in SUMMARY:
+        result = report.result(metric.key)
         if result:
             levels = [result.levels.get(name) for name in report.names]
-            rows.append((measure.name, f"{measure.ideal}; n = {result.levels[report.reference].n:,}", measure.digits, levels))
+            rows.append((metric.name, f"{metric.ideal}; n = {result.levels[report.reference].n:,}", metric.digits, levels))
     sizes = [None if (mib := report.mib(name)) is None else Interval(mib, None, None, 0) for name in report.names]
     return [*rows, ("Weights, MiB", "smaller is better", 1, sizes)]
 
@@ -233,13 +233,13 @@ def _summary(report: Report) -> list[tuple[str, str, int, list[Interval | None]]
 def _versus(report: Report) -> list[tuple[str, int, list[Interval | None]]]:
     """The candidate against the other quantized recipes, paired.
 
-    A row is (measure, digits, one estimate for each baseline).
+    A row is (name, digits, one estimate for each baseline).
     """
-    results = [result for measure in SUMMARY if (result := report.result(measure.metric))]
-    return [(result.measure.name, result.measure.digits, [result.versus.get(name) for name in report.baselines]) for result in results]
+    results = [result for metric in SUMMARY if (result := report.result(metric.key))]
+    return [(result.metric.name, result.metric.digits, [result.versus.get(name) for name in report.baselines]) for result in results]
 
 
-def _health(recipe: Recipe) -> dict[str, Any]:
+def _health(recipe: EvaluatedRecipe) -> dict[str, Any]:
     assert recipe.quantization is not None
     modules = recipe.quantization.modules
     changes = [m.weight_change for m in modules]
@@ -261,7 +261,7 @@ def _terms(report: Report) -> list[str]:
     return [term for term in TERMS if any(term in row for training in trainings for row in training.history)]
 
 
-def _learned(recipe: Recipe, terms: Sequence[str]) -> dict[str, Any]:
+def _learned(recipe: EvaluatedRecipe, terms: Sequence[str]) -> dict[str, Any]:
     """How learning went: steps, how it ended, and each term of the loss at first and at last."""
     assert recipe.quantization is not None and recipe.quantization.training is not None
     training = recipe.quantization.training

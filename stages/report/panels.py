@@ -9,7 +9,7 @@ from fairgate.benchmarks import METRICS
 from fairgate.contracts.records import Line, ModuleRow
 from fairgate.metrics.comparison import Interval
 from stages.report import figures
-from stages.report.data import Recipe, Report
+from stages.report.data import EvaluatedRecipe, Report
 from stages.report.figures import Mark, Row
 from stages.report.measures import ABILITY, BIAS, TITLES, Result
 from stages.report.words import TERMS, figure_text
@@ -43,11 +43,11 @@ def tradeoff(report: Report) -> list[Panel]:
     """Distance from neutral against perplexity, one point a recipe, for each bias benchmark."""
     panels = []
     ability = report.result("perplexity.ppl")
-    for measure in BIAS:
-        score = report.result(measure.metric)
+    for metric in BIAS:
+        score = report.result(metric.key)
         if score and ability:
             points = [(_distance(report, name, score.levels[name]), _mark(report, name, ability.levels[name])) for name in report.names]
-            title = f"{TITLES[measure.benchmark]}: bias against perplexity"
+            title = f"{TITLES[metric.benchmark]}: bias against perplexity"
             across = "distance from 50, points (0 is neutral)"
             panels.append(Panel(title, figures.scatter(points, x_label=across, y_label="perplexity", title=title)))
     return panels
@@ -70,20 +70,18 @@ def bullet(line: Line) -> str:
     return figures.bullet(line.harm, line.low, line.high, line.margin, reach=1.1 * max(ends) or 1.0, title=title)
 
 
-def bias(report: Report, metric: str) -> BiasPanel | None:
+def bias(report: Report, key: str) -> BiasPanel | None:
     """Scores and paired changes of one two-sided metric, overall and per group.
 
     None means that it was not measured.
     """
-    slices = [
-        ("all groups" if result.group is None else result.group, result) for result in report.results if result.measure.metric == metric
-    ]
+    slices = [("all groups" if result.group is None else result.group, result) for result in report.results if result.metric.key == key]
     if not slices:
         return None
-    title = f"{TITLES[slices[0][1].measure.benchmark]}: {METRICS[metric].unit} of pairs with the stereotype preferred"
+    title = f"{TITLES[slices[0][1].metric.benchmark]}: {METRICS[key].unit} of pairs with the stereotype preferred"
     level = figures.forest(
         _forest_rows(report, [(label, result.levels) for label, result in slices]),
-        neutral=METRICS[metric].neutral,
+        neutral=METRICS[key].neutral,
         left="anti-stereotype",
         right="stereotype",
         title=f"{title}, per group",
@@ -114,7 +112,7 @@ def flips(report: Report) -> list[Panel]:
 def ability(report: Report) -> list[Panel]:
     """Accuracy and its paired changes, perplexity, size."""
     panels = []
-    scores = [result for measure in ABILITY if (result := report.result(measure.metric))]
+    scores = [result for metric in ABILITY if (result := report.result(metric.key))]
     if scores:
         levels = _forest_rows(report, [(_short_name(result), result.levels) for result in scores])
         changes = _forest_rows(report, [(_short_name(result), result.changes) for result in scores])
@@ -133,7 +131,7 @@ def ability(report: Report) -> list[Panel]:
     return panels
 
 
-def health(recipe: Recipe) -> list[Panel]:
+def health(recipe: EvaluatedRecipe) -> list[Panel]:
     """Heat maps over blocks and matrices.
 
     They show the weight change, and the bias ratio or, for a recipe without one, the loss.
@@ -152,7 +150,7 @@ def health(recipe: Recipe) -> list[Panel]:
     return panels
 
 
-def learning(report: Report, recipe: Recipe) -> list[Panel]:
+def learning(report: Report, recipe: EvaluatedRecipe) -> list[Panel]:
     """How each term of the loss went over the steps."""
     history = recipe.quantization.training.history if recipe.quantization and recipe.quantization.training else []
     panels = []
@@ -182,4 +180,4 @@ def _mark(report: Report, name: str, estimate: Interval) -> Mark:
 
 
 def _short_name(result: Result) -> str:
-    return result.measure.name.removesuffix(", %")
+    return result.metric.name.removesuffix(", %")

@@ -45,7 +45,7 @@ def headline(report: Report) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for name in report.names:
         metrics, mib = report.recipe(name).metrics, report.mib(name)
-        out[name] = {m.metric: round(metrics[m.metric], 4) for m in SUMMARY if m.metric in metrics}
+        out[name] = {m.key: round(metrics[m.key], 4) for m in SUMMARY if m.key in metrics}
         if mib is not None:
             out[name]["size.mib"] = round(mib, 1)
     return out
@@ -53,16 +53,16 @@ def headline(report: Report) -> dict[str, dict[str, float]]:
 
 def _groups(report: Report, *, changes: bool) -> Iterable[tuple[Value, ...]]:
     for result in report.results:
-        if result.measure in BIAS:
+        if result.metric in BIAS:
             for name, e in (result.changes if changes else result.levels).items():
-                yield name, TITLES[result.measure.benchmark], result.group or "all", e.value, e.low, e.high, e.n
+                yield name, TITLES[result.metric.benchmark], result.group or "all", e.value, e.low, e.high, e.n
 
 
 def _results(report: Report) -> Iterable[tuple[Value, ...]]:
-    for measure in SUMMARY:
-        result = report.result(measure.metric)
+    for metric in SUMMARY:
+        result = report.result(metric.key)
         for name, e in result.levels.items() if result else ():
-            yield name, measure.name, e.value, e.low, e.high, e.n
+            yield name, metric.name, e.value, e.low, e.high, e.n
 
 
 def _tradeoff(report: Report) -> Iterable[tuple[Value, ...]]:

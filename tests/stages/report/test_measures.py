@@ -23,7 +23,7 @@ def test_levels_are_those_of_the_engine_inside_their_intervals(report, run) -> N
 
 
 def test_changes_of_bias_are_changes_of_the_distance_from_neutral(report) -> None:  # type: ignore[no-untyped-def]
-    for cell in (c for c in report.results if c.measure in BIAS):
+    for cell in (c for c in report.results if c.metric in BIAS):
         base = abs(cell.levels["base"].value - 50)
         assert "base" not in cell.changes
         assert cell.changes["rtn"].value == pytest.approx(abs(cell.levels["rtn"].value - 50) - base)
