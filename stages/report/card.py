@@ -13,7 +13,7 @@ from fairgate.benchmarks.descriptions import description
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY
 from fairgate.support.tables import markdown_table
 from stages.report.data import EvaluatedRecipe, Report
-from stages.report.measures import SUMMARY, TITLES
+from stages.report.results import SUMMARY, TITLES
 from stages.report.templates import fill, inline
 from stages.report.words import WORDS, base_name, checks_line, estimate_text, learning_text, limits, meaning
 

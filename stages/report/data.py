@@ -22,7 +22,7 @@ from fairgate.support.errors import BadRecord, UnknownName
 from fairgate.support.files import read_json
 from fairgate.support.params import pick, read_params
 from stages.report.itemlevel import MetricRow, all_items, metric_rows
-from stages.report.measures import SUMMARY, Flip, Power, Result, all_flips, power, results
+from stages.report.results import SUMMARY, Flip, Power, Result, all_flips, power, results
 
 
 @dataclass(frozen=True)

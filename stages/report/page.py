@@ -13,7 +13,7 @@ from fairgate.metrics.comparison import Interval
 from stages.report import figures, panels
 from stages.report.data import EvaluatedRecipe, Report
 from stages.report.figures import number_text
-from stages.report.measures import ABILITY, BIAS, PERPLEXITY, SUMMARY
+from stages.report.results import ABILITY, BIAS, PERPLEXITY, SUMMARY
 from stages.report.templates import fill
 from stages.report.weights import weights
 from stages.report.words import (

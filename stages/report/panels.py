@@ -11,7 +11,7 @@ from fairgate.metrics.comparison import Interval
 from stages.report import figures
 from stages.report.data import EvaluatedRecipe, Report
 from stages.report.figures import Mark, Row
-from stages.report.measures import ABILITY, BIAS, TITLES, Result
+from stages.report.results import ABILITY, BIAS, TITLES, Result
 from stages.report.words import TERMS, figure_text
 
 

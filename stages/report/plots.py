@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.report.data import Report
-from stages.report.measures import BIAS, SUMMARY, TITLES
+from stages.report.results import BIAS, SUMMARY, TITLES
 
 Value = str | int | float | bool | None
 COLUMNS = {

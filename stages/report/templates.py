@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fairgate.metrics.flips import ABSTENTION, GUARDS
 from stages.report.figures import number_text
-from stages.report.measures import TITLES
+from stages.report.results import TITLES
 from stages.report.words import count, figure_text
 
 

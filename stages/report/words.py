@@ -8,7 +8,7 @@ from fairgate.contracts.records import Outcome, Training, Verdict
 from fairgate.metrics.comparison import Interval
 from stages.report.data import Report
 from stages.report.figures import number_text
-from stages.report.measures import TITLES
+from stages.report.results import TITLES
 
 # Terms of the loss of learned rounding.
 TERMS = {

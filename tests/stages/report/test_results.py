@@ -6,7 +6,7 @@ from fairgate.benchmarks import benchmark_of
 from fairgate.contracts.item_table import read_items
 from fairgate.metrics.estimates import metrics_of
 from stages.report.data import gather
-from stages.report.measures import BIAS
+from stages.report.results import BIAS
 
 
 @pytest.fixture(scope="module")
