@@ -23,13 +23,13 @@ class Calibration:
     Args:
         batches: of pairs, then of text.
         n_groups: the number of groups that the group-mean constraint averages over.
-        recut: the same sentences in batches of at most so many token slots; None means the batches
-            stay as they are.
+        rebatch: the same sentences in batches of at most so many token slots. None means the
+            batches stay as they are.
     """
 
     batches: list[Batch]
     n_groups: int
-    recut: Callable[[int], Calibration] | None = None
+    rebatch: Callable[[int], Calibration] | None = None
 
 
 def read_calibration(

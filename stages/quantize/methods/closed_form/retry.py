@@ -49,7 +49,7 @@ class Quantizer:
         """
         while True:
             if cut := self._store.cut():
-                data, compute = _recut(data, cut.tokens), replace(compute, low_memory=True)
+                data, compute = _rebatched(data, cut.tokens), replace(compute, low_memory=True)
             reached = self.blocks(compute, data)
             if reached == len(self._source.blocks):
                 return
@@ -82,7 +82,7 @@ class Quantizer:
         """Store a cut to half the batches' size, and the hidden states that were made before it."""
         tokens = largest_batch(data.batches)
         halved = max(tokens // 2, 1)
-        if tokens == 0 or (compute.low_memory and largest_batch(_recut(data, halved).batches) >= tokens):
+        if tokens == 0 or (compute.low_memory and largest_batch(_rebatched(data, halved).batches) >= tokens):
             raise FairgateError(
                 f"out of memory, and no batch can be smaller ({tokens} token slots in the largest)",
                 where=where,
@@ -152,5 +152,5 @@ def rebatch(hidden: Sequence[Tensor], batches: Sequence[Batch]) -> list[Tensor]:
     return rebatched
 
 
-def _recut(data: Calibration, tokens: int) -> Calibration:
-    return data if data.recut is None else data.recut(tokens)
+def _rebatched(data: Calibration, tokens: int) -> Calibration:
+    return data if data.rebatch is None else data.rebatch(tokens)
