@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from tests.stages.quantize.run.test_resume import kill_at, run\n"
+        "from tests.stages.quantize.run.test_store import kill_at, run\n"
         f"kill_at({where!r}, {when!r}, {states}, Path({str(tmp_path / 'work')!r}))\n"
         f"run(Path({str(base)!r}), Path({str(calibration)!r}), Path({str(tmp_path)!r}))\n"
     )

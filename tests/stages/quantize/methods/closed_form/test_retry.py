@@ -22,7 +22,7 @@ from stages.quantize.model.calibration_pass import BlockInput, embed, forward
 from stages.quantize.model.streamed import Streamed
 from stages.quantize.run.store import BlockStore
 from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
-from tests.stages.quantize.run.test_resume import run, walked
+from tests.stages.quantize.run.test_store import run, walked
 from tests.tiny import make_tiny_llama
 
 __all__ = ["walked"]  # a fixture

@@ -29,9 +29,9 @@ from stages.quantize.run.resources import available, require_resources
 from stages.quantize.run.store import BlockStore
 from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
+from tests.stages.quantize.methods.closed_form.test_retry import _batches
 from tests.stages.quantize.model.test_calibration_pass import CPU, LLAMA
-from tests.stages.quantize.run.test_memory import _batches
-from tests.stages.quantize.run.test_resume import RECIPE, run
+from tests.stages.quantize.run.test_store import RECIPE, run
 from tests.tiny import SENTENCES
 
 RUN = RunSettings(device="cpu", seed=0, batch_tokens=256)
