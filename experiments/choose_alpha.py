@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
 
 from benchmarks.records import machine, measurement, merge, read
 from experiments.rule import Rule, distance
@@ -27,6 +26,7 @@ from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Role
 from fairgate.support.devices import pick_device
 from fairgate.support.params import load, parse, pick, read_params
+from fairgate.support.strict_yaml import read_yaml
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.selection import Selection
 from stages.evaluate.settings import Evaluate
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "benchmarks" / "results" / "choose_alpha.json")
     arguments = parser.parse_args()
     model = pick(read_params(), "model")
-    grid = yaml.safe_load(arguments.grid.read_text(encoding="utf-8"))
+    grid = read_yaml(arguments.grid)
     recipes = {**grid["references"]}
     recipes |= {name: {**grid["defaults"], **changes} for part in ("candidates", "others") for name, changes in grid[part].items()}
     done = [{"recipe": row.recipe, "distance": row.value, **(row.details or {})} for row in read(arguments.out)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from fairgate.benchmarks.descriptions import descriptions
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, load, read_params
+from fairgate.support.strict_yaml import read_yaml
 
 
 def sections() -> dict[str, type[Section]]:
@@ -25,14 +26,17 @@ def check_params(root: Path) -> None:
     A section that is absent or empty is left to the stage that needs it.
 
     Raises:
-        FairgateError: a recipe, method, task, metric or parameter has an unknown name, a value is
-            out of range, or the gate is about a recipe that the matrix leaves out.
+        FairgateError: params.yaml or dvc.yaml is not read alike by every reader; a recipe, method,
+            task, metric or parameter has an unknown name; a value is out of range; or the gate is
+            about a recipe that the matrix leaves out.
     """
     from fairgate.decision.policy import read_policy
     from stages.quantize.settings import read_recipe
 
     path = root / "params.yaml"
     params = read_params(path)
+    if (pipeline := root / "dvc.yaml").is_file():
+        read_yaml(pipeline)  # for its refusals: DVC tells neither line nor key
     for key, model in sections().items():
         if key in params:
             load(model, key, path)

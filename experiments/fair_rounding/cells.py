@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from experiments.rule import Rule, distance
@@ -18,6 +17,7 @@ from fairgate.contracts.records import Role
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.files import read_json
 from fairgate.support.params import Section, parse
+from fairgate.support.strict_yaml import read_yaml
 
 Calibration = Literal["plain", "bootstrap", "shuffled", "unrelated", "text"]
 Phase = Literal["search", "final"]
@@ -162,7 +162,7 @@ class Cell:
 
 def read(path: Path) -> Declaration:
     """The declaration; FairgateError names a key that is wrong."""
-    return parse(Declaration, yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+    return parse(Declaration, read_yaml(path), where=str(path))
 
 
 def recipes(choices: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

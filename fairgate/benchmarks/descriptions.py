@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairgate.contracts.records import Role
 from fairgate.support.errors import UnknownName
+from fairgate.support.strict_yaml import read_yaml
 
 FOLDER = Path(__file__).parent
 
@@ -51,17 +51,6 @@ class Description(BaseModel):
         return self.dataset or self.title
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain YAML; `!function` stays the text that it is."""
-
-
-def _as_text(loader: yaml.SafeLoader, node: yaml.Node) -> str:
-    return str(node.value)
-
-
-_Loader.add_constructor("!function", _as_text)
-
-
 @cache
 def descriptions(folder: Path = FOLDER) -> dict[str, Description]:
     """Every task by name; pydantic's ValidationError says which field is missing or wrong."""
@@ -78,5 +67,5 @@ def description(task: str) -> Description:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    content: dict[str, Any] = read_yaml(file, tags=("!function",))
     return content

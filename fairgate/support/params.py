@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
+from fairgate.support.strict_yaml import read_yaml
 
 PARAMS = Path("params.yaml")
 
@@ -31,16 +31,18 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
-    """The whole parameter file as plain data."""
+    """The whole parameter file as plain data.
+
+    Raises:
+        MissingFile: no such file.
+        FairgateError: not valid YAML, not read alike by every reader, or no mapping.
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingFile("no parameter file", where=str(path), remedy="run from the project's root, or give --params")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FairgateError(f"not valid YAML: {error}", where=str(path), remedy="correct it, or restore it from the repository") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
-        raise FairgateError("not a mapping of sections", where=str(path))
+        raise FairgateError("not a mapping of sections", where=str(path), remedy="restore it from the repository")
     return data
 
 

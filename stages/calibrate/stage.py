@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from fairgate.contracts.records import Overlap, Pair, Role, Split, write_record, write_records
@@ -12,6 +11,7 @@ from fairgate.support.digests import sha256_file
 from fairgate.support.files import atomic_folder
 from fairgate.support.log import log
 from fairgate.support.params import Section
+from fairgate.support.strict_yaml import read_yaml
 from stages.calibrate.leakage import Leak, sentences, shared_sentences, shared_terms, texts_of
 from stages.calibrate.stereoset import draw_pairs, ids_sharing, read_pairs, read_terms, split_terms
 from stages.calibrate.texts import divide, read_passages
@@ -34,9 +34,7 @@ class Settings(Section):
 def read_roles() -> dict[str, Role]:
     """Set name -> role: of fetched sets from the manifest, of derived ones from roles.yaml."""
     stages = Path(__file__).parents[1]
-    manifest, derived = (
-        yaml.safe_load((stages / name).read_text(encoding="utf-8")) for name in ("fetch/manifest.yaml", "calibrate/roles.yaml")
-    )
+    manifest, derived = read_yaml(stages / "fetch/manifest.yaml"), read_yaml(stages / "calibrate/roles.yaml")
     fetched = {name: entry["role"] for name, entry in manifest["sets"].items() if "role" in entry}
     return {name: Role(role) for name, role in {**fetched, **derived}.items()}
 

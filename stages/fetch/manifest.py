@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from fairgate.contracts.records import Role
-from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.params import Section, parse
+from fairgate.support.strict_yaml import read_yaml
 
 MANIFEST = Path(__file__).with_name("manifest.yaml")
 
@@ -129,10 +128,4 @@ class Manifest(Section):
 
 def read_manifest(path: Path = MANIFEST) -> Manifest:
     """The validated manifest. A FairgateError names the key that breaks it."""
-    if not path.is_file():
-        raise MissingFile("no manifest", where=str(path))
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise FairgateError(f"not valid YAML: {error}", where=str(path)) from None
-    return parse(Manifest, data, where=str(path))
+    return parse(Manifest, read_yaml(path), where=str(path))

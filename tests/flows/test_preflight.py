@@ -21,6 +21,13 @@ def shipped() -> dict[str, Any]:
     return yaml.safe_load((REPOSITORY / "params.yaml").read_text())
 
 
+def test_a_pipeline_that_dvc_reads_otherwise_is_told_with_line_and_key(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(shipped()))
+    (tmp_path / "dvc.yaml").write_text("stages:\n  fetch:\n    cmd: a\n    cmd: b\n")
+    with pytest.raises(FairgateError, match=r"dvc.yaml:4: stages.fetch.cmd: stands twice"):
+        check_params(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

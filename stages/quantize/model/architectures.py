@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from importlib.resources import files
+from pathlib import Path
 
-import yaml
 from pydantic import Field
 
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, parse
+from fairgate.support.strict_yaml import read_yaml
+
+TABLE = Path(__file__).with_name("architectures.yaml")
 
 
 class Architecture(Section):
@@ -40,9 +42,8 @@ class Architecture(Section):
 
 def architectures() -> list[Architecture]:
     """Every family of architectures.yaml."""
-    text = files("stages.quantize.model").joinpath("architectures.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text).items()
-    return [parse(Architecture, {"name": name, **entry}, where=f"architectures.yaml:{name}") for name, entry in table]
+    table = read_yaml(TABLE).items()
+    return [parse(Architecture, {"name": name, **entry}, where=f"{TABLE.name}:{name}") for name, entry in table]
 
 
 def architecture_of(model_type: str, parts: Collection[str] = ()) -> Architecture:
