@@ -15,6 +15,7 @@ from fairgate.contracts.records import Verdict
 from fairgate.support.digests import sha256_file
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
+from fairgate.support.names import check_registered, check_version
 from fairgate.support.params import pick, read_params
 from flows.ledger import CHAMPION, PREVIOUS, Entry, Ledger
 from stages.register.evidence import check_binding, read_evidence
@@ -45,9 +46,10 @@ def promote(root: Path, ledger: Path, *, version: str, approver: str, reason: st
     """
     from stages.register.registry import Registry
 
+    check_version(version)
     approver, reason = _require_text("approver", approver), _require_text("reason", reason)
     registry, book = Registry(root), Ledger(ledger)
-    name = name or default_name(root)
+    name = _registered(root, name)
     with book.locked():
         verify(root, ledger, name=name)
         version = str(registry.version(name, version).version)  # as the aliases spell it: MLflow takes "01" for 1
@@ -71,7 +73,7 @@ def rollback(root: Path, ledger: Path, *, actor: str, reason: str, name: str | N
 
     actor, reason = _require_text("actor", actor), _require_text("reason", reason)
     registry, book = Registry(root), Ledger(ledger)
-    name = name or default_name(root)
+    name = _registered(root, name)
     with book.locked():
         verify(root, ledger, name=name)
         live = registry.aliases(name)
@@ -91,7 +93,7 @@ def verify(root: Path, ledger: Path, *, name: str | None = None) -> dict[str, st
     """
     from stages.register.registry import Registry
 
-    name, registry = name or default_name(root), Registry(root)
+    name, registry = _registered(root, name), Registry(root)
     expected, live = Ledger(ledger).aliases(name), registry.aliases(name)
     for alias in (CHAMPION, PREVIOUS):
         if expected.get(alias) != live.get(alias):
@@ -108,6 +110,14 @@ def verify(root: Path, ledger: Path, *, name: str | None = None) -> dict[str, st
                 remedy="find out who moved it, and point it back by hand (`mlflow` client) before anything is promoted",
             )
     return {alias: version for alias, version in live.items() if alias in (CHAMPION, PREVIOUS)}
+
+
+def _registered(root: Path, name: str | None) -> str:
+    """The registered model that is asked for."""
+    if name is None:
+        return default_name(root)
+    check_registered(name)
+    return name
 
 
 def default_name(root: Path) -> str:

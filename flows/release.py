@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
+from fairgate.support.names import check_model
 from fairgate.support.params import pick, read_params
+from fairgate.support.strict_yaml import is_plain_text
 from flows import cli
 from flows.dvc_runner import TOKEN, StageBug
 from flows.lock import lock_project
@@ -67,13 +69,20 @@ def _serve(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def set_model(root: Path, model: str) -> None:
-    """Write `model:` of params.yaml; its comments stay."""
-    from dvc.utils.serialize import modify_yaml
+    """Write `model:` of params.yaml; its comments stay.
 
+    Raises:
+        FairgateError: `model` cannot name a model. Nothing is written.
+    """
+    from dvc.utils.serialize import modify_yaml
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    check_model(model, where="--model")
     path = root / "params.yaml"
     if pick(read_params(path), "model", where=str(path)) != model:
         with modify_yaml(str(path)) as params:
-            params["model"] = model
+            # DVC quotes what YAML 1.2 takes for no text; other readers need more quotes than that.
+            params["model"] = model if is_plain_text(model) else DoubleQuotedScalarString(model)
 
 
 def parser(prog: str) -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from flows.promotion import default_name, verify
 
 
 def main(arguments: argparse.Namespace, root: Path) -> None:
-    name = arguments.name or default_name(root)
+    name = default_name(root) if arguments.name is None else arguments.name
     live = verify(root, Path(arguments.ledger), name=name)
     print(f"{name}: {', '.join(f'{alias} = version {version}' for alias, version in sorted(live.items())) or 'nothing promoted yet'}")
 

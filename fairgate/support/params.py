@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
+from fairgate.support.names import check_params
 from fairgate.support.strict_yaml import read_yaml
 
 PARAMS = Path("params.yaml")
@@ -31,11 +32,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
-    """The whole parameter file as plain data.
+    """The whole parameter file as plain data, its names checked.
 
     Raises:
         MissingFile: no such file.
-        FairgateError: not valid YAML, not read alike by every reader, or no mapping.
+        FairgateError: not valid YAML, not read alike by every reader, no mapping, or a name that
+            breaks the rules (fairgate/support/names.py).
     """
     path = Path(path)
     if not path.is_file():
@@ -43,6 +45,7 @@ def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise FairgateError("not a mapping of sections", where=str(path), remedy="restore it from the repository")
+    check_params(data, where=str(path))
     return data
 
 

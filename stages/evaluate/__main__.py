@@ -14,6 +14,7 @@ from fairgate.contracts.recipes import is_unquantized, model_folder
 from fairgate.contracts.records import Role
 from fairgate.support import cli
 from fairgate.support.errors import FairgateError
+from fairgate.support.names import check_name
 from fairgate.support.params import load, pick, read_params
 from stages.evaluate.threads import announced, limit_threads
 
@@ -21,6 +22,8 @@ DATA, WORK = Path("data"), Path(".fairgate/evaluate")
 
 
 def main(arguments: argparse.Namespace) -> None:
+    for kind, name in [("recipe", arguments.recipe), *(("task", task) for task in arguments.task)]:
+        check_name(kind, name, where=f"--{kind}")
     recipes = pick(read_params(arguments.params), "recipes", where=arguments.params)
     pick(recipes, arguments.recipe, kind="recipe", where=f"{arguments.params}:recipes")
     with announced() as running:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from pydantic import Field
 
 from fairgate.support.errors import FairgateError, UnknownName
+from fairgate.support.names import check_name
 from fairgate.support.params import Section, parse, pick, read_params
 from stages.quantize.methods import METHODS, Recipe
 from stages.quantize.methods.base import GridRecipe
@@ -43,8 +44,9 @@ def read_recipe(name: str, path: Path | str) -> GridRecipe:
     Raises:
         UnknownName: an unknown recipe, method or parameter (with the nearest right name), or the
             method of the unquantized base.
-        FairgateError: a value out of range.
+        FairgateError: no possible name, or a value out of range.
     """
+    check_name("recipe", name, where="--recipe")
     data: Any = pick(read_params(path), f"recipes.{name}", kind="recipe", where=f"{path}:recipes")
     where = f"{path}:recipes.{name}"
     recipe = parse_recipe(data, where=where)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from fairgate.__main__ import main as fairgate
 from fairgate.contracts.records import Registration, Verdict, read_record
 from fairgate.support.errors import FairgateError
+from fairgate.support.params import read_params
 from flows import release as command_line
 from flows.dvc_runner import TOKEN, StageResult
 from flows.lock import ReleaseRunning, lock_project
@@ -25,7 +27,7 @@ from stages.register.registry import Registry
 from tests.flows.test_dvc_runner import is_gone, wait_for
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
 from tests.pipeline import SLOW, environment, make_pipeline, receipt_path
-from tests.project import CANDIDATE, write_verdict
+from tests.project import CANDIDATE, REPOSITORY, write_verdict
 
 pytestmark = pytest.mark.usefixtures("own_tracking")
 
@@ -116,6 +118,40 @@ def test_model_is_written_to_the_parameters_and_comments_stay(tmp_path: Path) ->
     }
     before = yaml.safe_load(source.read_text())
     assert {**yaml.safe_load(text), "model": before["model"]} == before
+
+
+@pytest.mark.parametrize("model", ["no", "010", "1e3", "./a: b", "./模型 甲", '/a "quoted" one', "2026-11-30", "y", "=", "~"])
+def test_every_reader_reads_the_model_that_was_written(tmp_path: Path, model: str) -> None:
+    (tmp_path / "params.yaml").write_text("model: tiny\n")
+    set_model(tmp_path, model)
+    assert read_params(tmp_path / "params.yaml") == load_yaml(tmp_path / "params.yaml") == {"model": model}
+
+
+def test_a_model_that_nothing_can_be_called_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("model: tiny\n")
+    with pytest.raises(FairgateError, match="--model: the model's name is empty"):
+        set_model(tmp_path, " ")
+    assert (tmp_path / "params.yaml").read_text() == "model: tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("  gptq: {", '  "rtn;touch PWNED;true": {', "'rtn;touch PWNED;true' cannot be the name of a recipe"),
+        ("  gptq: {", "  no: {", "params.yaml:38: recipes: no is a boolean to some readers"),
+        ("    alpha: 0.1", "    alpha: 0.1\n    alpha: 7.5", "recipes.fair_gptq.alpha: stands twice"),
+        ("  seed: 0", "  seed: 010", "params.yaml:10: calibrate.seed: 010 is not read alike by every reader"),
+    ],
+)
+def test_parameters_that_are_read_in_two_ways_stop_a_release_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: str, after: str, said: str
+) -> None:
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    assert before in text
+    (tmp_path / "params.yaml").write_text(text.replace(before, after, 1), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert fairgate(["release"]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "PWNED").exists()
 
 
 @pytest.mark.parametrize("asked", [["--serve"], ["--cron", "* * * * *"]])

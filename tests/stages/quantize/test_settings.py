@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fairgate.support.errors import UnknownName
+from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import PARAMS
 from stages.quantize.methods import METHODS
 from stages.quantize.methods.base import Method, register
@@ -63,3 +63,9 @@ def test_two_methods_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two methods are called 'rtn'"):
         register(Twin)
     assert isinstance(METHODS["rtn"], Method)
+
+
+@pytest.mark.parametrize("name", ["gptq.bits", "../gptq", "no"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(FairgateError, match=rf"--recipe: '{name}'"):
+        read_recipe(name, REPOSITORY / PARAMS)
