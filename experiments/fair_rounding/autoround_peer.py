@@ -53,8 +53,9 @@ def quantize(
     AutoRound would have rounded to bfloat16.
 
     Args:
-        steps: of its optimizer, for each block. seqlen, nsamples: tokens of a row and number of
-            rows, made by `rows`.
+        steps: of its optimizer, for each block.
+        seqlen: tokens of a row, made by `rows`.
+        nsamples: number of rows.
     Raises:
         FairgateError: the package is missing, or the texts are too short for the rows.
     """

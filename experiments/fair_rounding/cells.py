@@ -25,23 +25,19 @@ PHASES: tuple[Phase, ...] = ("search", "final")
 
 
 class Entry(Section):
-    """Cells that belong together: every variant under every seed.
-
-    chosen: start from the recipe that the search chose in the family of this name (in the search
-    itself: of a rule above). recipe: settings of the method, on top of that. variants: name ->
-    further changes. calibration: what is done with the calibration folder before
-    (calibration_variants.py). tasks: instead of the phase's own. sampled: texts sampled behind
-    every occupation (sampled_words.py).
-    """
+    """Cells that belong together: every variant under every seed."""
 
     name: str
-    chosen: str | None = None
-    recipe: dict[str, Any] = Field({})
-    variants: dict[str, dict[str, Any]] = Field({"": {}})
+    chosen: str | None = Field(
+        None,
+        description="start from the recipe that the search chose in the family of this name; in the search itself, that of a rule above",
+    )
+    recipe: dict[str, Any] = Field({}, description="settings of the method, on top of the chosen recipe")
+    variants: dict[str, dict[str, Any]] = Field({"": {}}, description="name -> further changes")
     seeds: list[int] = Field([0])
-    calibration: Calibration = "plain"
-    tasks: dict[str, int | None] | None = None
-    sampled: int = 0
+    calibration: Calibration = Field("plain", description="what calibration_variants.py does with the calibration folder before")
+    tasks: dict[str, int | None] | None = Field(None, description="None means the phase's own")
+    sampled: int = Field(0, description="texts that sampled_words.py samples behind every occupation")
 
 
 class Evaluation(Section):
@@ -52,28 +48,23 @@ class Evaluation(Section):
 
 
 class Table(Section):
-    """What the tables show.
-
-    rivals: whom the candidate is compared with; zero_shot: metrics whose mean is compared with the
-    base's; sweeps_against: the label that entries with variants are compared with; plot: what has
-    one colour -> its entries.
-    """
+    """What the tables show."""
 
     candidate: str
     learned: str
-    rivals: list[str]
-    zero_shot: list[str]
+    rivals: list[str] = Field(description="whom the candidate is compared with")
+    zero_shot: list[str] = Field(description="metrics whose mean is compared with the base's")
     perplexity: str
-    sweeps_against: str
-    plot: dict[str, list[str]]
+    sweeps_against: str = Field(description="label that entries with variants are compared with")
+    plot: dict[str, list[str]] = Field(description="what has one color -> its entries")
 
 
 class Declaration(Section):
-    """The whole file. `types`: StereoSet bias types of which the rule takes the worst."""
+    """The whole file."""
 
     defaults: dict[str, Any]
     evaluation: dict[Phase, Evaluation]
-    types: list[str]
+    types: list[str] = Field(description="StereoSet bias types of which the rule takes the worst")
     rules: dict[str, Rule]
     search: list[Entry]
     final: list[Entry]
@@ -110,8 +101,9 @@ class Declaration(Section):
 
 @dataclass(frozen=True)
 class Cell:
-    """One model and its evaluation. recipe: None where it depends on a choice that has not been
-    made.
+    """One model and its evaluation.
+
+    recipe: None means that it depends on a choice that has not been made.
     """
 
     phase: Phase

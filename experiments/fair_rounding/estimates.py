@@ -44,7 +44,9 @@ BBQ: Part = ("bbq_ll.s_amb", None)
 
 @dataclass(frozen=True)
 class Value:
-    """A value with its 95 % interval; `lower_95`: the one-sided lower bound of that confidence;
+    """A value with its 95 % interval.
+
+    lower_95: the one-sided lower bound of that confidence.
     by_seed: the value of every seed.
     """
 
@@ -164,7 +166,9 @@ def study_of(cells: Sequence[Cell], out: Path, base: str, draws: int = DRAWS) ->
 def _items(cell: Cell, out: Path, name: str, template: dict[str, Items]) -> dict[str, Items]:
     """The items of a cell, by benchmark.
 
-    `template`: those of an earlier cell, which differ in their scores alone; filled by the first.
+    Args:
+        template: the items of an earlier cell, which differ in their scores alone; filled by the
+            first.
     """
     scores = pq.read_table(cell.folder(out) / "scores.parquet")
     if template and scores.column_names == ["option_loglik"]:

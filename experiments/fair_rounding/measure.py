@@ -53,7 +53,7 @@ MEASURED = ("option_loglik", "text", "answer", "status", "score")
 class Place:
     """Where an experiment reads and writes, and what its cells share within one process.
 
-    `text`: for cells calibrated on it.
+    text: for cells calibrated on it.
     """
 
     base: Path

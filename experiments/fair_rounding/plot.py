@@ -68,8 +68,10 @@ def plot(declaration: Declaration, study: Study, path: Path) -> None:
 
 
 def front(points: Mapping[str, Point], better: int) -> list[str]:
-    """Labels that no other one beats in both, from the best x on. better: 1 where more of x is
-    better, else -1.
+    """Labels that no other one beats in both, from the best x on.
+
+    Args:
+        better: 1 where more of x is better, else -1.
     """
     best: list[str] = []
     for label in sorted(points, key=lambda label: (-better * points[label][0].value, abs(points[label][1].value - 50))):

@@ -30,8 +30,11 @@ _ADDITIVE = 1e-6  # of the sum of magnitudes: sums are of 64 bits, the terms of 
 class Contribution(Record):
     """One row. A channel's value may be negative (channels cancel); a module's cannot.
 
-    weight: of W; target: of W', before rounding; quantized: of Q; alpha_zero: of what plain GPTQ
-    leaves on the same inputs (or None).
+    weight: the penalty of W.
+    target: the penalty of W', before rounding.
+    quantized: the penalty of Q.
+    alpha_zero: the penalty of what plain GPTQ leaves on the same inputs. None means that it was not
+        computed.
     """
 
     written_by: ClassVar[str] = "quantize"
@@ -53,7 +56,8 @@ class Contribution(Record):
 def rolled_up(modules: Sequence[Contribution]) -> list[Contribution]:
     """Rows of modules and channels, with those of model, matrix types and blocks in front.
 
-    Raises: BadRecord where the channels of a module do not add up to it.
+    Raises:
+        BadRecord: the channels of a module do not add up to it.
     """
     require_additive(modules, where=FILE)
     whole = [row for row in modules if row.level == "module"]

@@ -56,11 +56,12 @@ def pack(codes: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int,
         codes: [r, d] uint8, each below 2**bits.
         scale: [r, groups] float; stored as float16, so quantize against the rounded values.
         zero: [r, groups] int, 1 .. 2**bits - 1 (v2: from 0); W = scale * (codes - zero).
-        group_size: input columns that share a scale; -1: all. form: `gptq` (v1) or `gptq_v2`.
+        group_size: input columns that share a scale; -1 means all.
+        form: `gptq` (v1) or `gptq_v2`.
     Raises:
         FairgateError: a width that the format lacks, shapes that disagree, codes out of range, or a
-            zero point outside its range
-            (in v1 a stored 0 - 1 wraps, and readers disagree on what it means).
+            zero point outside its range (in v1 a stored 0 - 1 wraps, and readers disagree on what
+            it means).
     """
     _check(bits, form)
     r, d = codes.shape

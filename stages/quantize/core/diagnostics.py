@@ -75,7 +75,11 @@ def generalized_eigenvalue(B: Tensor, U: Tensor, *, of_sum: bool) -> float:
 def top_eigenvalue(B: Tensor, U: Tensor, vectors: int = 8, steps: int = 16) -> float:
     """Largest eigenvalue of U B U^T by subspace iteration.
 
-    It is the largest generalized eigenvalue of (B, A) where U^T U = A^-1. B, U: [d, d] float32.
+    It is the largest generalized eigenvalue of (B, A) where U^T U = A^-1.
+
+    Args:
+        B: [d, d] float32.
+        U: [d, d] float32.
     """
     generator = torch.Generator().manual_seed(0)
     V = torch.randn(B.shape[0], min(vectors, B.shape[0]), generator=generator).to(B)

@@ -80,7 +80,8 @@ class Factor:
 class Solved:
     """The result for one stacked matrix, and what it took to get there.
 
-    rounded: codes and grid. target [r, d] float32: what the column loop rounded.
+    rounded: codes and grid.
+    target: [r, d] float32, what the column loop rounded.
     damping: as used. None means that nothing was factorized and `fallback` is set.
     fallback: the matrix was rounded to nearest, because no factorization succeeded.
     top_eigenvalue: the largest mu with B v = mu H_d v. None means no B, or not asked for.

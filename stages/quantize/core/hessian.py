@@ -37,7 +37,8 @@ class Hessians:
 class HessianAccumulator:
     """Unscaled sums over the calibration batches for one shared input of d channels.
 
-    G_pair, G_text: [d, d], sums of x x^T over the valid tokens of pair sentences and general text.
+    G_pair: [d, d], the sum of x x^T over the valid tokens of pair sentences.
+    G_text: [d, d], the sum of x x^T over the valid tokens of general text.
     C: [d, d], the sum of D^T D. None means no pairs, no fairness term or the group-mean constraint.
     S: [groups, d], the sum of the differences of each group. Group-mean constraint only.
     n_group: [groups], the number of pairs in each group. Group-mean constraint only.

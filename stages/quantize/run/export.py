@@ -34,8 +34,8 @@ def write_checkpoint(
     """Write the checkpoint into `out`; returns the bytes of the base's and of the packed weights.
 
     Args:
-        weights: the base's tensors by name. packed_weights: the packed ones of every module in
-            `modules`. A bias stays as it is.
+        weights: the base's tensors by name.
+        packed_weights: the packed tensors of every module in `modules`. A bias stays as it is.
     """
     state: dict[str, Tensor] = {}
     size = 0

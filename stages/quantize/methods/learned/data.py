@@ -114,8 +114,9 @@ class Draw:
     """Passages and triples of every step.
 
     Args:
-        texts: rows of token ids. triples: of the pairs; none where parity is not asked for. pad:
-            any token.
+        texts: rows of token ids.
+        triples: of the pairs; none where parity is not asked for.
+        pad: any token.
     """
 
     def __init__(self, texts: Sequence[list[int]], triples: Sequence[Triple], pad: int, seed: int) -> None:
@@ -130,10 +131,12 @@ class Draw:
         return rows(self._texts.take(step, count), self.pad)
 
     def triples(self, step: int, count: int, alike: bool = False) -> tuple[Rows, Tensor]:
-        """About `count` triples, as many of each group: rows of all stereotypes, then anti-
-        stereotypes, then unrelated; groups [P].
+        """About `count` triples, as many of each group.
 
-        alike: every step's batch has the same shape.
+        Args:
+            alike: every step's batch has the same shape.
+        Returns:
+            Rows of all stereotypes, then anti-stereotypes, then unrelated; and the groups [P].
         """
         per_group = max(1, count // len(self.groups))
         drawn = [rotation.take(step, per_group) for rotation in self._triples]

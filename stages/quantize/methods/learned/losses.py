@@ -35,7 +35,9 @@ def divergence(teacher: Tensor, student: Tensor, lengths: Tensor) -> Tensor:
     """KL(teacher || student), mean per predicted token.
 
     Args:
-        teacher, student: logits [B, L, vocabulary]. lengths: [B].
+        teacher: logits [B, L, vocabulary].
+        student: logits [B, L, vocabulary].
+        lengths: [B].
     """
     there = predicted(lengths, student.shape[1])
     p, q = (log_softmax(logits[:, :-1].float(), -1) for logits in (teacher, student))
@@ -47,8 +49,10 @@ def distance(teacher: Sequence[Tensor], student: Sequence[Tensor], lengths: Tens
     is left out.
 
     Args:
-        teacher, student: hidden states after the embedding and after every block (the last normed),
-            [B, L, d] each. lengths: [B].
+        teacher: hidden states after the embedding and after every block (the last normed),
+            [B, L, d] each.
+        student: the same of the student.
+        lengths: [B].
     """
     there = torch.arange(student[0].shape[1], device=lengths.device) < lengths[:, None]
     sums = []
@@ -62,7 +66,9 @@ def log_likelihood(logits: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
     """Mean log-likelihood of each sentence's tokens after its first, [B].
 
     Args:
-        logits: [B, L, vocabulary]. ids: [B, L]. lengths: [B].
+        logits: [B, L, vocabulary].
+        ids: [B, L].
+        lengths: [B].
     """
     there = predicted(lengths, ids.shape[1])
     nll = cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(there.shape)
@@ -74,15 +80,19 @@ def shares(preference: Tensor, groups: Tensor, count: int, tau: float) -> Tensor
     sigma(Delta / tau), [count].
 
     Args:
-        preference: [P]. groups: [P], numbers below `count`; every group occurs.
+        preference: [P].
+        groups: [P], numbers below `count`; every group occurs.
     """
     belongs = (groups == torch.arange(count, device=groups.device)[:, None]).to(preference.dtype)  # [count, P]
     return (belongs @ torch.sigmoid(preference / tau)) / belongs.sum(-1)
 
 
 def remembered(now: Tensor, before: Tensor) -> Tensor:
-    """The running mean of each group's share, with this step's in it; no gradient. before: NaN
-    where there is none yet.
+    """The running mean of each group's share, with this step's in it; no gradient.
+
+    Args:
+        now: this step's shares, [groups].
+        before: the running means so far, [groups]; NaN where there is none yet.
     """
     return torch.where(before.isnan(), now.detach(), MEMORY * before + (1 - MEMORY) * now.detach())
 
@@ -92,9 +102,9 @@ def parity(now: Tensor, mean: Tensor, worst: float) -> Tensor:
     1/2.
 
     Args:
-        now: this step's shares [groups], which carry the gradient. mean: the running ones, which
-            carry the value.
-        worst: weights are softmax(2 worst |mean - 1/2|); 0: all alike.
+        now: this step's shares [groups], which carry the gradient.
+        mean: the running shares [groups], which carry the value.
+        worst: weights are softmax(2 worst |mean - 1/2|); 0 means all alike.
     """
     distance = 2 * (mean - 0.5).abs()
     value = 2 * (mean + now - now.detach() - 0.5)

@@ -57,17 +57,23 @@ def _codes(W: Tensor, V: Tensor, s: Tensor, zero: Tensor) -> Tensor:
 class Offsets:
     """Linear modules of one block on the same kind of grid, as one matrix with a group a row.
 
-    own: [n, g] the modules' weights, in their type. W: what is rounded, where that is not `own`. V
-    [n, g], clip, scale, zero [n, 1].
-    Q, G: [n, g] the rounded weights and the gradient with respect to them, in the weights' type.
+    own: [n, g] the modules' weights, in their type.
+    W: [n, g] what is rounded. None means `own`.
+    V: [n, g] the offsets.
+    clip: [n, 1] the learned factor of the scale.
+    scale: [n, 1] of the codes that the modules start from.
+    zero: [n, 1] of these codes.
+    Q: [n, g] the rounded weights, in the weights' type.
+    G: [n, g] the gradient with respect to Q, in the weights' type.
 
     Args:
         modules: by full name; from now on their weights are views of Q or of `own`.
-        start: the codes that they start from, those of a module that is not in it being the
-            nearest. They are met exactly: W is the point
-            nearest to the weight that rounds to them, and V is zero.
+        start: the codes that they start from. A module that is not in it starts from the nearest
+            codes. The codes are met exactly: W is the point nearest to the weight that rounds to
+            them, and V is zero.
         dtype: of V.
-    Raises: NotFinite where a weight is not.
+    Raises:
+        NotFinite: a weight is not finite.
     """
 
     def __init__(self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype) -> None:

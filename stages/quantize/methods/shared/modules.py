@@ -65,7 +65,8 @@ def changes(W: Tensor, Q: Tensor, target: Tensor | None = None, loss: Tensor | N
     """What was done to a weight, for its row of the record.
 
     Args:
-        W, Q: [r, d] the weight and the quantized weight.
+        W: [r, d] the weight.
+        Q: [r, d] the quantized weight.
         target: [r, d] what was rounded; None means W.
         loss: [r] by row; None means that nobody measured it.
     """
