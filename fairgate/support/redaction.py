@@ -63,8 +63,8 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 def _passwords(value: str) -> Iterator[str]:
     """The passwords in a URI; a user without one is a token."""
-    _, found, rest = value.partition("://")
-    if not found:
+    _, separator, rest = value.partition("://")
+    if not separator:
         return
     credentials, at, _ = rest.rpartition("@")
     if at:
