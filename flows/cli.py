@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairgate.support.command import run_command
+from flows.proxies import spare_local_servers
 from stages.register.environment import set_environment
 
 
@@ -45,13 +46,12 @@ def set_defaults(root: Path) -> None:
     defaults = {
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # A fresh home needs longer than the default 20 s for its migrations on two cores.
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "DVC_NO_ANALYTICS": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    spare_local_servers()
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -1,15 +1,16 @@
-"""The flows of prefect.yaml, thin around plain functions. Only this module imports prefect."""
+"""The flows of prefect.yaml, thin around plain functions.
+
+Only this module and `flows/server.py` import prefect.
+"""
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
 from prefect.tasks import Task
@@ -24,19 +25,6 @@ from flows.outcome import lost, read_verdict, summary, verdict_table
 REGISTER = "register"
 # Names of failed states. A state named otherwise holds an unexpected exception.
 BUSY, ERROR, BUG = "LockBusy", "Error", "Bug"
-
-
-def start_server() -> None:
-    """Start the embedded server, unless another is configured, so that it ignores Ctrl-C.
-
-    A terminal sends Ctrl-C to every process in the foreground. The flow needs the server a little
-    longer, to record how it ended.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        get_client(sync_client=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 async def _is_infrastructure(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

@@ -19,6 +19,7 @@ import yaml
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
 from fairgate.support.files import atomic_path
+from flows.proxies import users_environment
 
 TIMEOUT_S = 24 * 3600.0
 GRACE_S = 20.0
@@ -179,7 +180,7 @@ def _environment(token: str) -> dict[str, str]:
     Stages are started as plain `python`.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", TOKEN: token}
+    return {**users_environment(), "PATH": path, "DVC_NO_ANALYTICS": "1", TOKEN: token}
 
 
 def _stop(process: subprocess.Popen[bytes], output: _Output, grace_s: float) -> None:

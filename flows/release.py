@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
+from fairgate.support.library_errors import translated
 from fairgate.support.names import check_model
 from fairgate.support.params import pick, read_params
 from fairgate.support.strict_yaml import is_plain_text
@@ -18,26 +19,29 @@ from flows.dvc_runner import TOKEN, StageBug
 from flows.lock import lock_project
 from flows.outcome import closing_words, read_verdict
 from flows.preflight import check_params
-from flows.server import scheduling_server
+from flows.server import prefect_server, require_schedule
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+_PREFECT = "look at the server in PREFECT_API_URL, or at .fairgate/prefect-server.log if it is our own; then run again"
+
 
 def main(arguments: argparse.Namespace, root: Path) -> ExitCode | None:
-    if arguments.serve or arguments.cron:
+    if arguments.serve or arguments.cron is not None:
         _serve(arguments, root)
         return None
     with lock_project(root) as token:
         if arguments.model:
             set_model(root, arguments.model)
         check_params(root)
-        os.environ[TOKEN] = token  # marks the embedded server too
-        # Prefect reads its home and its logging when it is imported.
-        from flows.deployments import release, start_server
+        os.environ[TOKEN] = token  # marks our own Prefect server too
+        with prefect_server(root, services=False):
+            # Prefect reads its home and its logging when it is imported.
+            from flows.deployments import release
 
-        start_server()
-        state = cast("State[Any]", release(str(root), return_state=True))
+            with translated("Prefect could not run the release", remedy=_PREFECT):
+                state = cast("State[Any]", release(str(root), return_state=True))
     _require_completed(state)
     words, code = closing_words(read_verdict(root))
     print(f"\n{words}")
@@ -58,14 +62,17 @@ def _require_completed(state: State[Any]) -> None:
 
 def _serve(arguments: argparse.Namespace, root: Path) -> None:
     """Keep running, and release on a schedule or when Prefect is asked to."""
+    if arguments.cron is not None:
+        require_schedule(arguments.cron)
     if arguments.model:
         with lock_project(root):
             set_model(root, arguments.model)
     check_params(root)
-    with scheduling_server(root):
+    with prefect_server(root, services=True):
         from flows.deployments import release
 
-        release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
+        with translated("Prefect could not serve the release", remedy=_PREFECT):
+            release.serve(name="release", cron=arguments.cron, parameters={"root": str(root)}, limit=1)
 
 
 def set_model(root: Path, model: str) -> None:

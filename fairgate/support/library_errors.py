@@ -111,9 +111,16 @@ def is_failure(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """Class and message of an exception in one line, shortened and without secrets."""
-    text = " ".join(str(error).split())
+    text = " ".join(_words(error).split())
     line = redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+def _words(error: BaseException) -> str:
+    if type(error).__module__ == "pydantic_core._pydantic_core" and hasattr(error, "errors"):
+        first = error.errors()[0]
+        return ".".join(str(part) for part in first["loc"]) + f": {first['msg']}"
+    return str(error)
 
 
 def _look_up(error: BaseException, meanings: dict[str, Meaning]) -> Meaning | None:

@@ -158,10 +158,10 @@ def test_parameters_that_are_read_in_two_ways_stop_a_release_at_once(
 def test_serving_leaves_a_running_release_its_model_and_checks_the_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
-    def served(root: Path) -> None:
+    def served(root: Path, services: bool) -> None:
         pytest.fail("served")  # instead of serving for ever
 
-    monkeypatch.setattr(command_line, "scheduling_server", served)
+    monkeypatch.setattr(command_line, "prefect_server", served)
     path = tmp_path / "params.yaml"
     path.write_text("model: tiny\nmatrix: 7\n")
     with lock_project(tmp_path), pytest.raises(ReleaseRunning):
@@ -246,3 +246,12 @@ def test_release_is_served_on_a_schedule(project: Path) -> None:
     finally:
         os.killpg(serving.pid, signal.SIGINT)
         serving.communicate(timeout=60)
+
+
+@pytest.mark.services
+def test_release_needs_no_network_and_so_no_proxy(project: Path) -> None:
+    nowhere = "127.0.0.1:9"
+    proxies = {"HTTP_PROXY": f"http://{nowhere}", "http_proxy": f"http://{nowhere}", "ALL_PROXY": f"socks5://{nowhere}"}
+    release = command(project, NO_PROXY="", no_proxy="", **proxies)
+    said, _ = release.communicate(timeout=300)
+    assert release.returncode == 0 and "Registered: fairgate-tiny version 1" in said, said
