@@ -76,7 +76,7 @@ def prepare(base: Path, catalogue: Catalogue, evaluations: Sequence[Evaluate], f
     encoder = Encoder(model.tokenizer, model.context)
     jobs: dict[Path, Job] = {}
     for settings in evaluations:
-        preparation = Preparation(catalogue, encoder, settings, model.max_packed, batch_tokens)
+        preparation = Preparation(catalogue, encoder, settings, model.packing, batch_tokens)
         for name in settings.tasks:
             if not catalogue.absent(name) and not catalogue.is_generated(name):
                 path = folder / f"{preparation.key(name)}.pickle"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, b
 from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
+from fairgate.support.positions import context_of, thresholds_of
 from fairgate.support.weights import require_whole_weights
+from stages.evaluate.rows import Packing
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as a share of the
 # logits' spread (both centered over the vocabulary, root mean square). The CPU kernel rounds inputs
@@ -38,9 +40,7 @@ class Model:
     device: of the weights.
     context: number of positions that the model has.
     packed: whether the weights came out of a packed checkpoint.
-    max_packed: length up to which texts can be packed into one row, told apart by a mask. A
-        longer text would meet the model's sliding window; ALiBi counts places in the row instead of
-        positions, so it allows no packing at all. None means no limit.
+    packing: which texts may share a row or a batch.
     """
 
     network: Any
@@ -48,7 +48,7 @@ class Model:
     device: torch.device
     context: int
     packed: bool
-    max_packed: int | None = None
+    packing: Packing = field(default_factory=Packing)
 
     @property
     def dtype(self) -> str:
@@ -113,7 +113,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             f"{config.model_type!r} is no causal language model", where=str(folder), remedy="see docs/methods.md, Architectures"
         )
-    if (context := getattr(config, "max_position_embeddings", None)) is None:
+    if (context := context_of(config)) is None:
         remedy = "models with positions of another kind (Bloom, MPT) can be quantized, but not evaluated"
         raise FairgateError(f"no max_position_embeddings for {config.model_type!r}", where=str(folder / "config.json"), remedy=remedy)
     transformers_logging.disable_progress_bar()
@@ -127,8 +127,8 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    max_packed = 0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None)
-    model = Model(network.eval().to(target), tokenizer, target, int(context), state is not None, max_packed)
+    packing = Packing(0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None), thresholds_of(config))
+    model = Model(network.eval().to(target), tokenizer, target, context, state is not None, packing)
     _check_split(model, folder)
     return model
 

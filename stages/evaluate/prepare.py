@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from fairgate.support.digests import sha256_json
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.prefetch import prefetch
+from stages.evaluate.rows import Packing
 from stages.evaluate.score import Batch, batches_of
 from stages.evaluate.settings import Evaluate
 from stages.evaluate.subset import draw
@@ -37,7 +38,7 @@ class Preparation:
     catalogue: Catalogue
     encoder: Encoder
     settings: Evaluate
-    max_packed: int | None
+    packing: Packing
     batch_tokens: int
 
     def __call__(self, name: str) -> Prepared:
@@ -53,14 +54,14 @@ class Preparation:
             items = draw([window.item for window in windows], count, seed=settings.seed, task=task.name)
             chosen = {item.id for item in items}
             encoded, available = [window for window in windows if window.item.id in chosen], len(windows)
-        batches = batches_of(encoded, self.max_packed, self.batch_tokens)
+        batches = batches_of(encoded, self.packing, self.batch_tokens)
         return Prepared(replace(task, items=()), encoded, batches, available, len(items) - len(encoded))
 
     def key(self, name: str) -> str:
         """Digest of what a prepared task of one catalogue depends on."""
         tokenizer = self.encoder.tokenizer.backend_tokenizer.to_str()
         drawn = [self.settings.tasks.get(name), self.settings.seed]
-        return sha256_json([name, tokenizer, self.encoder.start, self.encoder.context, self.max_packed, self.batch_tokens, drawn])
+        return sha256_json([name, tokenizer, self.encoder.start, self.encoder.context, asdict(self.packing), self.batch_tokens, drawn])
 
 
 class PreparedTasks:

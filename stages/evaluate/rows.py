@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fairgate.support.positions import regime_of
 from stages.evaluate.tokens import Encoded, Request
 
 Ints = npt.NDArray[np.int64]
@@ -28,6 +29,21 @@ GREEDY = -1  # instead of a token: the likeliest one at its place
 # A row with branches grows to this many tokens, or to twice its longest path. Attention costs the
 # square of a row's length.
 _LONGEST = 256
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which texts may share a row or a batch.
+
+    longest: length up to which texts can be packed into one row, told apart by a mask. A longer
+        text would meet the model's sliding window; ALiBi counts places in the row instead of
+        positions, so it allows no packing at all. None means no limit.
+    thresholds: lengths at which the model's factors of positions change. The longest text of a
+        batch would decide for all, so that no batch has texts on both sides.
+    """
+
+    longest: int | None = None
+    thresholds: tuple[int, ...] = ()
 
 
 class Target(NamedTuple):
@@ -45,6 +61,7 @@ class Row:
 
     bounds: for each token the first place that does not attend to it.
     branches: whether texts part in the row, so that it needs a mask.
+    regime: how many of the thresholds its texts exceed.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -52,6 +69,7 @@ class Row:
     bounds: list[int] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     branches: bool = False
+    regime: int = 0
 
     def grow(self, path: list[int], shared: int, line: list[int]) -> list[int]:
         """Add a path whose first `shared` tokens stand at line[:shared]; returns all its places."""
@@ -69,11 +87,8 @@ class Row:
             self.bounds[place] = len(self.tokens)
 
 
-def rows_of(encoded: Sequence[Encoded], max_packed: int | None = None) -> list[Row]:
-    """Rows that hold every option of every item.
-
-    Paths longer than `max_packed` (see `Model`) have a row of their own.
-    """
+def rows_of(encoded: Sequence[Encoded], packing: Packing = Packing()) -> list[Row]:
+    """Rows that hold every option of every item, as far as the packing allows."""
     owners: dict[bytes, list[tuple[int, int, Request]]] = {}
     for i, item in enumerate(encoded):
         contexts: dict[int, bytes] = {}  # options share theirs
@@ -86,13 +101,15 @@ def rows_of(encoded: Sequence[Encoded], max_packed: int | None = None) -> list[R
     line: list[int] = []
     before: npt.NDArray[np.uint32] = np.empty(0, dtype=">u4")
     # Big-endian bytes sort like the numbers, so paths with a common beginning are neighbours.
-    for key in sorted(owners):
+    regimes = {key: regime_of(len(key) // 4, packing.thresholds) for key in owners}
+    for key in sorted(owners, key=lambda key: (regimes[key], key)):
         path = np.frombuffer(key, dtype=">u4")
         shared = _shared(before, path)
-        if not rows or not _joins(rows[-1], len(before), len(path), shared, max_packed):
+        alike = rows and rows[-1].regime == regimes[key]
+        if not alike or not _joins(rows[-1], len(before), len(path), shared, packing.longest):
             if rows:
                 rows[-1].close(line)
-            rows.append(Row())
+            rows.append(Row(regime=regimes[key]))
             line, shared = [], 0
         line = rows[-1].grow(path.tolist(), shared, line)
         for i, k, request in owners[key]:
@@ -115,8 +132,8 @@ def _shared(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
     return int(differs.argmax()) if differs.any() else length
 
 
-def _joins(row: Row, before: int, length: int, shared: int, max_packed: int | None) -> bool:
+def _joins(row: Row, before: int, length: int, shared: int, longest: int | None) -> bool:
     """Whether a path joins the row: a quarter of it is there already, and attention stays cheap."""
-    if max_packed is not None and max(before, length) > max_packed:
+    if longest is not None and max(before, length) > longest:
         return shared == before and shared == len(row.tokens)  # nothing branches
     return 4 * shared >= length and len(row.tokens) + length - shared <= max(_LONGEST, 2 * length)

@@ -20,7 +20,7 @@ from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
 from fairgate.support.log import log
 from stages.evaluate.model import Model
-from stages.evaluate.rows import GREEDY, Ints, Row, rows_of
+from stages.evaluate.rows import GREEDY, Ints, Packing, Row, rows_of
 from stages.evaluate.tokens import Encoded
 
 Batch = list[Row]
@@ -38,7 +38,7 @@ def score(
     """Summed log-likelihood (nats) of every option of every item.
 
     Results do not depend on the batch beyond rounding: rows are padded on the right, where a causal
-    model cannot see.
+    model cannot see, and no batch mixes regimes of positions (see `Packing`).
 
     Args:
         batch_tokens: rows x longest row of one forward pass. A longer single row is a batch.
@@ -47,7 +47,7 @@ def score(
         FairgateError: logits that are not finite, with the item's name; or too little memory for a
             single row.
     """
-    batches = batches_of(encoded, model.max_packed, batch_tokens)
+    batches = batches_of(encoded, model.packing, batch_tokens)
     sums = [[0.0] * len(e.requests) for e in encoded]
     for number, values, _ in likelihoods(model, batches, range(len(batches)), encoded):
         scatter(batches[number], values, sums)
@@ -55,18 +55,19 @@ def score(
     return sums
 
 
-def batches_of(encoded: Sequence[Encoded], max_packed: int | None, batch_tokens: int) -> list[Batch]:
+def batches_of(encoded: Sequence[Encoded], packing: Packing, batch_tokens: int) -> list[Batch]:
     """Rows in batches of one kind and about one length, the largest first.
 
     They depend on the arguments alone, so that a resumed run finds the same batches.
     """
-    rows = rows_of(encoded, max_packed)
+    rows = rows_of(encoded, packing)
     # Rows without branches need no mask, and attention is faster without one: no mixed batches.
-    rows.sort(key=lambda row: (row.branches, -len(row.tokens), row.tokens))
+    rows.sort(key=lambda row: (row.regime, row.branches, -len(row.tokens), row.tokens))
     batches: list[Batch] = []
     width = 0
     for row in rows:
-        fits = batches and row.branches == batches[-1][0].branches and (len(batches[-1]) + 1) * width <= batch_tokens
+        alike = batches and (row.regime, row.branches) == (batches[-1][0].regime, batches[-1][0].branches)
+        fits = alike and (len(batches[-1]) + 1) * width <= batch_tokens
         # Rows that would be padded by a quarter only join a batch that is still small.
         if fits and (4 * len(row.tokens) >= 3 * width or 8 * len(batches[-1]) * width < batch_tokens):
             batches[-1].append(row)

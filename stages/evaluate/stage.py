@@ -94,7 +94,7 @@ def _score(subject: Subject, selection: Selection, chosen: Chosen, session: Sess
     """The tasks that are measured by log-likelihoods."""
     model, results = session.model, _Results()
     batch_tokens = pick_batch_tokens(settings.batch_tokens, model.device)
-    prepare = Preparation(selection.catalogue, encoder, settings, model.max_packed, batch_tokens)
+    prepare = Preparation(selection.catalogue, encoder, settings, model.packing, batch_tokens)
     for prepared in prepare_all(prepare, chosen.scored, _workers(model), session.workspace.prepared):
         scores = list(zip(prepared.encoded, session.score(prepared), strict=True))
         rows = [_row(subject.recipe, prepared, encoded, logliks) for encoded, logliks in scores]
@@ -182,7 +182,8 @@ def _environment(
         seed=settings.seed,
         start_token={
             "text": model.tokenizer.convert_ids_to_tokens(encoder.start),
-            "rule": "BOS, else EOS, in front of an empty context; other contexts as the tokenizer encodes them",
+            "rule": "BOS, else EOS, in front of an empty context; other contexts as the tokenizer encodes them"
+            + "".join(f"; {model.tokenizer.convert_ids_to_tokens(token)!r}, which it appends, is left out" for token in encoder.appended),
         },
         context=model.context,
         prompts_beyond_context=sum(task.get("beyond_context", 0) for task in results.tasks.values()),

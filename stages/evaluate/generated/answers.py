@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fairgate.benchmarks.families.boxed import read_answer
 from fairgate.contracts.item_table import Ending
+from fairgate.support.errors import FairgateError
 from stages.evaluate.generated.generate import Completion, rendered
 from stages.evaluate.model import Model
 from stages.evaluate.settings import GenerationSettings
@@ -17,7 +20,8 @@ def starts_in_reasoning(model: Model, prompt: str, *, chat: bool, tags: Generati
     """
     if not chat and model.tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}]
-        prompt += rendered(model, turns, add_generation_prompt=True)
+        with suppress(FairgateError):  # a template that cannot write a turn opens no tag
+            prompt += rendered(model, turns, where="a raw prompt", add_generation_prompt=True)
     return prompt.rfind(tags.think_open) > prompt.rfind(tags.think_close)
 
 

@@ -50,7 +50,7 @@ class Judge:
         items = [Item(str(n), str(n), None, None, None, ((_ASKED % text, ""),), (), answers=_LABELS) for n, text in enumerate(texts)]
         prompts = prompts_of(model, items, chat=True, budget=_BUDGET, task="judge")
         labels = [-1] * len(prompts)
-        for batch in batches_of(prompts, tags.batch):
+        for batch in batches_of(prompts, tags.batch, model.packing.thresholds):
             for i, completion in zip(batch, generate(model, self._folder, [prompts[i] for i in batch]), strict=True):
                 reasons = starts_in_reasoning(model, prompts[i].text, chat=True, tags=tags)
                 words = final_answer(completion.text, reasons=reasons, tags=tags)

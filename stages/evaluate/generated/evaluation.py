@@ -93,7 +93,7 @@ def _measures(generation: Generation, model: Model, settings: Evaluate, *, smoke
 
 def _completions(session: Session, task: Task, prompts: list[Prompt], size: int) -> dict[int, Completion]:
     """What the model wrote, by the prompt's index; finished batches outlive a kill."""
-    batches = batches_of(prompts, size)
+    batches = batches_of(prompts, size, session.model.packing.thresholds)
     made_from = {
         "prompts and batches": sha256_json([[(prompts[i].ids, prompts[i].budget) for i in batch] for batch in batches]),
         "end tokens": end_tokens(session.model, session.folder),

@@ -19,7 +19,8 @@ from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
 from fairgate.support.log import log
-from fairgate.support.special_tokens import pad_token
+from fairgate.support.positions import regime_of
+from fairgate.support.tokens import bare_ids, encode, pad_token
 from stages.evaluate.model import Model
 from stages.evaluate.task import Item
 from stages.evaluate.tokens import MAX_TOO_LONG
@@ -55,20 +56,24 @@ def prompts_of(model: Model, items: Sequence[Item], *, chat: bool, budget: int, 
         chat: a user's turn and the beginning of the assistant's, through the model's chat template;
             else the item's text as it is.
     Raises:
-        FairgateError: the chat template is missing, or more than MAX_TOO_LONG of the prompts fill
-            the context (no prompt is ever cut).
+        FairgateError: the chat template is missing or refuses the turns, or more than MAX_TOO_LONG
+            of the prompts fill the context (no prompt is ever cut).
     """
     if chat and not model.tokenizer.chat_template:
         raise FairgateError(
             "the tokenizer has no chat template", where=f"task {task}", remedy="this task needs a model that follows instructions"
         )
-    prompts = []
-    for item in items:
-        ((asked, begun),) = item.prompts
-        text = rendered(model, _turns(asked, begun), continue_final_message=True) if chat else asked
-        # A chat template writes the special tokens itself.
-        ids = tuple(model.tokenizer.encode(text, add_special_tokens=not chat))
-        prompts.append(Prompt(item, text, ids, min(budget, model.context - len(ids))))
+    asked = [item.prompts[0] for item in items]
+    if chat:
+        texts = [rendered(model, _turns(*words), where=f"task {task}", continue_final_message=True) for words in asked]
+    else:
+        texts = [words for words, _ in asked]
+    # A chat template writes the special tokens itself.
+    tokenized = (bare_ids if chat else encode)(model.tokenizer, texts)
+    prompts = [
+        Prompt(item, text, tuple(ids), min(budget, model.context - len(ids)))
+        for item, text, ids in zip(items, texts, tokenized, strict=True)
+    ]
     kept = [prompt for prompt in prompts if prompt.budget > 0]
     if too_long := [prompt.item.id for prompt in prompts if prompt.budget < 1]:
         where = f"task {task}"
@@ -84,20 +89,42 @@ def _turns(asked: str, begun: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": begun}]
 
 
-def rendered(model: Model, turns: list[dict[str, str]], **options: bool) -> str:
+def rendered(model: Model, turns: list[dict[str, str]], *, where: str, **options: bool) -> str:
     """The turns through the model's chat template, on a fixed day.
 
     Some templates tell the date, and two models must read the same.
+
+    Raises:
+        FairgateError: the template refuses the turns, or is none.
     """
-    template = _DAY + model.tokenizer.get_chat_template()
-    return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
+    try:
+        template = _DAY + model.tokenizer.get_chat_template()
+        return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
+    except Exception as error:  # a template is the model's own code: it may raise anything
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise FairgateError(
+            f"the chat template cannot write turns of the roles {roles}: {type(error).__name__}: {error}",
+            where=where,
+            remedy="take the task out for this model, or mend the model's chat template",
+        ) from None
 
 
-def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
-    """Indices of the prompts in batches of one budget and about one length."""
+def batches_of(prompts: Sequence[Prompt], size: int, thresholds: Sequence[int] = ()) -> list[list[int]]:
+    """Indices of the prompts in batches of one budget and about one length.
+
+    Args:
+        size: prompts of a batch.
+        thresholds: lengths at which the model's factors of positions change. Prompts that may get
+            there share a batch with prompts of their own length only: all change at one step.
+    """
+
+    def kind(prompt: Prompt) -> tuple[int, int]:
+        length = len(prompt.ids)
+        return prompt.budget, length if regime_of(length + prompt.budget, thresholds) else 0
+
     batches: list[list[int]] = []
     for i in sorted(range(len(prompts)), key=lambda i: (prompts[i].budget, -len(prompts[i].ids), prompts[i].ids)):
-        if batches and len(batches[-1]) < size and prompts[batches[-1][0]].budget == prompts[i].budget:
+        if batches and len(batches[-1]) < size and kind(prompts[batches[-1][0]]) == kind(prompts[i]):
             batches[-1].append(i)
         else:
             batches.append([i])
@@ -163,7 +190,7 @@ def _greedy(model: Model, batch: list[Prompt], stops: list[int]) -> list[Complet
         num_beams=1,
         max_new_tokens=batch[0].budget,
         eos_token_id=stops or None,
-        pad_token_id=pad_token(model.tokenizer),
+        pad_token_id=pad_token(model.tokenizer, model.network.get_input_embeddings().num_embeddings),
     )
     width = max(len(prompt.ids) for prompt in batch)
     gaps = [width - len(prompt.ids) for prompt in batch]

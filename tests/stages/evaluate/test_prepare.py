@@ -6,6 +6,7 @@ from typing import Any
 from stages.evaluate.catalogue import Catalogue
 from stages.evaluate.model import load
 from stages.evaluate.prepare import Preparation, PreparedTasks, prepare_all
+from stages.evaluate.rows import Packing
 from stages.evaluate.tokens import Encoder
 
 
@@ -20,5 +21,5 @@ def test_a_task_that_another_process_stores_meanwhile_does_not_shift_the_others(
     asked: list[str] = []
     names = ["piqa", "boolq", "openbookqa"]
     model = load(work / "llama", dtype="float32", device="cpu")
-    prepare = Preparation(catalogue, Encoder(model.tokenizer, model.context), settings(), None, 512)
+    prepare = Preparation(catalogue, Encoder(model.tokenizer, model.context), settings(), Packing(), 512)
     assert [prepared.task.name for prepared in prepare_all(prepare, names, 0, Shared())] == names

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.evaluate.rows import rows_of
+from stages.evaluate.rows import Packing, rows_of
 from stages.evaluate.task import Item
 from stages.evaluate.tokens import Encoded, Request
 
@@ -16,7 +16,7 @@ def items(*requests: list[tuple[str, str]]) -> list[Encoded]:
 def texts_read(encoded: list[Encoded], max_packed: int | None = None) -> dict[tuple[int, int], str]:
     """The last scored token of each option, after the tokens that its place attends to."""
     found = {}
-    for row in rows_of(encoded, max_packed):
+    for row in rows_of(encoded, Packing(max_packed)):
         for i, k, places, targets in row.targets:
             seen = [j for j in range(places[-1] + 1) if places[-1] < row.bounds[j]]
             assert [row.positions[j] for j in seen] == list(range(len(seen)))
@@ -65,4 +65,4 @@ def test_a_row_does_not_grow_without_bound(count: int, rows: int) -> None:
 def test_a_path_beyond_the_window_stands_alone() -> None:
     encoded = items([("shared beginning", " one"), ("shared beginning", " two")])
     assert len(rows_of(encoded)) == 1
-    assert [row.branches for row in rows_of(encoded, max_packed=10)] == [False, False]
+    assert [row.branches for row in rows_of(encoded, Packing(10))] == [False, False]

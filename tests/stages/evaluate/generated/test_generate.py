@@ -134,6 +134,26 @@ def test_a_raw_prompt_gets_the_start_token_that_the_tokenizer_adds_and_a_chat_pr
         assert prompt.ids[0] == start and prompt.ids[1] != start, chat
 
 
+def test_no_prompt_ends_with_what_the_tokenizer_appends(scripted: Path, model: Model) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    ends = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    (prompt,) = prompts_of(replace(model, tokenizer=tokenizer), [item("Who? [answers]")], chat=False, budget=4, task="x")
+    assert tokenizer.decode(prompt.ids) == "<s>Who? [answers]"
+    assert generate(replace(model, tokenizer=tokenizer), scripted, [prompt])[0].text == r"\boxed{B}"
+
+
+def test_a_pad_token_beyond_the_table_does_not_matter(scripted: Path, model: Model) -> None:
+    asked = [item(f"Who? {last}") for last in ("[answers]", "[rambles]", "and and and [refuses]")]
+    prompts = prompts_of(model, asked, chat=False, budget=4, task="x")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    rows = model.network.get_input_embeddings().num_embeddings
+    tokenizer.add_tokens([f"[unused {number}]" for number in range(rows - len(tokenizer))])
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == rows
+    assert generate(replace(model, tokenizer=tokenizer), scripted, prompts) == generate(model, scripted, prompts)
+
+
 def test_a_template_that_tells_the_date_tells_the_same_every_day(model: Model) -> None:
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
@@ -146,6 +166,29 @@ def test_a_model_without_a_chat_template_is_refused_where_one_is_needed(tmp_path
     with pytest.raises(FairgateError, match="task bold_toxicity: the tokenizer has no chat template"):
         prompts_of(model, [item("Who?")], chat=True, budget=4, task="bold_toxicity")
     assert not starts_in_reasoning(model, "Who?", chat=False, tags=TAGS)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m['content'] if m['role'] == 'user' else raise_exception('only user') }}{% endfor %}", "only user"),
+        ("{% for m in messages %}{{ m['content'] + 1 }}{% endfor %}", "TypeError"),
+        ("{{ messages[7]['content'] }}", "UndefinedError"),
+        ("{{ messages[0]['content'] }}{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% for m in messages %}{{ m['content'] }}", "TemplateSyntaxError"),
+        ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "ValueError"),  # the assistant's turn is lost
+    ],
+)
+def test_a_template_that_cannot_write_the_turns_is_named_with_the_task(model: Model, template: str, message: str) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.chat_template = template
+    broken = replace(model, tokenizer=tokenizer)
+    pattern = rf"task bold_toxicity: the chat template cannot write turns of the roles user, assistant: .*{message}(.|\n)*Remedy: take"
+    with pytest.raises(FairgateError, match=pattern):
+        prompts_of(broken, [item("Who?", "It is")], chat=True, budget=4, task="bold_toxicity")
+    # A raw prompt does not need it.
+    (prompt,) = prompts_of(broken, [item("Who?")], chat=False, budget=4, task="bbq")
+    assert not starts_in_reasoning(broken, prompt.text, chat=False, tags=TAGS)
 
 
 def test_the_budget_is_what_the_context_leaves_and_few_prompts_that_fill_it_are_left_out(
