@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fairgate.contracts.records import Text, read_records
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_folder
-from fairgate.support.special_tokens import Tokenizer, start_prefix
+from fairgate.support.tokens import Tokenizer, encode
 from stages.evaluate.model import load
 
 BATCH = 8  # rows of a step, AutoRound's own default
@@ -101,8 +101,7 @@ def rows(texts: list[str], tokenizer: Tokenizer, seqlen: int, nsamples: int) -> 
     Raises:
         FairgateError: there are fewer.
     """
-    prefix = start_prefix(tokenizer)
-    joined = [token for text in texts for token in prefix + tokenizer.encode(text)]
+    joined = [token for ids in encode(tokenizer, texts, start=True) for token in ids]
     if len(joined) < seqlen * nsamples:
         what = f"{len(joined)} tokens of text, {nsamples} rows of {seqlen} were asked for"
         raise FairgateError(

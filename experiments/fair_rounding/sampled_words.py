@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairgate.support.special_tokens import pad_token
+from fairgate.support.tokens import encode, pad_token
 from stages.evaluate.model import load
 
 _PAIRS = (
@@ -39,15 +39,14 @@ def sampled(folder: Path, prompts: Sequence[str], draws: int, seed: int, device:
     model = load(folder, dtype="float32", device=device)
     counts: Counts = {}
     by_length: dict[int, list[tuple[str, list[int]]]] = {}
-    for prompt in prompts:
-        ids = model.tokenizer.encode(prompt)
-        by_length.setdefault(len(ids), []).append((prompt, ids))
+    for prompt, tokens in zip(prompts, encode(model.tokenizer, prompts), strict=True):
+        by_length.setdefault(len(tokens), []).append((prompt, tokens))
     torch.manual_seed(seed)
     for length, alike in sorted(by_length.items()):
         ids = torch.tensor([ids for _, ids in alike], device=model.device).repeat_interleave(draws, 0)
         out = model.network.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-            max_new_tokens=TOKENS, pad_token_id=pad_token(model.tokenizer),
+            max_new_tokens=TOKENS, pad_token_id=pad_token(model.tokenizer, model.network.get_input_embeddings().num_embeddings),
         )  # fmt: skip
         texts = model.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)
         for number, (prompt, _) in enumerate(alike):

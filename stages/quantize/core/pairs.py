@@ -17,7 +17,8 @@ from torch import Tensor
 
 from fairgate.contracts.records import Pair, Text
 from fairgate.support.errors import BadRecord
-from fairgate.support.special_tokens import Tokenizer, start_prefix
+from fairgate.support.positions import regime_of
+from fairgate.support.tokens import Tokenizer, encode, own_tokens, start_prefix
 from stages.quantize.core.names import Alignment
 
 T = TypeVar("T")
@@ -81,11 +82,13 @@ class Batch:
 
 
 def start_notes(tokenizer: Any) -> list[str]:
-    """The record's note on `start_prefix`, if a token is added."""
-    return [
+    """The record's notes on a start token that is added, and on tokens that are left out."""
+    _, appended = own_tokens(tokenizer)
+    added = [
         f"the tokenizer adds no start token; {tokenizer.convert_ids_to_tokens(start)!r} was put in front of every sentence"
         for start in start_prefix(tokenizer)
     ]
+    return added + [f"the tokenizer appends {tokenizer.convert_ids_to_tokens(token)!r}, which was left out" for token in appended]
 
 
 def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignment, group_by: str) -> list[EncodedPair]:
@@ -100,16 +103,16 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
         BadRecord: a pair id occurs twice, a side is empty, both sides have the same tokens, or no
             pair is left. The message names the pair.
     """
-    prefix = start_prefix(tokenizer)
+    texts = [text for pair in pairs for text in (pair.stereotype, pair.anti_stereotype)]
+    empty, *sides = encode(tokenizer, ["", *texts], start=True)
     seen: set[str] = set()
     encoded = []
-    for pair in pairs:
+    for pair, a, b in zip(pairs, sides[::2], sides[1::2], strict=True):
         where = f"pair {pair.pair_id!r}"
         if pair.pair_id in seen:
             raise BadRecord("the pair id occurs twice", where=where, remedy="run `dvc repro calibrate` to write the pairs again")
         seen.add(pair.pair_id)
-        a, b = (prefix + tokenizer.encode(text) for text in (pair.stereotype, pair.anti_stereotype))
-        if a == b or len(a) == len(prefix) or len(b) == len(prefix):
+        if a == b or empty in (a, b):
             raise BadRecord("a side is empty or both sides have the same tokens", where=where, remedy="drop the pair")
         if alignment is Alignment.equal_length and len(a) != len(b):
             continue
@@ -120,9 +123,11 @@ def encode_pairs(pairs: Sequence[Pair], tokenizer: Tokenizer, alignment: Alignme
 
 
 def encode_texts(texts: Sequence[Text], tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of every text, with the same start token as the pairs."""
-    prefix = start_prefix(tokenizer)
-    return [prefix + tokenizer.encode(text.text) for text in texts]
+    """Token ids of every text, with the same start token as the pairs. Texts without a token of
+    their own are left out.
+    """
+    empty, *encoded = encode(tokenizer, ["", *(text.text for text in texts)], start=True)
+    return [ids for ids in encoded if ids != empty]
 
 
 DifferenceRow = list[tuple[int, int, float]]  # one difference: (side, position, weight)
@@ -166,9 +171,14 @@ def _mean(side: int, start: int, stop: int, sign: float) -> DifferenceRow:
 
 
 def pair_batches(
-    pairs: Sequence[EncodedPair], alignment: Alignment, pad: int, batch_tokens: int, groups: dict[str, int]
+    pairs: Sequence[EncodedPair],
+    alignment: Alignment,
+    pad: int,
+    batch_tokens: int,
+    groups: dict[str, int],
+    thresholds: Sequence[int] = (),
 ) -> Iterator[Batch]:
-    """Batches of whole pairs of similar length.
+    """Batches of whole pairs of similar length. The longer side says which regime a pair is of.
 
     Args:
         pairs: both sides as token ids.
@@ -176,9 +186,10 @@ def pair_batches(
         pad: token id that fills up short rows.
         batch_tokens: the most token slots of a batch; a single pair may exceed it.
         groups: the index of each group by name.
+        thresholds: lengths at which the model's factors of positions change; no batch mixes them.
     """
     padded = alignment is Alignment.positional_padded
-    for part in _buckets(pairs, lambda pair: max(len(pair.a), len(pair.b)), batch_tokens // 2):
+    for part in _buckets(pairs, lambda pair: max(len(pair.a), len(pair.b)), batch_tokens // 2, thresholds):
         length = max(max(len(pair.a), len(pair.b)) for pair in part)
         sides = [side for pair in part for side in (pair.a, pair.b)]
         ids, mask = _pad(sides, length, pad)
@@ -196,17 +207,20 @@ def pair_batches(
         yield Batch(ids, mask, counts, len(sides), M, torch.tensor(group, dtype=torch.int64), len(part))
 
 
-def text_batches(texts: Sequence[list[int]], pad: int, batch_tokens: int) -> Iterator[Batch]:
-    """Batches of texts of similar length, of at most `batch_tokens` token slots or one text."""
-    for part in _buckets(texts, len, batch_tokens):
+def text_batches(texts: Sequence[list[int]], pad: int, batch_tokens: int, thresholds: Sequence[int] = ()) -> Iterator[Batch]:
+    """Batches of texts of similar length, of at most `batch_tokens` token slots or one text, and of
+    one regime (see `pair_batches`).
+    """
+    for part in _buckets(texts, len, batch_tokens, thresholds):
         ids, mask = _pad(part, max(map(len, part)), pad)
         yield Batch(ids, mask, mask, len(part))
 
 
-def _buckets(items: Sequence[T], length: Callable[[T], int], slots: int) -> Iterator[list[T]]:
+def _buckets(items: Sequence[T], length: Callable[[T], int], slots: int, thresholds: Sequence[int]) -> Iterator[list[T]]:
     part: list[T] = []
     for item in sorted(items, key=length):
-        if part and (len(part) + 1) * length(item) > slots:
+        mixed = part and regime_of(length(part[0]), thresholds) != regime_of(length(item), thresholds)
+        if mixed or (part and (len(part) + 1) * length(item) > slots):
             yield part
             part = []
         part.append(item)

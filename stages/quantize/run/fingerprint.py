@@ -34,8 +34,9 @@ CODE = (
     "fairgate/support/log.py",
     "fairgate/support/offline.py",
     "fairgate/support/params.py",
-    "fairgate/support/special_tokens.py",
+    "fairgate/support/positions.py",
     "fairgate/support/timing.py",
+    "fairgate/support/tokens.py",
     "fairgate/support/weights.py",
     "stages/quantize",
 )

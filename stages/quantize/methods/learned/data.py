@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from fairgate.contracts.records import Pair, Text, read_records
 from fairgate.support.errors import BadRecord
-from fairgate.support.special_tokens import Tokenizer, pad_token, start_prefix
+from fairgate.support.tokens import Tokenizer, encode
 from stages.quantize.core.pairs import encode_texts, start_notes
 from stages.quantize.methods.base import Inputs
+from stages.quantize.methods.shared.reader import read_reader
 
 T = TypeVar("T")
 
@@ -77,12 +77,9 @@ class Rotation(Generic[T]):
 
 def encode_triples(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Triple]:
     """Token ids of every pair's sentences, each alone, with the start token of `encode_pairs`."""
-    prefix = start_prefix(tokenizer)
-
-    def ids(text: str) -> list[int]:
-        return prefix + tokenizer.encode(text)
-
-    return [Triple(pair.group, (ids(pair.stereotype), ids(pair.anti_stereotype), ids(pair.unrelated))) for pair in pairs]
+    texts = [text for pair in pairs for text in (pair.stereotype, pair.anti_stereotype, pair.unrelated)]
+    ids = encode(tokenizer, texts, start=True)
+    return [Triple(pair.group, sides) for pair, sides in zip(pairs, zip(ids[::3], ids[1::3], ids[2::3], strict=True), strict=True)]
 
 
 def packed(texts: Sequence[Sequence[int]], width: int) -> list[list[int]]:
@@ -106,7 +103,8 @@ def short(triples: Sequence[Triple], limit: int) -> list[Triple]:
     """
     kept = [triple for triple in triples if max(map(len, triple.sides)) <= limit]
     if gone := {triple.group for triple in triples} - {triple.group for triple in kept}:
-        raise BadRecord(f"no pair of {', '.join(sorted(gone))} has that few tokens", where=f"pair_tokens {limit}", remedy="allow more")
+        what = f"no pair of {', '.join(sorted(gone))} has at most {limit} tokens"
+        raise BadRecord(what, where="pair_tokens", remedy="allow more, as far as the model has positions")
     return kept
 
 
@@ -151,7 +149,8 @@ class Draw:
 def read_draw(
     base: Path, text_file: Path, pair_files: Sequence[Path], seed: int, text_tokens: int, pair_tokens: int | None
 ) -> Inputs[Draw]:
-    """What the steps see, with the tokenizer of `base`.
+    """What the steps see, with the tokenizer of `base`. No row or sentence exceeds the model's
+    positions, or the length at which their factors change: a batch would mix them.
 
     Args:
         pair_files: of the pairs; none where parity is not asked for.
@@ -160,21 +159,24 @@ def read_draw(
     Raises:
         BadRecord: no text, or a sentence without a token to predict.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    pad = pad_token(tokenizer)
-    texts = encode_texts(read_records(Text, text_file), tokenizer)
+    reader = read_reader(base)
+    texts = encode_texts(read_records(Text, text_file), reader.tokenizer)
     pairs = [pair for path in pair_files for pair in read_records(Pair, path)]
-    triples = encode_triples(pairs, tokenizer)
+    triples = encode_triples(pairs, reader.tokenizer)
     for pair, triple in zip(pairs, triples, strict=True):
         if min(map(len, triple.sides)) < 2:
             raise BadRecord("a sentence of fewer than two tokens has no likelihood", where=f"pair {pair.pair_id!r}", remedy="drop the pair")
-    notes = start_notes(tokenizer)
-    if pair_tokens is not None and len(few := short(triples, pair_tokens)) < len(triples):
+    notes = start_notes(reader.tokenizer)
+    most = [limit for limit in (pair_tokens, reader.most) if limit is not None]
+    if most and len(few := short(triples, min(most))) < len(triples):
         dropped = len(triples) - len(few)
-        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {pair_tokens} tokens, and were left out")
+        notes.append(f"{dropped} of {len(triples)} pairs have a sentence of more than {min(most)} tokens, and were left out")
         triples = few
-    if not any(texts):
+    if reader.most is not None and reader.most < text_tokens:
+        notes.append(f"rows of text have {reader.most} tokens, as many as the model reads alike, and not {text_tokens}")
+        text_tokens = reader.most
+    if not texts:
         raise BadRecord("no text to learn from", where=str(text_file), remedy="set `calibrate.training_texts` above 0, and calibrate anew")
     tokens = sum(map(len, texts)) + sum(len(side) for triple in triples for side in triple.sides)
-    draw = Draw(packed(texts, text_tokens), triples, pad, seed)
+    draw = Draw(packed(texts, text_tokens), triples, reader.pad, seed)
     return Inputs(draw, pairs=len(triples), texts=len(texts), tokens=tokens, notes=notes)
