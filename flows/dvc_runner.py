@@ -19,6 +19,10 @@ import yaml
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
 from fairgate.support.files import atomic_path
+from fairgate.support.library_errors import reason
+from fairgate.support.locks import LockHeld, locked
+from fairgate.support.redaction import redact
+from flows.dvc_errors import dvc_reason, dvc_remedy
 from flows.proxies import users_environment
 
 TIMEOUT_S = 24 * 3600.0
@@ -52,19 +56,29 @@ class StageResult:
 
 
 def stage_names(root: Path) -> list[str]:
-    """Every stage in an order that the DAG allows; each entry of a matrix is a stage of its own."""
+    """Every stage in an order that the DAG allows; each entry of a matrix is a stage of its own.
+
+    Raises:
+        FairgateError: DVC cannot read the pipeline or its own files, or cannot track an output.
+    """
     import networkx as nx
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(str(root)) as repo:
-            return [stage.name for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
-    except DvcException as error:
-        remedy = "run from the project's root"
-        if "dvc.lock" in str(error):
-            remedy = "delete dvc.lock, or restore it from git; what is in .dvc/cache is taken from there and not run again"
-        raise FairgateError(f"DVC cannot read the pipeline: {error}", where=str(root), remedy=remedy) from error
+            names = [stage.name for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
+            outputs = [Path(out.fs_path) for out in repo.index.outs]
+            git_root = None if repo.config["core"].get("no_scm") else Path(repo.scm.root_dir)
+    except Exception as error:
+        words = reason(error)
+        raise FairgateError(f"DVC cannot read the pipeline ({words})", where=str(root), remedy=dvc_remedy(words)) from error
+    if not names:
+        raise FairgateError("the pipeline has no stages", where=str(root / "dvc.yaml"), remedy=dvc_remedy("dvc.yaml"))
+    for folder in dict.fromkeys(output.parent for output in outputs) if git_root else ():
+        if not folder.resolve().is_relative_to(git_root.resolve()):
+            what = f"it lies in {folder.resolve()}, outside of git repository {git_root}"
+            raise FairgateError(what, where=str(folder), remedy=dvc_remedy(what))
+    return names
 
 
 def run_stage(
@@ -88,6 +102,7 @@ def run_stage(
         StageFailed: exit code, signal or timeout, with the stage's own words.
     """
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
+    _tell_if_busy(root)
     lock = root / "dvc.lock"
     before = lock.read_bytes() if lock.is_file() else b""
     started = time.monotonic()
@@ -163,15 +178,40 @@ class _Output(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        line = b""
         while chunk := os.read(self._pipe.fileno(), 65_536):
-            if len(self._head) < _TAIL_BYTES:
-                self._head += chunk
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-            sys.stderr.write(chunk.decode("utf-8", "replace"))
-            sys.stderr.flush()
+            room = _TAIL_BYTES - len(self._head)
+            self._head += chunk[:room]
+            self._tail = (self._tail + chunk[room:])[-_TAIL_BYTES:]
+            # Whole lines (of a progress bar, too): a secret could lie across two chunks.
+            whole, line = _split_at_last_line_end(line + chunk)
+            self._pass_on(whole)
+        self._pass_on(line)
 
     def text(self) -> str:
-        return (self._head[:_TAIL_BYTES] + b"\n" + self._tail).decode("utf-8", "replace")
+        return (self._head + self._tail).decode("utf-8", "replace")
+
+    @staticmethod
+    def _pass_on(said: bytes) -> None:
+        sys.stderr.write(redact(said.decode("utf-8", "replace")))
+        sys.stderr.flush()
+
+
+def _split_at_last_line_end(said: bytes) -> tuple[bytes, bytes]:
+    at = max(said.rfind(b"\n"), said.rfind(b"\r")) + 1
+    return said[:at], said[at:]
+
+
+def _tell_if_busy(root: Path) -> None:
+    """Say that another DVC process is waited for: DVC itself waits without a word."""
+    path = root / ".dvc/tmp/lock"
+    if not path.is_file():
+        return
+    try:
+        with locked(path, busy="another DVC process works in this project"):
+            pass
+    except LockHeld as error:
+        print(f"{error.what}; waiting for it", file=sys.stderr, flush=True)
 
 
 def _environment(token: str) -> dict[str, str]:
@@ -230,13 +270,18 @@ def _error(stage: str, code: int, text: str) -> FairgateError:
     # A shell that stays between DVC and the stage reports 128 + the signal's number. A shell that
     # replaced itself with the stage reports the negative number.
     exit_code = 0
-    if ended := re.search(r"^ERROR: failed to reproduce .*exited with (-?\d+)$", text, flags=re.MULTILINE):
+    if ended := re.search(r"ERROR: failed to reproduce '.*exited with (-?\d+)$", text, flags=re.MULTILINE):
         exit_code = int(ended[1])
         number = -exit_code if exit_code < 0 else exit_code - 128
         if number in set(signal.Signals):
             remedy = "run again; finished stages are reused. SIGKILL that nobody sent is the kernel out of memory: lower batch_tokens"
             return StageFailed(f"the stage was killed by {signal.Signals(number).name}", where=stage, remedy=remedy)
-    words = text.rpartition("fairgate: error: ")[2] if "fairgate: error: " in text else "\n".join(text.strip().splitlines()[-8:])
-    words = re.split(r"^ERROR: failed to reproduce", words, flags=re.MULTILINE)[0].strip()
-    kind = StageBug if exit_code == ExitCode.bug else StageFailed
-    return kind(words or f"dvc ended with exit code {code}", where=stage)
+    # What the stage said ends where DVC speaks, if need be in the middle of a line.
+    _, own, words = text.partition("ERROR: failed to reproduce '")[0].rpartition("fairgate: error: ")
+    if own:
+        return (StageBug if exit_code == ExitCode.bug else StageFailed)(words.strip(), where=stage)
+    if exit_code:
+        last = "\n".join(words.strip().splitlines()[-8:])
+        return StageFailed(last or f"the stage ended with exit code {exit_code}", where=stage)
+    words = dvc_reason(text) or "\n".join(text.strip().splitlines()[:8]) or f"exit code {code}"
+    return StageFailed(f"DVC failed: {words}", where=stage, remedy=dvc_remedy(words))

@@ -15,7 +15,7 @@ from fairgate.support.names import check_model
 from fairgate.support.params import pick, read_params
 from fairgate.support.strict_yaml import is_plain_text
 from flows import cli
-from flows.dvc_runner import TOKEN, StageBug
+from flows.dvc_runner import TOKEN, StageBug, stage_names
 from flows.lock import lock_project
 from flows.outcome import closing_words, read_verdict
 from flows.preflight import check_params
@@ -35,6 +35,7 @@ def main(arguments: argparse.Namespace, root: Path) -> ExitCode | None:
         if arguments.model:
             set_model(root, arguments.model)
         check_params(root)
+        stage_names(root)  # what DVC cannot read is said before a server starts
         os.environ[TOKEN] = token  # marks our own Prefect server too
         with prefect_server(root, services=False):
             # Prefect reads its home and its logging when it is imported.
@@ -68,6 +69,7 @@ def _serve(arguments: argparse.Namespace, root: Path) -> None:
         with lock_project(root):
             set_model(root, arguments.model)
     check_params(root)
+    stage_names(root)
     with prefect_server(root, services=True):
         from flows.deployments import release
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.locks import locked
+from flows.dvc_errors import dvc_remedy
 from flows.dvc_runner import LockBusy, StageFailed, run_stage, stage_names, stop_leftovers
 from tests.pipeline import SLOW, dvc, environment, make_dvc
 
@@ -92,6 +94,104 @@ def test_a_damaged_lock_file_is_named_with_what_to_do(pipeline: Path) -> None:
     (pipeline / "dvc.lock").write_bytes(b"")
     with pytest.raises(FairgateError, match=r"dvc\.lock[\s\S]*delete dvc\.lock"):
         stage_names(pipeline)
+
+
+def text_in(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said", "remedy"),
+    [
+        (".dvc/config", "", "is not a git repository", "git init"),
+        (".dvc/config", "[core]\n no_scm", "config file error", r"correct \.dvc/config"),
+        (".dvc/config", "[core]\n no_scm = True\n nonsense = 3\n", "extra keys not allowed", r"correct \.dvc/config"),
+        ("dvc.lock", "schema: [", "YAML file structure is corrupted", r"delete dvc\.lock"),
+        ("dvc.lock", "schema: '9.0'", "validation failed", r"delete dvc\.lock"),
+        ("dvc.yaml", "stages: [", "YAML file structure is corrupted", r"correct dvc\.yaml"),
+        ("dvc.yaml", "stages:\n  first:\n    cmd_: 3\n", "validation failed", r"correct dvc\.yaml"),
+        ("dvc.yaml", "stages:\n  first:\n    cmd: x ${nothing}\n", "nothing", r"correct dvc\.yaml"),
+        ("dvc.yaml", "", "no stages", r"correct dvc\.yaml"),
+    ],
+)
+def test_what_dvc_cannot_read_is_said_with_its_reason_and_remedy(pipeline: Path, name: str, text: str, said: str, remedy: str) -> None:
+    text_in(pipeline / name, text)
+    with pytest.raises(FairgateError, match=rf"{said}[\s\S]*Remedy: [\s\S]*{remedy}"):
+        stage_names(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said", "remedy"),
+    [
+        (".dvc/tmp/rwlock", "", r"Unable to read RWLock-file '\.dvc/tmp/rwlock'", r"remove \.dvc/tmp/rwlock"),
+        (".dvc/tmp/rwlock", "[1]", r"RWLock-file '\.dvc/tmp/rwlock' format error", r"remove \.dvc/tmp/rwlock"),
+        (".dvc/cache/files", "no folder", r".*Not a directory: '.*/\.dvc/cache/files", "move away what stands at this path"),
+        ("first.py", "", r"output 'data/first\.txt' does not exist", "did not write this output"),
+    ],
+)
+def test_a_failure_of_dvc_carries_its_reason_and_remedy(pipeline: Path, name: str, text: str, said: str, remedy: str) -> None:
+    text_in(pipeline / name, text)
+    with pytest.raises(StageFailed, match=rf"^first: DVC failed: {said}[^\n]*\nRemedy: [^\n]*{remedy}"):
+        run_stage(pipeline, "first")
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("[Errno 28] No space left on device: '.dvc/cache/files/md5/c4'", "free some space"),
+        ("[Errno 13] Permission denied: '.dvc/cache/files/md5/c4'", "another user"),
+        ("[Errno 30] Read-only file system: 'dvc.lock.tmp'", "writable"),
+        ("Unable to acquire lock. Most likely another DVC process is running", "wait for the other dvc"),
+        ("something that nobody has seen yet", "DVC's own words"),
+    ],
+)
+def test_what_cannot_be_made_to_fail_here_has_its_remedy(words: str, remedy: str) -> None:
+    assert remedy in dvc_remedy(words)
+
+
+def test_data_on_another_disk_is_refused_before_a_stage_runs(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (pipeline / ".dvc/config").write_text("")
+    subprocess.run(["git", "init", "-q"], cwd=pipeline, check=True)
+    store = tmp_path_factory.mktemp("store")
+    (pipeline / "data").rmdir()
+    (pipeline / "data").symlink_to(store)
+    with pytest.raises(FairgateError, match=rf"{pipeline}/data: it lies in {store}, outside of git repository[\s\S]*mount the other disk"):
+        stage_names(pipeline)
+    # DVC says so itself where nobody has looked before: after the stage has run.
+    with pytest.raises(
+        StageFailed, match=r"^first: DVC failed: '.*/data/first\.txt' is outside of git repository[\s\S]*mount the other disk"
+    ):
+        run_stage(pipeline, "first")
+    # A link that stays inside the repository is fine.
+    (pipeline / "data").unlink()
+    (pipeline / "store").mkdir()
+    (pipeline / "data").symlink_to("store")
+    assert "first" in stage_names(pipeline)
+
+
+def test_another_dvc_is_waited_for_and_said(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(pipeline, "first")
+    with locked(pipeline / ".dvc/tmp/lock"):
+        done: list[bool] = []
+        waiting = threading.Thread(target=lambda: done.append(run_stage(pipeline, "first").changed))
+        waiting.start()
+        waiting.join(2)
+        assert not done
+    waiting.join(60)
+    assert done == [False] and "another DVC process works in this project; waiting for it" in capsys.readouterr().err
+
+
+def test_no_secret_of_a_stage_is_passed_on(pipeline: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_öffnet-alles")
+    pieces = ["at http", "://fair:s3", "cret@host ", "hf_öffnet-alles", "\n", "fairgate: error: s3cret"]
+    write = f"for piece in {pieces}:\n    os.write(2, piece.encode())\n    time.sleep(0.2)\n"
+    (pipeline / "first.py").write_text(f"import os, sys, time\n{write}sys.exit(2)\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://fair:s3cret@host")
+    with pytest.raises(StageFailed, match=r"first: \*\*\*$"):
+        run_stage(pipeline, "first")
+    said = capsys.readouterr().err
+    assert "at http://***@host ***" in said and "s3" not in said and "alles" not in said
 
 
 def test_timeout_ends_the_stage_and_its_children(pipeline: Path) -> None:
