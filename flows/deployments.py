@@ -21,6 +21,7 @@ from flows import dvc_runner, promotion
 from flows.dvc_runner import StageResult
 from flows.lock import lock_project
 from flows.outcome import lost, read_verdict, summary, verdict_table
+from flows.preflight import check_registry
 
 REGISTER = "register"
 # Names of failed states. A state named otherwise holds an unexpected exception.
@@ -59,6 +60,7 @@ def release(root: str = ".") -> Any:
     folder = Path(root).resolve()
     try:
         with lock_project(folder) as token:
+            check_registry(folder)  # at every run of a schedule
             results = []
             for stage in dvc_runner.stage_names(folder):
                 results.append(_run(folder, stage, token))

@@ -1,4 +1,4 @@
-"""Check params.yaml before the first stage, instead of minutes later in the stage that reads it."""
+"""Check params.yaml and the registry before the first stage, instead of minutes later."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fairgate.benchmarks.descriptions import descriptions
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.params import Section, load, read_params
 from fairgate.support.strict_yaml import read_yaml
+from stages.register.environment import require_reachable, tracking_uri
 
 
 def sections() -> dict[str, type[Section]]:
@@ -63,3 +64,18 @@ def check_params(root: Path) -> None:
                     where=f"{path}:gate.{key}",
                     remedy=f"{add}name one of {', '.join(made)}",
                 )
+
+
+def check_registry(root: Path) -> None:
+    """Require that the registry can be used, before the hours of work that it is to record.
+
+    A server is asked; a SQLite file is only looked at, because MLflow takes seconds to import.
+
+    Raises:
+        FairgateError: what is wrong with MLFLOW_TRACKING_URI, without any part of its password.
+    """
+    require_reachable(uri := tracking_uri(root))
+    if not uri.startswith("sqlite:"):
+        from stages.register.registry import Registry
+
+        Registry(root).require_answer()

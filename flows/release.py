@@ -18,7 +18,7 @@ from flows import cli
 from flows.dvc_runner import TOKEN, StageBug, stage_names
 from flows.lock import lock_project
 from flows.outcome import closing_words, read_verdict
-from flows.preflight import check_params
+from flows.preflight import check_params, check_registry
 from flows.server import prefect_server, require_schedule
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def main(arguments: argparse.Namespace, root: Path) -> ExitCode | None:
     with lock_project(root) as token:
         if arguments.model:
             set_model(root, arguments.model)
-        check_params(root)
-        stage_names(root)  # what DVC cannot read is said before a server starts
+        _check(root)
         os.environ[TOKEN] = token  # marks our own Prefect server too
         with prefect_server(root, services=False):
             # Prefect reads its home and its logging when it is imported.
@@ -47,6 +46,13 @@ def main(arguments: argparse.Namespace, root: Path) -> ExitCode | None:
     words, code = closing_words(read_verdict(root))
     print(f"\n{words}")
     return code
+
+
+def _check(root: Path) -> None:
+    """Say before a server starts what would stop a stage, the registration or DVC."""
+    check_params(root)
+    check_registry(root)
+    stage_names(root)
 
 
 def _require_completed(state: State[Any]) -> None:
@@ -68,8 +74,7 @@ def _serve(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.model:
         with lock_project(root):
             set_model(root, arguments.model)
-    check_params(root)
-    stage_names(root)
+    _check(root)
     with prefect_server(root, services=True):
         from flows.deployments import release
 

@@ -31,6 +31,7 @@ _HTTP = Meaning(
 _TRACKING = Meaning(
     "MLflow failed", "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"
 )
+_S3 = Meaning("the S3 service failed", "check its endpoint, the bucket, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 _TEMPLATE = Meaning("a template cannot be rendered", "correct the model's chat template, or remove it")
 _PACKAGE = Meaning("a Python package is missing", "install the package that the message names, or this project again")
 _PREFECT = Meaning(
@@ -58,6 +59,8 @@ MEANINGS = {
     "sqlite3.DatabaseError": Meaning(
         "a SQLite file cannot be used", "move the file away (mlflow.db, or .prefect/prefect.db); a new one is made"
     ),
+    "botocore.exceptions.BotoCoreError": _S3,
+    "botocore.exceptions.ClientError": _S3,
     "dvc.exceptions.DvcException": _DVC,
     "prefect.exceptions.PrefectException": _PREFECT,
     "builtins.ModuleNotFoundError": _PACKAGE,

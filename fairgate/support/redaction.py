@@ -63,8 +63,8 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
 
 def _passwords(value: str) -> Iterator[str]:
     """The passwords in a URI; a user without one is a token."""
-    _, separator, rest = value.partition("://")
-    if not separator:
+    scheme, _, rest = value.strip(" '\"").partition("://")
+    if not rest or not re.fullmatch(r"[a-zA-Z][\w+.\-]*", scheme):
         return
     credentials, at, _ = rest.rpartition("@")
     if at:

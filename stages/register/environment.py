@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.redaction import HIDDEN, redact
+from stages.register.address import require_address
 
 CONNECT_TIMEOUT_S = 5
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -41,18 +43,22 @@ def tracking_uri(root: Path) -> str:
 
 def without_credentials(uri: str) -> str:
     """The URI without user, password and query (which may hold a token)."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return HIDDEN
     if not parts.netloc:
-        return uri
+        return redact(uri)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def require_reachable(uri: str) -> None:
-    """Require that something listens at `uri`, within seconds. A file is always reachable.
+    """Require that `uri` is an address, and that something listens there, within seconds.
 
     Raises:
-        FairgateError: `uri` names a server, and nothing listens there.
+        FairgateError: `uri` is no address of MLflow, or names a server and nothing listens there.
     """
+    require_address(uri)
     parts = urlsplit(uri)
     if not parts.hostname:
         return
@@ -61,7 +67,7 @@ def require_reachable(uri: str) -> None:
         return
     try:
         socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
         raise FairgateError(
             f"no tracking server answers ({error})",
             where=without_credentials(uri),

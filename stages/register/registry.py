@@ -51,6 +51,11 @@ class Registry:
             remedy = "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"
             raise FairgateError(f"MLflow failed: {first}", where=without_credentials(self.uri), remedy=remedy) from error
 
+    def require_answer(self) -> None:
+        """Ask for one experiment, so that a wrong server, user or password is said at once."""
+        with self.errors():
+            self.client.search_experiments(max_results=1)
+
     def experiment(self, name: str) -> str:
         """Id of the experiment, which is made if it does not exist.
 

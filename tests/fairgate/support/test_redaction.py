@@ -103,4 +103,5 @@ def test_a_token_of_the_environment_is_hidden_in_every_spelling() -> None:
     ],
 )
 def test_ordinary_words_stay(text: str) -> None:
-    assert redact(text, {"TOKENIZERS_PARALLELISM": "false", "PWD": "/home/ann", "CI_TOKEN": "true"}) == text
+    ordinary = {"TOKENIZERS_PARALLELISM": "false", "PWD": "/home/ann", "CI_TOKEN": "true", "NOTE": "see http://h:9-no server at eos_token"}
+    assert redact(text, ordinary) == text
