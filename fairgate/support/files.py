@@ -85,15 +85,80 @@ def read_json(path: Path | str, *, written_by: str = "") -> Any:
 
     Raises:
         MissingFile: no such file.
-        BadRecord: not valid JSON.
+        BadRecord: not UTF-8 or not valid JSON.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFile("no such file", where=str(path), remedy=_rerun(written_by))
+    return parse_json(read_text(path, written_by=written_by), str(path), written_by=written_by)
+
+
+def read_text(path: Path | str, *, written_by: str = "") -> str:
+    """Read a text file in UTF-8, every line end as a line feed.
+
+    Args:
+        path: the file.
+        written_by: the stage that writes it, for the remedy.
+
+    Raises:
+        MissingFile: no such file.
+        BadRecord: not UTF-8; the message has the line.
+    """
+    return _read(path, written_by).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode(data: bytes, where: str, *, written_by: str = "") -> str:
+    """The text of a file, without a byte order mark.
+
+    Args:
+        data: what the file holds.
+        where: its name, for the error.
+        written_by: the stage that writes it, for the remedy.
+
+    Raises:
+        BadRecord: not UTF-8; the message has the line.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadRecord(f"not valid JSON ({error})", where=str(path), remedy=_rerun(written_by)) from None
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what = f"not UTF-8 (byte 0x{data[error.start]:02x})"
+        raise BadRecord(what, where=f"{where}:{line}", remedy=_rerun(written_by) or "save the file as UTF-8, or fetch it again") from None
+
+
+def parse_json(text: str, where: str, *, written_by: str = "") -> Any:
+    """The value of a JSON text.
+
+    Args:
+        text: one JSON value.
+        where: file, and line if it is one of several, for the error.
+        written_by: the stage that writes it, for the remedy.
+
+    Raises:
+        BadRecord: not valid JSON, or a string in it is no text.
+    """
+    try:
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half of a surrogate pair can be escaped, but not written or tokenized
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"not valid JSON ({error})", where=where, remedy=_rerun(written_by)) from None
+    return value
+
+
+@contextmanager
+def records_of(what: str, where: str) -> Iterator[None]:
+    """Turn what a record of another form makes the code inside raise into an error that names it.
+
+    Args:
+        what: whose records are read, e.g. a task.
+        where: the file or files.
+
+    Raises:
+        BadRecord: a key, a column or a list of another form than the code expects.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        form = f"a record of another form ({type(error).__name__}: {error})"
+        raise BadRecord(f"{what} has {form}", where=where, remedy="fetch it again (`dvc repro fetch`)") from error
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
@@ -115,19 +180,18 @@ def read_jsonl(path: Path | str, *, written_by: str = "") -> list[Any]:
 
     Raises:
         MissingFile: no such file.
-        BadRecord: a line is not valid JSON; the message has its number.
+        BadRecord: a line is not UTF-8 or not valid JSON; the message has its number.
     """
-    path = Path(path)
-    if not path.is_file():
+    text = _read(path, written_by)
+    # Not `splitlines`: JSON strings may hold other separators of lines.
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [parse_json(line, f"{path}:{number}", written_by=written_by) for number, line in enumerate(lines, 1)]
+
+
+def _read(path: Path | str, written_by: str) -> str:
+    if not Path(path).is_file():
         raise MissingFile("no such file", where=str(path), remedy=_rerun(written_by))
-    rows = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise BadRecord(f"not valid JSON ({error})", where=f"{path}:{number}", remedy=_rerun(written_by)) from None
-    return rows
+    return decode(Path(path).read_bytes(), str(path), written_by=written_by)
 
 
 def _rerun(stage: str) -> str:

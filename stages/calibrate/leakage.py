@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from fairgate.contracts.records import Overlap
 from fairgate.support.archives import read_texts
 from fairgate.support.errors import FairgateError
+from fairgate.support.files import parse_json
+from fairgate.support.library_errors import translated
 
 MIN_WORDS = 4  # a shared "Yes." or "However" is no leak
 
@@ -41,18 +43,21 @@ def texts_of(folder: Path) -> Iterator[str]:
     """Every string in the files of a data set: JSON and parquet values, CSV cells, text lines."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         if file.suffix == ".parquet":
-            yield from _strings(pq.read_table(file).to_pylist())
+            with translated("the parquet file cannot be read", where=str(file), remedy="fetch it again (`dvc repro fetch`)"):
+                rows = pq.read_table(file).to_pylist()
+            yield from _strings(rows)
             continue
         for name, text in read_texts(file):
             suffix = Path(name).suffix
             if suffix == ".jsonl":
-                for line in text.splitlines():
-                    yield from _strings(json.loads(line))
+                for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+                    yield from _strings(parse_json(line, f"{file}:{number}", written_by="fetch"))
             elif suffix == ".json":
-                yield from _strings(json.loads(text))
+                yield from _strings(parse_json(text, str(file), written_by="fetch"))
             elif suffix in (".csv", ".tsv"):
-                for row in csv.reader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ","):
-                    yield from row
+                with translated("the table cannot be read", where=str(file), remedy="fetch it again (`dvc repro fetch`)"):
+                    cells = list(csv.reader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ","))
+                yield from chain.from_iterable(cells)
             else:
                 yield from text.splitlines()
 

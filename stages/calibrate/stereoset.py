@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from fairgate.contracts.records import Pair
 from fairgate.support.errors import BadRecord, MissingFile
-from fairgate.support.files import read_json
+from fairgate.support.files import read_json, records_of
 from stages.calibrate.leakage import sentences
 
 SIDES = {"stereotype": "stereotype", "anti-stereotype": "anti_stereotype", "unrelated": "unrelated"}
@@ -66,8 +66,13 @@ def ids_sharing(path: Path, part: Part, reported: set[str]) -> set[str]:
 def _data(path: Path) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         raise MissingFile("no StereoSet file", where=str(path), remedy="run `dvc repro fetch`")
-    data: dict[str, list[dict[str, Any]]] = read_json(path, written_by="fetch")["data"]
-    return data
+    with records_of("StereoSet", str(path)):
+        data: dict[str, list[dict[str, Any]]] = read_json(path, written_by="fetch")["data"]
+        for item in (item for items in data.values() for item in items):
+            texts = [item["target"], item["context"], *(sentence["sentence"] for sentence in item["sentences"])]
+            if wrong := [text for text in texts if not isinstance(text, str)]:
+                raise TypeError(f"{wrong[0]!r} is no text")
+        return data
 
 
 def _pair(item: dict[str, Any], path: Path, part: Part) -> Pair:

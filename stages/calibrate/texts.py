@@ -5,13 +5,13 @@ The parts are for calibration, for choosing settings (development), and for lear
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fairgate.contracts.records import Text
-from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.errors import BadRecord, FairgateError
+from fairgate.support.files import read_jsonl
 from stages.calibrate.leakage import normalize_sentence, sentences
 
 
@@ -37,27 +37,32 @@ def read_passages(path: Path, reported: set[str], words: int, seed: int) -> tupl
 
     Raises:
         MissingFile: no file at `path`.
+        BadRecord: a line is no JSON object with a passage.
     """
-    if not path.is_file():
-        raise MissingFile("no general text", where=str(path), remedy="run `dvc repro fetch`")
     seen: set[str] = set()
     clean: list[Text] = []
     shared: list[str] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            passage = json.loads(line)["passage"].strip()
-            key = normalize_sentence(passage)
-            if key in seen:
-                continue
-            seen.add(key)
-            text = Text(text_id=f"boolq-{number}", text=" ".join(passage.split()[:words]))
-            # Whole, for what the cut tears apart; cut, for the sentence it ends in.
-            if sentences([passage, text.text]) & reported:
-                shared.append(text.text_id)
-            else:
-                clean.append(text)
+    for number, line in enumerate(read_jsonl(path, written_by="fetch"), 1):
+        passage = _passage(line, f"{path}:{number}").strip()
+        key = normalize_sentence(passage)
+        if key in seen:
+            continue
+        seen.add(key)
+        text = Text(text_id=f"boolq-{number}", text=" ".join(passage.split()[:words]))
+        # Whole, for what the cut tears apart; cut, for the sentence it ends in.
+        if sentences([passage, text.text]) & reported:
+            shared.append(text.text_id)
+        else:
+            clean.append(text)
     Random(seed).shuffle(clean)
     return clean, shared
+
+
+def _passage(line: Any, where: str) -> str:
+    passage = line.get("passage") if isinstance(line, dict) else None
+    if not isinstance(passage, str):
+        raise BadRecord("no text under the key 'passage'", where=where, remedy="run `dvc repro fetch` to get the file again")
+    return passage
 
 
 def divide(passages: list[Text], texts: int, development_texts: int, training_texts: int, *, where: str) -> Passages:

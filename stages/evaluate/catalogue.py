@@ -16,6 +16,7 @@ from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.benchmarks.families.reading import given, paths
 from fairgate.contracts.records import Role, Split, read_record
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile, UnknownName
+from fairgate.support.files import records_of
 from stages.evaluate.task import Form, Generation, Item, Task
 
 
@@ -109,10 +110,12 @@ class Catalogue:
 
     def _load(self, name: str) -> Task:
         metadata = self.metadata(name)
-        try:
-            definition = self._manager.load([name])["tasks"][name]
-        except KeyError as error:
-            raise self._without_column(name, str(error.args[0])) from error
+        with records_of(f"task {name}", ", ".join(map(str, self._files(name)))):
+            try:
+                definition = self._manager.load([name])["tasks"][name]
+            except KeyError as error:
+                raise self._without_column(name, str(error.args[0])) from error
+            items = tuple(_item(definition, doc, metadata.get("form", "options")) for doc in definition.eval_docs)
         generation = None
         if self.is_generated(name):
             chat, budget = definition.config.gen_prefix is not None, definition.config.generation_kwargs["max_gen_toks"]
@@ -122,7 +125,7 @@ class Catalogue:
             version=str(definition.VERSION),
             data=metadata["set"],
             role=Role(metadata["role"]),
-            items=tuple(_item(definition, doc, metadata.get("form", "options")) for doc in definition.eval_docs),
+            items=items,
             window=metadata.get("window"),
             upstream=metadata.get("of"),
             generation=generation,

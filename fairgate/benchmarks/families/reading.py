@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
-from fairgate.support.files import read_json, read_jsonl
+from fairgate.support.files import decode, read_json, read_jsonl, read_text
+from fairgate.support.library_errors import translated
 
 Rows = list[dict[str, Any]]
+
+_AGAIN = "fetch it again (`dvc repro fetch`)"
 
 
 def paths(metadata: dict[str, Any], key: str = "files") -> list[Path]:
@@ -46,7 +50,8 @@ def given(metadata: dict[str, Any]) -> tuple[list[Path], bool]:
 def read_rows(path: Path) -> Rows:
     """Rows of a parquet file, of a JSON list, or of JSON lines."""
     if path.suffix == ".parquet":
-        rows: Rows = pq.read_table(path).to_pylist()
+        with translated("the parquet file cannot be read", where=str(path), remedy=_AGAIN):
+            rows: Rows = pq.read_table(path).to_pylist()
         return rows
     return list(read_json(path)) if path.suffix == ".json" else read_jsonl(path)
 
@@ -86,15 +91,32 @@ def as_test(rows: Rows, metadata: dict[str, Any]) -> dict[str, Dataset]:
     return {"test": Dataset.from_list(rows)}
 
 
-def read_csv(path: Path) -> Rows:
-    """Rows of a CSV file with a header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def read_csv(path: Path, **dialect: Any) -> Rows:
+    """Rows of a CSV file with a header.
+
+    Args:
+        path: the file.
+        dialect: how it differs from a usual CSV file, in the words of Python's module csv.
+    Raises:
+        BadRecord: a line is not UTF-8, or has other columns than the header.
+    """
+    lines = csv.DictReader(io.StringIO(decode(path.read_bytes(), str(path)), newline=""), **dialect)
+    rows: Rows = []
+    try:
+        for row in lines:
+            # Missing columns are None, and superfluous ones stand under the key None.
+            if None in row or None in row.values():
+                what = f"other columns than the {len(lines.fieldnames or ())} of the header"
+                raise BadRecord(what, where=f"{path}:{lines.line_num}", remedy=_AGAIN)
+            rows.append(row)
+    except csv.Error as error:
+        raise BadRecord(f"not a CSV file ({error})", where=f"{path}:{lines.line_num}", remedy=_AGAIN) from None
+    return rows
 
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file."""
-    return path.read_text(encoding="utf-8").splitlines()
+    return read_text(path).splitlines()
 
 
 def digest(text: str) -> str:

@@ -84,10 +84,12 @@ def _archive(path: Path) -> tuple[Rows, Rows]:
         part = name.split("/")[-2] if "/" in name else ""
         if part in parts and name.endswith(".csv"):
             subject = Path(name).name.removesuffix(f"_{part}.csv")
-            for line in csv.reader(io.StringIO(text, newline="")):
+            lines = csv.reader(io.StringIO(text, newline=""))
+            for line in lines:
+                where = f"{path}: {name}:{lines.line_num}"
                 if len(line) != 6:
-                    raise BadRecord(f"{len(line)} columns instead of 6", where=f"{path}: {name}", remedy="use the original file")
-                label = index_of(line[5], list(_LETTERS), f"{path}: {name}")
+                    raise BadRecord(f"{len(line)} columns instead of 6", where=where, remedy="use the original file")
+                label = index_of(line[5], list(_LETTERS), where)
                 parts[part].append({"subject": subject, "question": line[0], "options": line[1:5], "label": label})
     return parts["dev"], parts["test"]
 

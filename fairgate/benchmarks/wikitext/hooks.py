@@ -17,12 +17,13 @@ from fairgate.benchmarks.families.reading import (
     read_rows,
     require_count,
 )
+from fairgate.support.files import read_text
 
 
 def plain_text(**metadata: Any) -> dict[str, Dataset]:
     """One document: the file's text as it stands."""
     (path,) = paths(metadata)
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     require_count(text.splitlines(), metadata, path)
     return as_test([identity("0", "0") | {"text": text}], metadata)
 
@@ -36,7 +37,7 @@ def pages(**metadata: Any) -> dict[str, Dataset]:
     if hub:
         originals = [line["page"] for line in read_rows(path)]
     else:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_text(path).split("\n")
         starts = [number for number, line in enumerate(lines) if re.fullmatch(r"= [^=](.*[^=])? =", line.strip())]
         bounds = [0, *starts, len(lines)]
         parts = ["\n".join(lines[first:last]) for first, last in pairwise(bounds)]

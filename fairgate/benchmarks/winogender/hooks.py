@@ -14,6 +14,7 @@ from fairgate.benchmarks.families.reading import (
     as_test,
     identity,
     paths,
+    read_csv,
     require_count,
 )
 from fairgate.benchmarks.families.results import prefers_first
@@ -81,5 +82,4 @@ def _winogender(metadata: dict[str, Any]) -> Rows:
 
 
 def _read_tsv(path: Path) -> Rows:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)

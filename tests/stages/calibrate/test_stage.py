@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -74,6 +75,30 @@ def test_a_shared_target_term_stops_the_stage(raw: Path, tmp_path: Path) -> None
     write(raw / "stereoset_test" / "test.json", [item(100, "cook", stereotype="x y z w", anti_stereotype="y z w x")])
     with pytest.raises(Leak, match="target term 'cook'"):
         calibrate(SETTINGS, raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("boolq_combined/combined.jsonl", lambda d: d.replace(b"}", b"", 1), ":1: not valid JSON"),
+        ("boolq_combined/combined.jsonl", lambda d: b"\xe9" + d, r":1: not UTF-8 \(byte 0xe9\)"),
+        ("boolq_combined/combined.jsonl", lambda d: d.replace(b"passage", b"text", 1), ":1: no text under the key 'passage'"),
+        ("boolq_combined/combined.jsonl", lambda d: b"7\n" + d, ":1: no text under the key 'passage'"),
+        ("stereoset_dev/dev.json", lambda d: d[:-5], ": not valid JSON"),
+        ("stereoset_dev/dev.json", lambda d: b"[]", ": StereoSet has a record of another form"),
+        ("stereoset_dev/dev.json", lambda d: d.replace(b'"target": "cook"', b'"target": 7', 1), ": StereoSet has a record of another form"),
+        ("crows_pairs/crows.csv", lambda d: d + "\u00e9".encode("cp1252"), r":\d+: not UTF-8 \(byte 0xe9\)"),
+        ("crows_pairs/crows.csv", lambda d: d + b'"' + b"x" * 200_000, r": the table cannot be read \(Error: field larger"),
+        ("crows_pairs/more.jsonl", lambda d: b'{"a": "b"}\n{"a": ', ":2: not valid JSON"),
+        ("crows_pairs/more.parquet", lambda d: b"no parquet", ": the parquet file cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named(raw: Path, tmp_path: Path, file: str, change: Any, message: str) -> None:
+    path = raw / file
+    path.write_bytes(change(path.read_bytes() if path.exists() else b""))
+    with pytest.raises(FairgateError, match=rf"{path}{message}"):
+        calibrate(SETTINGS, raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_little_clean_text_is_said(raw: Path, tmp_path: Path) -> None:

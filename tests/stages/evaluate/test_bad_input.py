@@ -48,6 +48,43 @@ def test_a_record_that_lacks_a_key_names_the_file(work: Path, tmp_path: Path) ->
         Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load("piqa")
 
 
+CROWS, PIQA, STEREOSET = "crows_pairs/crows_pairs_anonymized.csv", "piqa/validation.jsonl", "stereoset_test/test.json"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        (
+            CROWS,
+            lambda d: d[:-3] + "é".encode("cp1252") + d[-3:],
+            r":\d+: not UTF-8 \(byte 0xe9\)\nRemedy: save the file as UTF-8",
+        ),
+        (CROWS, lambda d: d.decode().encode("utf-16"), r":1: not UTF-8 \(byte 0xff\)"),
+        (CROWS, lambda d: d.rstrip(b"\r\n").rsplit(b",", 2)[0] + b"\n", r":\d+: other columns than the \d of the header"),
+        (CROWS, lambda d: d.rstrip(b"\r\n") + b",more,and more\n", r":\d+: other columns than the \d of the header"),
+        (CROWS, lambda d: d.rstrip(b"\r\n") + b'"' + b"x" * 200_000 + b"\n", r":\d+: not a CSV file \(field larger"),
+        (PIQA, lambda d: d.replace(b"}", b"", 1), r":1: not valid JSON"),
+        (PIQA, lambda d: d.replace(d.splitlines()[1], b"[1]"), r": task piqa has a record of another form \(TypeError"),
+        (STEREOSET, lambda d: d[:-9], r": not valid JSON"),
+        (STEREOSET, lambda d: b"[1, 2]", r": task stereoset has a record of another form \(TypeError"),
+    ],
+    ids=["cp1252", "utf-16", "short row", "long row", "long field", "cut line", "a list", "cut file", "a list of numbers"],
+)
+def test_a_damaged_file_is_named_with_its_line(work: Path, tmp_path: Path, file: str, change: Any, message: str) -> None:
+    path = write_raw(tmp_path / "raw") / file
+    path.write_bytes(change(path.read_bytes()))
+    task = {CROWS: "crows_pairs", PIQA: "piqa", STEREOSET: "stereoset"}[file]
+    with pytest.raises(BadRecord, match=rf"{path}{message}"):
+        Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load(task)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column(work: Path, tmp_path: Path) -> None:
+    path = write_raw(tmp_path / "raw") / CROWS
+    wanted = Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load("crows_pairs")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Catalogue(tmp_path / "raw", work / "split.json", work / "tasks").load("crows_pairs") == wanted
+
+
 def test_a_task_nobody_asked_for_is_skipped_where_its_data_are_absent(
     work: Path, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
