@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fairgate.support.addresses import is_http_address
 from fairgate.support.errors import FairgateError
 from fairgate.support.library_errors import translated
 from fairgate.support.sqlite import require_sqlite
@@ -85,14 +86,9 @@ def require_schedule(cron: str) -> None:
 
 def _require_prefect(url: str) -> None:
     """Raise FairgateError unless a Prefect server answers at `url`, within seconds."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
-    except ValueError:
-        known = False
-    if not known:
+    if not is_http_address(url):
         raise FairgateError(f"no address of a server: {url!r}", where="PREFECT_API_URL", remedy=f"write http://host:port/api, {_UNSET}")
-    if str(parts.hostname).endswith(".prefect.cloud"):
+    if str(urlsplit(url).hostname).endswith(".prefect.cloud"):
         return
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_S) as answer:  # noqa: S310 (the scheme is checked)

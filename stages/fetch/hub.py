@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,11 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fairgate.support.addresses import is_http_address
 from fairgate.support.digests import sha256_file
 from fairgate.support.disk import require_space
+from fairgate.support.library_errors import reason
 from stages.fetch.errors import HashMismatch, Unavailable
 
 Kind = Literal["model", "dataset"]
+_HUB = "https://huggingface.co"
+# What an HTTP header can carry, and no quotes that a shell was meant to take away. Empty is unset.
+_TOKEN = re.compile(r"(?:(?!['\"])[!-~])*")
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,20 @@ def download(repository: Repository, stated: Mapping[str, Stated], members: Mapp
         shutil.copyfile(cached, into / name)
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT")
+def _endpoint() -> str:
+    """The hub's address.
+
+    Raises:
+        Unavailable: HF_ENDPOINT is no address, or HF_TOKEN cannot be sent as a token.
+    """
+    address = os.environ.get("HF_ENDPOINT") or _HUB
+    if not is_http_address(address):
+        raise Unavailable("no address of a hub", where="HF_ENDPOINT", remedy="write https://host, or unset it")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        if not _TOKEN.fullmatch(os.environ.get(name, "").strip()):
+            remedy = "copy the token again (letters, digits and marks, without blanks and quotes), or unset it"
+            raise Unavailable(f"{name} is no token", remedy=remedy)
+    return address
 
 
 def _check(path: Path, stated: Stated, *, where: str) -> None:
@@ -148,4 +166,10 @@ def _reachable(repository: Repository) -> Iterator[None]:
             f"the hub cannot be reached: {why}",
             where=str(repository),
             remedy="check the network and HF_ENDPOINT, or give a local folder",
+        ) from None
+    except Exception as error:  # a proxy or a token file that the client cannot use
+        raise Unavailable(
+            f"the hub cannot be asked ({reason(error)})",
+            where=str(repository),
+            remedy="check the proxies (HTTPS_PROXY, ALL_PROXY) and the token that `hf auth login` stored, or give a local folder",
         ) from None

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fairgate.support.addresses import is_http_address
 from fairgate.support.errors import FairgateError
 from fairgate.support.sqlite import require_sqlite
 
@@ -30,9 +31,11 @@ def require_address(uri: str) -> None:
         if not (path := _SQLITE.match(uri)):
             raise _refused("no file in the SQLite address", "write sqlite:/// and the path, e.g. sqlite:////home/ann/mlflow.db")
         require_sqlite(Path(path[1]), remedy="restore it, or move it away: the next release makes a new one, without the versions")
-    elif scheme in (*_SERVERS, *_DATABASES):
+    elif scheme in _SERVERS and not is_http_address(uri):
+        raise _unreadable(scheme)
+    elif scheme in _DATABASES:
         _require_parts(uri, scheme)
-    elif ":" in uri and scheme not in _OTHERS:
+    elif ":" in uri and scheme not in (*_SERVERS, *_OTHERS):
         known = ", ".join((*_SERVERS, "sqlite", *_DATABASES))
         raise _refused("no address that MLflow knows", f"begin it with one of {known} and ://, or unset it to use a file in the project")
 
@@ -40,13 +43,12 @@ def require_address(uri: str) -> None:
 def _require_parts(uri: str, scheme: str) -> None:
     try:
         parts = urlsplit(uri)
-        host, _ = parts.hostname, parts.port
+        _ = parts.port
     except ValueError:
         raise _unreadable(scheme) from None
+    # An @ behind the host ends a password that holds a delimiter.
     if "@" in parts.path + parts.query + parts.fragment or "//" not in uri:
         raise _unreadable(scheme)
-    if scheme in _SERVERS and not host:
-        raise _refused(f"no host in the {scheme} address", f"write {scheme}://host:port")
 
 
 def _unreadable(scheme: str) -> FairgateError:

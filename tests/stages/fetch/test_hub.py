@@ -94,3 +94,46 @@ def test_switched_off(monkeypatch: pytest.MonkeyPatch, hub: Hub) -> None:
     with pytest.raises(Unavailable, match="unset HF_HUB_OFFLINE"):
         origin.listing(origin.Repository(hub.name, hub.revision))
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+@pytest.mark.parametrize("token", ["hf_größe", "hf_s3 cret", "hf_s3\ncret", "'hf_s3cret'", "hf_s3\u200bcret"])
+def test_what_is_no_token_is_said_without_it(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, token: str) -> None:
+    monkeypatch.setenv(name, token)
+    with pytest.raises(Unavailable, match=rf"^{name} is no token\nRemedy: ") as error:
+        origin.listing(origin.Repository(hub.name, hub.revision))
+    assert "s3" not in str(error.value) and "größe" not in str(error.value) and hub.requests == []
+
+
+@pytest.mark.parametrize("token", ["", "  ", "hf_abc\n"])
+def test_no_token_or_one_with_blanks_around_it_is_fine(hub: Hub, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert origin.listing(origin.Repository(hub.name, hub.revision)).files
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["banana", "http://", "ftp://host", "http://host:port", "https://fair:s3cr/et@host", "http://ho\nst", "http://[host", "host:80"],
+)
+def test_what_is_no_address_of_a_hub_is_said(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(Unavailable, match=r"^HF_ENDPOINT: no address of a hub\nRemedy: ") as error:
+        origin.listing(origin.Repository("tiny/model", REVISION))
+    assert "s3cr" not in str(error.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://fair:s3cr-et@127.0.0.1:9", "http://fair:s3cr/et@127.0.0.1:9", "banana://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    from huggingface_hub import close_session
+
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy)
+    close_session()  # the client reads its proxies once
+    try:
+        with pytest.raises(Unavailable, match=r"the hub cannot be (asked|reached)[\s\S]*Remedy: ") as error:
+            origin.listing(origin.Repository(hub.name, hub.revision))
+    finally:
+        close_session()
+    assert "s3cr" not in str(error.value)
