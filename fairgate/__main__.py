@@ -24,6 +24,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "release": Command("flows.release", "run the whole pipeline and print the verdict"),
+    "check": Command("fairgate.model_folder.command", "say whether a model folder is fit, in seconds"),
     "gate": Command("flows.gate", "judge the candidate on the tables that are there"),
     "promote": Command("flows.promote", "make an approved version the champion"),
     "rollback": Command("flows.rollback", "make the former champion the champion again"),

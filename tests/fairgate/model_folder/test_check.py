@@ -1,0 +1,265 @@
+"""One check names every fault of a folder at once, and what a user should know of a fit one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from fairgate.__main__ import main
+from fairgate.model_folder.check import check_folder
+from fairgate.model_folder.findings import Report
+from fairgate.support.errors import FairgateError, MissingFile
+from tests.fairgate.model_folder.conftest import edit, put, shard, tensors
+from tests.tiny import FAMILIES, SENTENCES, make_tiny
+
+LENGTH, EPS = "max_position_embeddings", "rms_norm_eps"
+
+
+def words(report: Report) -> str:
+    return "\n".join(str(fault) for fault in report.faults)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_supported_family_is_fit(family: str, tmp_path: Path) -> None:
+    report = check_folder(make_tiny(family, tmp_path / "model"), values=True)
+    assert report.faults == []
+    assert report.facts["model_type"] == FAMILIES[family][0]
+
+
+def _extra_block(folder: Path) -> None:
+    state = tensors(folder)
+    put(folder, state | {name.replace("layers.1", "layers.2"): value for name, value in state.items() if "layers.1" in name})
+
+
+def _drop(folder: Path) -> None:
+    put(folder, {name: value for name, value in tensors(folder).items() if "layers.1.mlp.down" not in name})
+
+
+def _reshape(folder: Path) -> None:
+    put(folder, tensors(folder) | {"model.layers.1.mlp.down_proj.weight": torch.zeros(3, 4)})
+
+
+def _fp8(folder: Path) -> None:
+    state = {}
+    for name, value in tensors(folder).items():
+        if "proj" in name:
+            scale = value.abs().max() / 448
+            state[name], state[f"{name}_scale"] = (value / scale).to(torch.float8_e4m3fn), scale.float()
+        else:
+            state[name] = value.bfloat16()
+    put(folder, state)
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
+
+
+def _old_gptq(folder: Path) -> None:
+    state = tensors(folder)
+    state["model.layers.0.mlp.up_proj.qweight"] = state.pop("model.layers.0.mlp.up_proj.weight").int()
+    put(folder, state)
+    (folder / "quantize_config.json").write_text('{"bits": 4}')
+
+
+def _grow_vocabulary(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<|im_start|>"])
+    tokenizer.save_pretrained(folder)
+
+
+UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "eight bits with scales": (_fp8, "already quantized"),
+    "four bits of old": (_old_gptq, "already quantized"),
+    "settings of a quantizer": (lambda f: edit(f / "config.json", quantization={"bits": 4}), "already quantized"),
+    "compressed tensors": (lambda f: edit(f / "config.json", compression_config={"format": "x"}), "already quantized"),
+    "no output layer": (lambda f: edit(f / "config.json", tie_word_embeddings=False), "1 tensors are missing: lm_head.weight"),
+    "a block too many": (_extra_block, "9 tensors are unknown to the architecture 'llama': model.layers.2"),
+    "a tensor too few": (_drop, "1 tensors are missing: model.layers.1.mlp.down_proj.weight"),
+    "another shape": (_reshape, r"1 tensors have another shape .*down_proj.weight is \[3, 4\], not \[64, 128\]"),
+    "a number as text": (lambda f: edit(f / "config.json", **{EPS: "1e-05"}), "rms_norm_eps.*expected float, got str"),
+    "a list as number": (lambda f: edit(f / "config.json", num_attention_heads=[4]), "num_attention_heads"),
+    "legacy rope": (
+        lambda f: edit(f / "config.json", rope_scaling={"type": "su", "short_factor": [1.0], "long_factor": [1.0]}, rope_parameters=...),
+        "unknown rope_type 'su'(?s:.*)longrope",
+    ),
+    "rope settings that cannot be computed": (
+        lambda f: edit(f / "config.json", rope_parameters={"rope_type": "default", "rope_theta": "x"}),
+        "transformers cannot",
+    ),
+    "heads that do not divide": (lambda f: edit(f / "config.json", num_attention_heads=0), "transformers cannot .*ZeroDivisionError"),
+    "a billion blocks": (lambda f: edit(f / "config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
+    "an unknown family": (lambda f: edit(f / "config.json", model_type="brand_new"), "brand_new"),
+    "no family": (lambda f: edit(f / "config.json", model_type=..., architectures=...), "model_type None"),
+    "no tokenizer.json but a pointer": (
+        lambda f: (f / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "tokenizer.json: a Git LFS pointer",
+    ),
+    "broken tokenizer.json": (lambda f: (f / "tokenizer.json").write_text('{"version": '), "tokenizer.json: "),
+    "tokenizer.json of another program": (lambda f: (f / "tokenizer.json").write_text('{"a": 1}'), "tokenizer"),
+    "only a SentencePiece model": (
+        lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"),
+        "cannot read the tokenizer(?s:.*)save it as tokenizer.json",
+    ),
+    "a vocabulary beyond the embedding": (_grow_vocabulary, r"1 tokens lie beyond the 384 rows of the embedding, first '<\|im_start\|>'"),
+    "latin-1 in a text": (lambda f: (f / "chat_template.jinja").write_bytes(b"caf\xe9"), "chat_template.jinja: no UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_unfit_model_is_refused_with_the_reason(name: str, model: Path) -> None:
+    spoil, pattern = UNFIT[name]
+    spoil(model)
+    report = check_folder(model)
+    with pytest.raises(FairgateError, match=f"(?s){pattern}"):
+        report.require_fit()
+    assert all(fault.remedy for fault in report.faults)
+
+
+def test_all_faults_are_told_at_once(model: Path) -> None:
+    state = tensors(model)
+    state["model.norm.weight"][0] = torch.inf
+    put(model, state)
+    edit(model / "tokenizer_config.json", bos_token=..., eos_token=...)
+    _grow_vocabulary(model)
+    with pytest.raises(FairgateError) as caught:
+        check_folder(model, where="mine", values=True).require_fit()
+    assert "1. mine/tokenizer.json: 1 tokens lie beyond" in str(caught.value)
+    assert "neither a start nor an end token" in str(caught.value)
+    assert "mine/model.safetensors, model.norm.weight: 1 of 64 values are NaN or infinite" in str(caught.value)
+
+
+def test_a_model_without_positions_is_told(tmp_path: Path) -> None:
+    report = check_folder(make_tiny("mpt", tmp_path / "model"))
+    assert ["can be quantized, but not evaluated" in note.what for note in report.notes] == [True]
+
+
+def test_names_that_transformers_changes_are_refused(model: Path) -> None:
+    """It would load `gamma` as `weight`; other readers of the folder would not."""
+    put(model, {name.replace("norm.weight", "norm.gamma"): value for name, value in tensors(model).items()})
+    assert check_folder(model).faults
+
+
+def test_no_model_at_all_is_wrong_use(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(MissingFile, match="no such folder"):
+        check_folder(tmp_path / "nowhere")
+    (model / "config.json").unlink()
+    with pytest.raises(MissingFile, match=r"no config\.json"):
+        check_folder(model)
+
+
+def test_stray_shards_are_named(model: Path) -> None:
+    shard(model)
+    put(model, {"a": torch.ones(1)}, "model-00001-of-00003.safetensors")
+    (note,) = check_folder(model).notes
+    assert "1 safetensors files are not part of the model and are ignored: model-00001-of-00003" in note.what
+
+
+def test_an_output_layer_of_its_own_is_told(model: Path) -> None:
+    state = tensors(model)
+    put(model, state | {"lm_head.weight": state["model.embed_tokens.weight"] + 1})
+    report = check_folder(model)
+    assert report.facts["output layer"] == "a tensor of its own"
+    assert ["the stored one counts" in note.what for note in report.notes] == [True]
+    assert report.faults == []
+
+
+def test_values_are_read_on_request(model: Path) -> None:
+    state = tensors(model)
+    state["model.layers.0.mlp.up_proj.weight"][3, 5] = torch.nan
+    state["model.layers.1.mlp.up_proj.weight"][3, 5] = 1e6
+    put(model, state)
+    assert check_folder(model).faults == []
+    first, second = check_folder(model, values=True).faults
+    assert "layers.0.mlp.up_proj.weight: 1 of 8192 values are NaN or infinite" in str(first)
+    assert "layers.1.mlp.up_proj.weight: a value of magnitude 1e+06" in str(second)
+    assert len(check_folder(model, values=True, bits=8).faults) == 1  # 1e6 / 255 fits float16
+
+
+# --- tokenizers
+
+
+def _byte_level(folder: Path, **settings: object) -> Tokenizer:
+    """A byte-level tokenizer with a pre-tokenizer that no class of transformers has."""
+    tokenizer = Tokenizer(models.BPE())
+    pattern = Regex(r"\p{N}{1,3}|[^\s\p{N}]+|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<s>").save_pretrained(folder)
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["GPT2TokenizerFast", "Qwen2TokenizerFast"])
+def test_a_class_that_replaces_the_pre_tokenizer_is_refused(kind: str, model: Path) -> None:
+    _byte_level(model)
+    edit(model / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert check_folder(model).faults == []
+    edit(model / "tokenizer_config.json", tokenizer_class=kind)
+    with pytest.raises(FairgateError, match=r"tokenizes otherwise than tokenizer\.json(?s:.*)PreTrainedTokenizerFast"):
+        check_folder(model).require_fit()
+
+
+def test_a_class_that_drops_the_normalizer_is_refused(model: Path) -> None:
+    _byte_level(model, normalizer=normalizers.Lowercase())
+    edit(model / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    assert check_folder(model).faults == []
+    edit(model / "tokenizer_config.json", tokenizer_class="GPT2TokenizerFast")
+    assert "tokenizes otherwise" in words(check_folder(model))
+
+
+def test_a_pad_token_beyond_the_embedding_is_a_note(model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(model)
+    report = check_folder(model)
+    assert report.faults == []
+    assert ["beyond the 384 rows of the embedding: '[PAD]', number 384" in note.what for note in report.notes] == [True]
+
+
+def test_an_appended_end_token_is_a_note(model: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    tokenizer.save(str(model / "tokenizer.json"))
+    report = check_folder(model)
+    assert report.faults == []
+    assert ["ends every text with '</s>'" in note.what for note in report.notes] == [True]
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('only system') }}", "{% for %}", "{{ messages[0].nothing.more }}"])
+def test_a_chat_template_that_does_not_render_is_a_note(template: str, model: Path) -> None:
+    (model / "chat_template.jinja").write_text(template)
+    report = check_folder(model)
+    assert report.faults == []
+    assert ["the chat template does not render" in note.what for note in report.notes] == [True]
+
+
+# --- the command
+
+
+def test_command_prints_and_its_exit_code_says_whether_the_model_is_fit(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(model)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{model}: fit"
+    _drop(model)
+    assert main(["check", str(model)]) == 1
+    out = capsys.readouterr().out
+    assert "FAULT: 1 tensors are missing: model.layers.1.mlp.down_proj.weight\n       Remedy: " in out
+    assert out.splitlines()[-1] == f"{model}: unfit: 1 fault"
+    assert main(["check", str(model / "nowhere")]) == 2
+
+
+def test_command_prints_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _drop(model)
+    assert main(["check", str(model), "--json", "--values"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["fit"] is False
+    assert [sorted(fault) for fault in told["faults"]] == [["remedy", "what", "where"]]
+    assert told["facts"]["tensors"] == 19
