@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from fairgate.contracts.records import Quantization, Role, Split, Verdict, VerdictRecord, write_record
-from fairgate.support.digests import sha256_file, sha256_json, weight_digest
+from fairgate.model_folder.weights import weight_digest
+from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.files import write_json
 from tests.tiny import make_tiny_llama
 

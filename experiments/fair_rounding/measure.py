@@ -29,8 +29,9 @@ from fairgate.benchmarks.descriptions import FOLDER
 from fairgate.contracts.item_table import read_items
 from fairgate.contracts.recipes import is_unquantized
 from fairgate.contracts.records import Text, read_records
+from fairgate.model_folder.weights import weight_digest
 from fairgate.support.devices import pick_batch_tokens, pick_device
-from fairgate.support.digests import sha256_folder, sha256_json, weight_digest
+from fairgate.support.digests import sha256_folder, sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import atomic_path, write_json
 from fairgate.support.locks import locked

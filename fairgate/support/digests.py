@@ -28,11 +28,3 @@ def sha256_json(value: Any) -> str:
     """sha256 of the canonical JSON form (sorted keys, no spaces); ValueError on NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def weight_digest(folder: Path | str) -> str:
-    """sha256 over the sorted (name, sha256) of a checkpoint's safetensors files.
-
-    Other files beside them do not change it.
-    """
-    return sha256_json({path.name: sha256_file(path) for path in sorted(Path(folder).glob("*.safetensors"))})

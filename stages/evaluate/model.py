@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPTQConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, GPTQConfig
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
+from fairgate.model_folder.architecture import read_config
+from fairgate.model_folder.tokenizer import load_tokenizer
+from fairgate.model_folder.weights import Weights, read_weights
 from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
 from fairgate.support.positions import context_of, thresholds_of
-from fairgate.support.weights import require_whole_weights
 from stages.evaluate.rows import Packing
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as a share of the
@@ -97,28 +98,18 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     """
     if not (folder / "config.json").is_file():
         raise MissingFile("no model (config.json) in this folder", where=str(folder), remedy="run `dvc repro` for the stage that makes it")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except ValueError as error:  # an unknown model type, or one that comes with its own code
-        what = f"no architecture that can be read ({str(error).splitlines()[0]})"
-        raise FairgateError(
-            what, where=str(folder / "config.json"), remedy="see docs/methods.md, Architectures; code of a model is never run"
-        ) from None
-    require_whole_weights(sorted(folder.glob("*.safetensors")), remedy="run `dvc repro` for the stage that makes it")
+    config = read_config(folder)
     target = pick_device(device, parameter="evaluate.device")
+    weights = read_weights(folder, remedy="run `dvc repro` for the stage that makes it")
     quantization = getattr(config, "quantization_config", None)
     if quantization:
         del config.quantization_config
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise FairgateError(
-            f"{config.model_type!r} is no causal language model", where=str(folder), remedy="see docs/methods.md, Architectures"
-        )
     if (context := context_of(config)) is None:
         remedy = "models with positions of another kind (Bloom, MPT) can be quantized, but not evaluated"
         raise FairgateError(f"no max_position_embeddings for {config.model_type!r}", where=str(folder / "config.json"), remedy=remedy)
     transformers_logging.disable_progress_bar()
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    state = _unpacked(folder, quantization, _transposed(kind, config)) if quantization else None
+    state = _unpacked(weights, quantization, _transposed(kind, config)) if quantization else None
     network, report = kind.from_pretrained(
         None if state else folder, config=config, state_dict=state, dtype=pick_dtype(dtype, target, native=True), output_loading_info=True
     )
@@ -126,7 +117,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
         raise FairgateError(
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = load_tokenizer(folder)
     packing = Packing(0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None), thresholds_of(config))
     model = Model(network.eval().to(target), tokenizer, target, context, state is not None, packing)
     _check_split(model, folder)
@@ -186,16 +177,15 @@ def _transposed(kind: Any, config: Any) -> set[str]:
         return {name for name, module in kind(config).named_modules() if isinstance(module, Conv1D)}
 
 
-def _unpacked(folder: Path, quantization: Any, transposed: set[str]) -> dict[str, Tensor]:
+def _unpacked(weights: Weights, quantization: Any, transposed: set[str]) -> dict[str, Tensor]:
     """All tensors of a packed checkpoint; the four of each packed module become its weight."""
-    settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
+    folder, settings = weights.folder, quantization if isinstance(quantization, dict) else quantization.to_dict()
     form = settings.get("checkpoint_format", "gptq")
     if settings.get("quant_method") != "gptq" or form not in LOWEST_ZERO:
         kind = f"{settings.get('quant_method')} / {form}"
         raise FairgateError(f"quantization {kind!r}", where=str(folder / "config.json"), remedy=f"read are gptq / {', '.join(LOWEST_ZERO)}")
-    stored: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        stored |= load_file(file)
+    with weights.opened() as opened:
+        stored = {name: opened.tensor(name) for name in weights.tensors}
     modules = sorted(name.removesuffix(".qweight") for name in stored if name.endswith(".qweight"))
     if not modules:
         raise FairgateError(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fairgate.support.digests import weight_digest
+from fairgate.model_folder.weights import weight_digest
 from stages.evaluate.journal import WHOLE, Journal, Shard, digest, open_journal
 from stages.evaluate.model import Model, load
 from stages.evaluate.prepare import Prepared, PreparedTasks

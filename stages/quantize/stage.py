@@ -11,8 +11,9 @@ from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.contributions import FILE, rolled_up, write_contributions
 from fairgate.contracts.records import ModuleRow, Quantization, Status, Training, write_record
+from fairgate.model_folder.weights import weight_digest
 from fairgate.support.devices import pick_device, pick_dtype
-from fairgate.support.digests import sha256_file, weight_digest
+from fairgate.support.digests import sha256_file
 from fairgate.support.files import atomic_folder
 from fairgate.support.log import log
 from stages.quantize.core.compute import Compute
@@ -59,7 +60,6 @@ def quantize(name: str, recipe: GridRecipe, run: RunSettings, base: Path, calibr
         atomic_folder(out) as folder,
     ):
         source = Streamed(base, architecture)
-        source.require_whole()
         compute = _compute(recipe, run, device, source, inputs.data)
         lean_recipe, lean = method.leaner(recipe, compute)
         needs = method.forecast(recipe, source, compute, inputs.data)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fairgate.contracts.records import Quantization, VerdictRecord, read_record
-from fairgate.support.digests import sha256_file, sha256_json, weight_digest
+from fairgate.model_folder.weights import weight_digest
+from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
 from fairgate.support.params import pick, read_params

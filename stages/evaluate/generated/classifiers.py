@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from fairgate.support.digests import weight_digest
+from fairgate.model_folder.weights import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
 
 STAND_IN = "alt-profanity-check"  # a linear model of offensive words; shows that a run works, measures nothing
@@ -82,10 +82,13 @@ def resolve_model(name: str, where: str) -> tuple[Path, str]:
         except (LocalEntryNotFoundError, HFValidationError):
             remedy = f"fetch it with `hf download {place}`, or name a folder; a run with `--smoke` needs none"
             raise MissingFile(f"no model {name!r} here", where=where, remedy=remedy) from None
-    if not any(folder.glob("*.safetensors")):
-        raise MissingFile(f"no safetensors in the folder of {name!r}", where=where, remedy="convert its weights; pickled ones are not read")
+    try:
+        digest = weight_digest(folder)
+    except MissingFile:
+        remedy = "convert its weights; pickled ones are not read"
+        raise MissingFile(f"no safetensors in the folder of {name!r}", where=where, remedy=remedy) from None
     short = folder.name if Path(name).is_dir() else place
-    return folder, f"{short} weights {weight_digest(folder)[:12]}"
+    return folder, f"{short} weights {digest[:12]}"
 
 
 def _hub_classifier(name: str, device: torch.device) -> Classifier:

@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
+from fairgate.model_folder.files import text_names
 from stages.quantize.methods.base import METHODS, GridRecipe
 from stages.quantize.model.architectures import Architecture
 
@@ -47,9 +48,9 @@ def write_checkpoint(
     save_torch_state_dict(state, out, max_shard_size="5GB")
     for file in out.iterdir():
         file.chmod(0o644)  # the safetensors writer makes files private to the user
-    for file in sorted(base.iterdir()):
-        if file.is_file() and not file.name.endswith((".safetensors", ".safetensors.index.json")) and file.name != "SOURCE.json":
-            shutil.copyfile(file, out / file.name)
+    for name in text_names(file.name for file in base.iterdir() if file.is_file()):
+        if name != "SOURCE.json":
+            shutil.copyfile(base / name, out / name)
     quantization = _quantization_config(recipe, architecture)
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     _dump(out / "config.json", {**config, "quantization_config": quantization})

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from fairgate.support.digests import sha256_file, sha256_folder, sha256_json, weight_digest
+from fairgate.model_folder.weights import weight_digest
+from fairgate.support.digests import sha256_file, sha256_folder, sha256_json
 from stages.quantize.run.export import version_of
 
 # The code that the weights depend on: what this stage imports, and nothing else (a test compares).
@@ -21,6 +22,15 @@ CODE = (
     "fairgate/contracts/gptq_format.py",
     "fairgate/contracts/recipes.py",
     "fairgate/contracts/records.py",
+    "fairgate/model_folder/__init__.py",
+    "fairgate/model_folder/architecture.py",
+    "fairgate/model_folder/check.py",
+    "fairgate/model_folder/files.py",
+    "fairgate/model_folder/findings.py",
+    "fairgate/model_folder/names.py",
+    "fairgate/model_folder/tokenizer.py",
+    "fairgate/model_folder/values.py",
+    "fairgate/model_folder/weights.py",
     "fairgate/support/__init__.py",
     "fairgate/support/cli.py",
     "fairgate/support/command.py",
@@ -30,14 +40,17 @@ CODE = (
     "fairgate/support/errors.py",
     "fairgate/support/exit_codes.py",
     "fairgate/support/files.py",
+    "fairgate/support/library_errors.py",
     "fairgate/support/locks.py",
     "fairgate/support/log.py",
+    "fairgate/support/names.py",
     "fairgate/support/offline.py",
     "fairgate/support/params.py",
     "fairgate/support/positions.py",
+    "fairgate/support/redaction.py",
+    "fairgate/support/strict_yaml.py",
     "fairgate/support/timing.py",
     "fairgate/support/tokens.py",
-    "fairgate/support/weights.py",
     "stages/quantize",
 )
 

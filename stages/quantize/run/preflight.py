@@ -4,51 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, bits_of
+from fairgate.model_folder.architecture import read_config, skeleton
+from fairgate.model_folder.check import check_folder
+from fairgate.model_folder.files import CONFIG
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
 from fairgate.support.files import read_json
-from fairgate.support.weights import require_whole_weights
 from stages.quantize.methods.base import METHODS, WIDTHS, GridRecipe
 from stages.quantize.model.architectures import Architecture, architecture_of, supported
 from stages.quantize.model.calibration_pass import linear, weight_of
-from stages.quantize.model.streamed import skeleton
 from stages.quantize.model.tracer import linears, trace
 
 
 def preflight(base: Path, recipe: GridRecipe) -> Architecture:
-    """Check model, architecture, names, shapes and groups. A family that is not in the table is
-    traced, which loads two blocks.
+    """Check the whole model, its values too, then architecture, shapes and groups.
+
+    A family that is not in the table is traced, which loads two blocks.
 
     Disk and memory are looked at by `resources`, once the data are counted.
 
     Raises:
-        MissingFile: no model in `base`. FairgateError: already quantized, an unsupported
-            architecture, Mixture-of-Experts or multimodal, a layer that the grid does not divide
-            (with the group sizes that do). UnknownName: a module or a subset of blocks that the
-            model does not have (the output layer and the embeddings are
-        none of them).
+        MissingFile: no model in `base`.
+        FairgateError: an unfit model (`fairgate.model_folder.check`), an unsupported architecture,
+            or a layer that the grid does not divide, with the group sizes that do.
+        UnknownName: a module or a subset of blocks that the model does not have. The output layer
+            and the embeddings are none of them.
     """
-    if not (base / "config.json").is_file():
+    if not (base / CONFIG).is_file():
         raise MissingFile("no model here", where=str(base), remedy="run `dvc repro fetch`")
-    stored = read_json(base / "config.json", written_by="fetch")
-    if stored.get("quantization_config") is not None:
-        remedy = "start from its full-precision version"
-        raise FairgateError("the model is already quantized", where=str(base / "config.json"), remedy=remedy)
-    model_type = str(stored.get("model_type"))
+    model_type = str(read_json(base / CONFIG, written_by="fetch").get("model_type"))
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        # Before transformers sees the folder: it would fail on a type it does not know, or ask to
-        # run the model's own code.
-        architecture_of(model_type)
+        architecture_of(model_type)  # raises, with the families that are supported
+    check_folder(base, values=True, bits=min([recipe.bits, *recipe.bits_by_module.values()])).require_fit()
+    config = read_config(base)
     if model_type in GPTQMODEL_ONLY and not recipe.symmetric and recipe.format == "gptq":
         what = f"no library loads a packed {model_type!r} with symmetric: false in format gptq"
         raise FairgateError(what, where="recipe", remedy="take format: gptq_v2, or symmetric: true")
-    _refuse_multimodal(base, model_type)
-    model = skeleton(base)
-    _refuse_experts(base, model, model_type)
-    require_whole_weights(sorted(base.glob("*.safetensors")), remedy="run `dvc repro fetch`")
+    model = skeleton(config)
     architecture = _architecture(base, model, model_type)
     blocks = model.get_submodule(architecture.blocks)
     for pattern, regex in zip(recipe.bits_by_module, recipe.dynamic, strict=True):
@@ -73,21 +68,6 @@ def _architecture(base: Path, model: PreTrainedModel, model_type: str) -> Archit
         return trace(base, model, model_type)
     block = next(model.get_submodule(architecture_of(model_type).blocks).children())
     return architecture_of(model_type, {name for name, _ in block.named_modules()})
-
-
-def _refuse_multimodal(base: Path, model_type: str) -> None:
-    if "text_config" in AutoConfig.from_pretrained(base, trust_remote_code=False).sub_configs:
-        what = f"{model_type!r} is a multimodal model with a language model inside"
-        remedy = "save its language model alone as a causal language model (of gemma3: Gemma3ForCausalLM, type gemma3_text)"
-        raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
-
-
-def _refuse_experts(base: Path, model: PreTrainedModel, model_type: str) -> None:
-    for name, module in model.named_modules():
-        if "expert" in f"{name} {type(module).__name__}".lower():
-            what = f"{model_type!r} is a Mixture-of-Experts model ({name}: {type(module).__name__})"
-            remedy = "take a dense decoder: an expert would see a few of the calibration tokens only"
-            raise FairgateError(what, where=str(base / "config.json"), remedy=remedy)
 
 
 def _fits(name: str, r: int, d: int, recipe: GridRecipe) -> None:

@@ -99,7 +99,7 @@ def test_data_of_another_role_are_refused(work: Path, settings: Any, tmp_path: P
 def test_foreign_architecture_is_an_error_and_its_code_never_runs(tmp_path: Path, code: dict[str, Any]) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", **code}))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(FairgateError, match="no architecture that can be read"):
+    with pytest.raises(FairgateError, match="no architecture that transformers"):
         load(tmp_path, dtype="float32", device="cpu")
     assert not (tmp_path / "ran").exists()
 

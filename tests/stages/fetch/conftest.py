@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from tests.hub import Hub, serving
+from tests.tiny import make_tiny
 
 
 def make_wheel(folder: Path, members: dict[str, bytes], name: str = "tiny_data", version: str = "1.0") -> Path:
@@ -37,13 +35,9 @@ def make_wheel(folder: Path, members: dict[str, bytes], name: str = "tiny_data",
     return path
 
 
-def make_model(folder: Path, **config: object) -> Path:
-    """A folder with the files of a Hugging Face model."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
-    (folder / "tokenizer.json").write_text("{}")
-    save_file({"model.norm.weight": np.ones(4096, np.float16)}, folder / "model.safetensors")
-    return folder
+def make_model(folder: Path) -> Path:
+    """A folder with the files of a small Hugging Face model."""
+    return make_tiny("llama", folder)
 
 
 @pytest.fixture

@@ -18,6 +18,14 @@ from tests.hub import REVISION, Hub
 from tests.stages.fetch.conftest import make_model
 from tests.stages.fetch.test_gguf_model import llama, write_gguf
 
+FILES = ["SOURCE.json", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+
+
+def index(folder: Path, files: dict[str, str]) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
 
 def fetch(model: str, tmp_path: Path, manifest: Manifest | None = None) -> Path:
     manifest = manifest or read_manifest()
@@ -27,11 +35,11 @@ def fetch(model: str, tmp_path: Path, manifest: Manifest | None = None) -> Path:
 
 def test_folder_is_copied_without_what_is_not_the_model(tmp_path: Path) -> None:
     source = make_model(tmp_path / "mine")
-    for name in ("pytorch_model.bin", "modeling.py", "README.md", "optimizer.safetensors"):
+    for name in ("pytorch_model.bin", "modeling.py", "README.md", "optimizer.safetensors", "adapter_config.json"):
         (source / name).write_bytes(b"x")
     (source / "model.safetensors").chmod(0o600)
     base = fetch(str(source), tmp_path)
-    assert sorted(path.name for path in base.iterdir()) == ["SOURCE.json", "config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in base.iterdir()) == FILES
     record = json.loads((base / "SOURCE.json").read_text())
     assert record["origin"] == {"kind": "path"}
     assert record["files"]["model.safetensors"]["sha256"] == sha256_file(source / "model.safetensors")
@@ -45,12 +53,22 @@ def test_folder_is_copied_without_what_is_not_the_model(tmp_path: Path) -> None:
     [
         (lambda f: (f / "config.json").unlink(), MissingFile, "no config.json"),
         (lambda f: (f / "tokenizer.json").unlink(), MissingFile, "no tokenizer"),
+        (lambda f: (f / "tokenizer.json").write_bytes(POINTER), BadRecord, "tokenizer.json: a Git LFS pointer(?s:.*)git lfs pull"),
+        (lambda f: (f / "model.safetensors").write_bytes(POINTER), BadRecord, "model.safetensors: a Git LFS pointer(?s:.*)git lfs pull"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "model-00001-of-00001.safetensors"),
+            MissingFile,
+            "and no model.safetensors.index.json",
+        ),
+        (lambda f: (f / "model.safetensors").rename(f / "consolidated.safetensors"), MissingFile, "no model.safetensors, but consolidated"),
+        (lambda f: (f / "model.safetensors").rename(f / "model.gguf"), FairgateError, "weights in another format"),
+        (lambda f: [p.unlink() for p in f.iterdir()] + [(f / "adapter_config.json").write_text("{}")], FairgateError, "an adapter"),
         (lambda f: (f / "model.safetensors").unlink(), MissingFile, "no model.safetensors"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), FairgateError, "pickled weights(?s:.*)save_pretrained"),
         (lambda f: os.truncate(f / "model.safetensors", 500), BadRecord, "not a whole safetensors file"),
         (lambda f: (f / "config.json").write_text("[]"), BadRecord, "not a mapping"),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-00002-of-00002.safetensors"}}'),
+            lambda f: (f / "model.safetensors").rename(f / "x") and index(f, {"w": "model-00002-of-00002.safetensors"}),
             MissingFile,
             "no shard model-00002-of-00002",
         ),
@@ -71,8 +89,11 @@ def test_unfit_folder_is_refused_and_nothing_is_written(tmp_path: Path, damage: 
 
 def test_sharded_folder(tmp_path: Path) -> None:
     source = make_model(tmp_path / "mine")
+    names = list(load_file(source / "model.safetensors"))
     (source / "model.safetensors").rename(source / "model-00001-of-00001.safetensors")
-    (source / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-00001-of-00001.safetensors"}}')
+    index(source, dict.fromkeys(names, "model-00001-of-00001.safetensors"))
+    (source / "model-00001-of-00003.safetensors").write_bytes(b"left by an older upload")
+    assert not (fetch(str(source), tmp_path) / "model-00001-of-00003.safetensors").exists()
     assert (fetch(str(source), tmp_path) / "model-00001-of-00001.safetensors").is_file()
 
 
@@ -92,7 +113,7 @@ def test_model_that_names_nothing(tmp_path: Path, model: str, error: type[Except
 
 def test_hub_model(hub: Hub, tmp_path: Path) -> None:
     base = fetch(f"{hub.name}@{hub.revision}", tmp_path)
-    assert sorted(path.name for path in base.iterdir()) == ["SOURCE.json", "config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in base.iterdir()) == FILES
     record = json.loads((base / "SOURCE.json").read_text())
     assert record["origin"] == {"kind": "hub", "repository": "tiny/model", "revision": REVISION}
     assert record["licence"] == "mit"

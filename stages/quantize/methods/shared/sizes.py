@@ -20,7 +20,7 @@ def checkpoint_bytes(source: Streamed, recipe: GridRecipe) -> tuple[int, int]:
     """Bytes of the packed modules, and of the whole checkpoint."""
     shapes = linear_shapes(source)
     packed = sum(packed_bytes(name, r, d, recipe) for name, r, d in shapes)
-    stored = sum(file.stat().st_size for file in source.base.glob("*.safetensors"))
+    stored = source.weights.bytes
     return packed, packed + stored - sum(r * d for _, r, d in shapes) * stored // parameters(source)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+from fairgate.model_folder.architecture import read_config, skeleton
 from fairgate.support.errors import FairgateError
 from fairgate.support.params import parse
 from stages.quantize.core.pairs import Batch
@@ -17,7 +18,6 @@ from stages.quantize.methods.rtn import Rtn
 from stages.quantize.model import tracer
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.calibration_pass import BlockInput, set_weight
-from stages.quantize.model.streamed import skeleton
 from stages.quantize.run.preflight import preflight
 from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
@@ -34,7 +34,7 @@ def _preflight(base: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tracing_finds_what_the_table_says(family: str, tmp_path: Path) -> None:
     base, model_type = make_tiny(family, tmp_path), FAMILIES[family][0]
-    model = skeleton(base)
+    model = skeleton(read_config(base))
     traced = tracer.trace(base, model, model_type)
     table = architecture_of(model_type, {name for name, _ in model.get_submodule(traced.blocks)[0].named_modules()})
     assert (traced.blocks, traced.groups, traced.out) == (table.blocks, table.groups, table.out)
@@ -80,7 +80,7 @@ def test_blocks_that_do_not_agree_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(LlamaAttention, "__init__", second_block_copies_an_input)
     base = make_tiny("llama", tmp_path)
     with pytest.raises(FairgateError, match=r"do not agree on which linear modules share an input"):
-        tracer.trace(base, skeleton(base), "llama")
+        tracer.trace(base, skeleton(read_config(base)), "llama")
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "gpt_oss", "granitemoe"])

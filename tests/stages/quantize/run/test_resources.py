@@ -203,10 +203,10 @@ def test_too_little_memory_for_learned_rounding_is_said_with_its_own_remedies(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"), "no tensor model.layers.1.mlp.up_proj.weight"),
+        (lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"), "1 tensors are missing: model.layers.1.mlp.up_proj.weight"),
         (
             lambda tensors: tensors.update({"model.layers.1.mlp.up_proj.weight": torch.zeros(64, 64)}),
-            r"up_proj.weight is \[64, 64\], config.json makes it \[128, 64\]",
+            r"up_proj.weight is \[64, 64\], not \[128, 64\]",
         ),
     ],
 )
