@@ -21,7 +21,7 @@ from stages.quantize.core.hessian import FairnessWeight, Hessians
 from stages.quantize.core.names import Mode
 from stages.quantize.methods.base import QuantizedModule
 from stages.quantize.methods.closed_form.recipe import CalibratedRecipe
-from stages.quantize.methods.shared.modules import changes, grid_of, located
+from stages.quantize.methods.shared.modules import changes, grid_of, located, require_scales
 from stages.quantize.model.architectures import Architecture
 from stages.quantize.model.calibration_pass import linear, set_weight, weight_of
 
@@ -127,6 +127,8 @@ class GroupSolver:
         """One module of a solved stack, whose rows are `rows`."""
         solved, W = solution.solved, solution.stack.W[rows]
         rounded = solved.rounded.rows(rows.start, rows.stop)
+        with located(self._full(index, name)):
+            require_scales(rounded, solved.target[rows])
         table = self._contributions(index, name, solution, rows, rounded.Q, hessians)
         row = ModuleRow(
             name=self._full(index, name),

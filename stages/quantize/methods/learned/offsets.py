@@ -15,7 +15,7 @@ from stages.quantize.core.columns import Rounded, round_nearest
 from stages.quantize.core.fair import FETCH_AGAIN, require_finite
 from stages.quantize.core.grid import TINY, Grid
 from stages.quantize.methods.learned.settings import Learned
-from stages.quantize.methods.shared.modules import located
+from stages.quantize.methods.shared.modules import located, require_scales
 from stages.quantize.model.calibration_pass import Linear, weight_of
 
 LEAST_CLIP = 0.5
@@ -73,7 +73,7 @@ class Offsets:
             them, and V is zero.
         dtype: of V.
     Raises:
-        NotFinite: a weight is not finite.
+        NotFinite: a weight is not finite, or too large for a scale in float16.
     """
 
     def __init__(self, modules: Mapping[str, Linear], start: Mapping[str, Rounded], grid: Grid, dtype: torch.dtype) -> None:
@@ -85,6 +85,9 @@ class Offsets:
             with located(name):
                 require_finite(W, "the weight", FETCH_AGAIN)
         begun = [start[name] if name in start else round_nearest(W.float(), grid) for name, W in weights.items()]
+        for (name, W), rounded in zip(weights.items(), begun, strict=True):
+            with located(name):
+                require_scales(rounded, W)
         self.scale, self.zero = (
             torch.cat([getattr(rounded, part).reshape(-1, 1) for rounded in begun]).to(device) for part in ("scale", "zero")
         )

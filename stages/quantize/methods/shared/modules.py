@@ -15,7 +15,7 @@ from fairgate.contracts.gptq_format import LOWEST_ZERO, bits_of, pack
 from fairgate.contracts.records import ModuleRow, Status
 from fairgate.support.errors import FairgateError
 from stages.quantize.core.columns import Rounded
-from stages.quantize.core.fair import FETCH_AGAIN, require_finite
+from stages.quantize.core.fair import FETCH_AGAIN, NotFinite, require_finite
 from stages.quantize.core.grid import Grid
 from stages.quantize.methods.base import Block, GridRecipe, QuantizedModule
 from stages.quantize.model.calibration_pass import linear, weight_of
@@ -56,9 +56,27 @@ def round_blocks(source: Streamed, recipe: GridRecipe, choose: Callable[[Tensor,
                 with located(full):
                     require_finite(W, "the weight", FETCH_AGAIN)
                 rounded = choose(W, grid_of(recipe, full))
+                with located(full):
+                    require_scales(rounded, W)
                 row = ModuleRow(name=full, block=index, kind=architecture.kind(name), status=Status.ok, **changes(W, rounded.Q))
                 modules.append(QuantizedModule(rounded, row))
         yield Block(index, modules)
+
+
+def require_scales(rounded: Rounded, target: Tensor) -> None:
+    """Raise NotFinite where a group's scale overflows float16, as which it is stored.
+
+    Args:
+        rounded: the result.
+        target: [r, d] what was rounded.
+    """
+    if not torch.isfinite(rounded.scale.sum()):
+        what = f"the scale of a group overflows float16 (at most {torch.finfo(torch.float16).max:.0f})"
+        raise NotFinite(
+            f"{what}: the largest weight to be rounded is {float(target.abs().max()):.3g}",
+            remedy="a weight as large is mostly damage: fetch the model again, or take another one; "
+            "where it is meant, more bits for this module (`bits_by_module`) need a smaller scale",
+        )
 
 
 def changes(W: Tensor, Q: Tensor, target: Tensor | None = None, loss: Tensor | None = None) -> dict[str, Any]:
