@@ -22,6 +22,7 @@ from fairgate.model_folder.weights import Weights, read_weights
 from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
+from fairgate.support.log import log
 from fairgate.support.positions import context_of, thresholds_of
 from stages.evaluate.rows import Packing
 
@@ -127,18 +128,26 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
 def kernel_difference(model: Model, folder: Path) -> float:
     """How far the packed kernel's logits are from those of the unpacked weights.
 
-    Measured on a sentence, as a share of the spread of the logits.
+    Measured on a sentence, as a share of the spread of the logits. There is no difference if all
+    logits of both are equal.
 
     Raises:
         FairgateError: further than KERNEL_TOLERANCE; the packed file would serve another model than
-            the one that was judged.
+            the one that was judged. Or the logits are not numbers.
     """
     with redirect_stdout(io.StringIO()):  # gptqmodel prints a banner
         packed = _packed_network(folder, model.device)
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
     with torch.inference_mode():
         theirs, ours = (_centered(network(input_ids=ids).logits) for network in (packed, model.network))
-    difference = float((theirs - ours).norm() / ours.norm())
+    apart, spread = (theirs - ours).norm(), ours.norm()
+    if not spread.isfinite():
+        what, remedy = "the logits of the unpacked weights are not numbers", "the weights overflow: look at the quantization record"
+        raise FairgateError(what, where=str(folder), remedy=remedy)
+    if apart == spread == 0:
+        log.warning("%s: all logits are equal: the model predicts nothing, and its packed kernel agrees", folder)
+        return 0.0
+    difference = float(apart / spread)
     if not difference <= KERNEL_TOLERANCE:
         raise FairgateError(
             f"logits of the packed kernel differ by {difference:.3g} of their spread, {KERNEL_TOLERANCE} is allowed",

@@ -185,6 +185,25 @@ def test_a_kernel_that_disagrees_is_refused(work: Path, tmp_path: Path) -> None:
         models.kernel_difference(model, tmp_path / "packed")
 
 
+def test_a_model_whose_logits_are_all_equal_is_said_to_be_one_and_broken_ones_are_not_blamed_on_the_kernel(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_packed(work / "llama", tmp_path / "packed")
+    stored = load_file(tmp_path / "packed" / "model.safetensors")
+    for value, name in ((0.0, "flat"), (float("nan"), "broken")):
+        folder = shutil.copytree(tmp_path / "packed", tmp_path / name)
+        norm = torch.full_like(stored["model.norm.weight"], value)
+        save_file({**stored, "model.norm.weight": norm}, folder / "model.safetensors", {"format": "pt"})
+    assert models.kernel_difference(load(tmp_path / "flat", dtype="float32", device="cpu"), tmp_path / "flat") == 0
+    assert "all logits are equal" in caplog.text
+    # A kernel that predicts something where the weights predict nothing does not serve them.
+    flat = load(tmp_path / "flat", dtype="float32", device="cpu")
+    with pytest.raises(FairgateError, match="packed kernel differ by inf"):
+        models.kernel_difference(flat, tmp_path / "packed")
+    with pytest.raises(FairgateError, match="logits of the unpacked weights are not numbers"):
+        models.kernel_difference(load(tmp_path / "broken", dtype="float32", device="cpu"), tmp_path / "broken")
+
+
 def test_another_quantization_is_refused(work: Path, tmp_path: Path) -> None:
     make_packed(work / "llama", tmp_path / "packed")
     config = json.loads((tmp_path / "packed" / "config.json").read_text())
