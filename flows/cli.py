@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairgate.support.command import run_command
+from fairgate.support.git import forget_repository
 from flows.proxies import spare_local_servers
 from stages.register.environment import set_environment
 
@@ -40,9 +41,11 @@ def ledger_parser(prog: str, description: str) -> argparse.ArgumentParser:
 def set_defaults(root: Path) -> None:
     """Let Prefect and MLflow work without server and account: SQLite files below the project.
 
-    What the environment already says stays. Call this before importing prefect.
+    What the environment already says stays, but for the variables by which git would ask another
+    repository. Call this before importing prefect.
     """
     set_environment()
+    forget_repository()
     defaults = {
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

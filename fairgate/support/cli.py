@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from fairgate.support.command import run_command
+from fairgate.support.git import forget_repository
 from fairgate.support.log import log_to_stderr
 from fairgate.support.offline import go_offline
 from fairgate.support.timing import record_timing
@@ -26,6 +27,7 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     # A terminated stage unwinds like an interrupted one, so half-written folders are removed.
     signal.signal(signal.SIGTERM, _interrupt)
     go_offline()
+    forget_repository()
     label = name.format(**vars(arguments))
 
     def stage() -> object:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ from fairgate.decision.table import markdown
 from fairgate.support.digests import sha256_file, sha256_json
 from fairgate.support.errors import BadRecord, MissingFile
 from fairgate.support.files import read_json, write_json
+from fairgate.support.git import head_commit
 from fairgate.support.log import log
-from fairgate.support.params import Section, load, parse, pick, read_params
+from fairgate.support.params import PARAMS, Section, load, parse, pick, read_params
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
@@ -240,17 +240,9 @@ def _tags(root: Path, evidence: Evidence) -> dict[str, str]:
         "model.sha": verdict.weight_digest,
         "env.sha": sha256_file(root / CONSTRAINTS),
         "dvc.lock_sha": sha256_file(lock) if lock.is_file() else "",
-        "git.commit": _commit(root) or "",
+        "git.commit": head_commit(root, PARAMS.name) or "",
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def _commit(root: Path) -> str | None:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _datasets(root: Path, evidence: Evidence) -> list[DatasetInput]:
@@ -303,7 +295,7 @@ def _write_receipt(root: Path, registry: Registry, name: str, evidence: Evidence
         weight_digest=verdict.weight_digest,
         verdict_digest=evidence.verdict_digest,
         policy_digest=verdict.policy_digest,
-        code_commit=_commit(root),
+        code_commit=head_commit(root, PARAMS.name),
         lock_digest=sha256_file(lock) if lock.is_file() else None,
         tracking_uri=without_credentials(registry.uri),
     )
