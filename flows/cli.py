@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fairgate.support.command import run_command
 from fairgate.support.git import forget_repository
+from fairgate.support.user import require_user
 from flows.proxies import spare_local_servers
 from stages.register.environment import set_environment
 
@@ -27,7 +28,12 @@ def run(main: Callable[[argparse.Namespace, Path], object], parser: argparse.Arg
     signal.signal(signal.SIGTERM, _interrupt)
     name = parser.prog.split()[-1].rpartition(".")[2]
     interrupted = "finished stages are reused by the next run"
-    return run_command(name, lambda: main(arguments, root), interrupted=interrupted, verbose=arguments.verbose)
+
+    def command() -> object:
+        require_user()
+        return main(arguments, root)
+
+    return run_command(name, command, interrupted=interrupted, verbose=arguments.verbose)
 
 
 def ledger_parser(prog: str, description: str) -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.credentials import read_mlflow_creds
 from pydantic import Field
 
 from fairgate.contracts.records import Registration, Split, Verdict, read_record, write_record
@@ -27,6 +28,7 @@ from fairgate.support.files import read_json, write_json
 from fairgate.support.git import head_commit
 from fairgate.support.log import log
 from fairgate.support.params import PARAMS, Section, load, parse, pick, read_params
+from fairgate.support.user import require_user, user_name
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
@@ -70,6 +72,7 @@ def register(root: Path, params: Path) -> Registration:
     values, where = read_params(root / params), str(root / params)
     names = parse(Names, {key: pick(values, key, where=where) for key in Names.model_fields}, where=where)
     name = model_name(names.model)
+    require_user()
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
     experiment = registry.experiment(settings.experiment)
@@ -142,9 +145,10 @@ def _record(
     metrics = _metrics(root, files, verdict.candidate)
     pins = requirements(root / CONSTRAINTS)
     tags = _tags(root, evidence)
+    author = {"mlflow.user": read_mlflow_creds().username or user_name()}
     mlflow.set_tracking_uri(registry.uri)
     version = None
-    with mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags, description=describe(evidence)) as run:
+    with mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags | author, description=describe(evidence)) as run:
         mlflow.log_params(_parameters(root, evidence))
         registry.client.log_inputs(run.info.run_id, datasets=_datasets(root, evidence))
         context = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *files.values())
