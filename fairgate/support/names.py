@@ -20,7 +20,7 @@ _WORDS_OF_YAML = frozenset(("true", "false", "yes", "no", "on", "off", "y", "n",
 # Folders beside those of the candidates in data/reports.
 _TAKEN = frozenset(("metrics", "plots"))
 _BASE, _UNQUANTIZED = "base", "none"  # the recipe of the model as fetched, and its method
-_REGISTERED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_REGISTERED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,255}")
 _VERSION = re.compile(r"[0-9]{1,9}")
 
 
@@ -63,7 +63,7 @@ def check_registered(name: str, *, where: str = "--name") -> None:
     """Require that `name` can be the name of a registered model."""
     if not _REGISTERED.fullmatch(name):
         raise FairgateError(
-            f"{_shown(name)} cannot be a registered model", where=where, remedy="use at most 128 letters, digits, `_`, `.` and `-`"
+            f"{_shown(name)} cannot be a registered model", where=where, remedy="use at most 256 letters, digits, `_`, `.` and `-`"
         )
 
 

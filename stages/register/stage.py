@@ -5,10 +5,12 @@ Running this twice on the same inputs registers nothing twice.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,7 @@ CONSTRAINTS = "constraints.txt"
 SPLIT = "data/calibration/split.json"
 SOURCES = "data/raw/SOURCES.json"
 SERVED = ("accelerate", "gptqmodel", "mlflow", "optimum", "safetensors", "torch", "transformers")
+LONGEST_NAME = 256 - len("fairgate-")  # a column of MLflow's database holds 256 characters
 EXAMPLE = ["The gardener watered the roses because"]
 
 
@@ -98,13 +101,22 @@ def register(root: Path, params: Path) -> Registration:
 
 
 def model_name(model: str) -> str:
-    """Registered name of a base model.
+    """Registered name of a base model: `fairgate-` and the last part of the model's name.
+
+    The registry takes letters, digits, `_` and `-`. Where a name of another script, a very long one
+    or one of marks alone would lose what tells it from others, its digest is added.
 
     Args:
         model: a name of the manifest, a folder, or `owner/name@commit`.
     """
-    base = Path(re.sub(r"@[0-9a-f]{40}$", "", model)).name
-    return "fairgate-" + re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-").lower()
+    path = Path(re.sub(r"@[0-9a-f]{40}$", "", model))
+    # `.` and `..` are no names; the folder has one. Disks spell accents in two ways.
+    base = unicodedata.normalize("NFC", path.name if path.name not in ("", "..") else path.resolve().name)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-").lower()
+    if not base.isascii() or not name or len(name) > LONGEST_NAME:
+        digest = f"-{hashlib.sha256(base.encode()).hexdigest()[:8]}"
+        name = f"{name[: LONGEST_NAME - len(digest)]}{digest}".lstrip("-")
+    return f"fairgate-{name}"
 
 
 def requirements(constraints: Path) -> list[str]:
