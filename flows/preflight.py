@@ -27,9 +27,10 @@ def check_params(root: Path) -> None:
     A section that is absent or empty is left to the stage that needs it.
 
     Raises:
-        FairgateError: params.yaml or dvc.yaml is not read alike by every reader; a recipe, method,
-            task, metric or parameter has an unknown name; a value is out of range; or the gate is
-            about a recipe that the matrix leaves out.
+        FairgateError: the project lies where DVC cannot work; params.yaml or dvc.yaml is
+            not read alike by every reader; a recipe, method, task, metric or parameter has an
+            unknown name; a value is out of range; or the gate is about a recipe that the matrix
+            leaves out.
     """
     from fairgate.decision.policy import read_policy
     from stages.quantize.settings import read_recipe
@@ -38,6 +39,7 @@ def check_params(root: Path) -> None:
     params = read_params(path)
     if (pipeline := root / "dvc.yaml").is_file():
         read_yaml(pipeline)  # for its refusals: DVC tells neither line nor key
+    _check_folder(root)
     for key, model in sections().items():
         if key in params:
             load(model, key, path)
@@ -79,3 +81,10 @@ def check_registry(root: Path) -> None:
         from stages.register.registry import Registry
 
         Registry(root).require_answer()
+
+
+def _check_folder(root: Path) -> None:
+    """Require that DVC can work in the project's folder."""
+    if marks := set("{}").intersection(str(root.resolve())):
+        what = f"DVC cannot work in a folder with {' and '.join(sorted(marks))} in its path"
+        raise FairgateError(what, where=str(root.resolve()), remedy="rename the folder")

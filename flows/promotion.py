@@ -165,7 +165,7 @@ def _recheck(registry: Registry, name: str, version: str) -> tuple[str, str]:
             remedy="promote another version; or, if that verdict is outdated, judge again (`dvc repro`, then `dvc repro -f -s register`) "
             "and promote the version that this registers",
         )
-    author = run.data.tags.get("mlflow.user", "")
+    author = run.data.tags.get("mlflow.user", "").strip()
     if not author:
         raise Refused("the run names no author, so four eyes cannot be shown", where=where)
     return evidence.verdict_digest, author

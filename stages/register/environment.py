@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.log import log
 from fairgate.support.redaction import HIDDEN, redact
 from stages.register.address import require_address
 
 CONNECT_TIMEOUT_S = 5
+# What an earlier run, a notebook or an MLflow project leaves. Each would change what is recorded.
+_LEFTOVERS = (
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_CONTEXT",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "_MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_REGISTRY_URI",
+)
+# SQLAlchemy ends a path at a question mark, and MLflow decodes a path twice when it loads a model.
+_NOT_IN_A_URI = re.compile(r"\?|%[0-9A-Fa-f]{2}")
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -37,8 +53,46 @@ def set_environment() -> None:
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file at the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    """The one address of runs and versions: MLFLOW_TRACKING_URI, or a file at the project's root.
+
+    Raises:
+        FairgateError: no SQLite URI can name the project's folder, or MLFLOW_REGISTRY_URI names a
+            second address.
+    """
+    folder = str(root.resolve())
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
+    odd = [*_NOT_IN_A_URI.findall(folder), *(repr(mark) for mark in folder if not mark.isprintable())]
+    if odd and uri.startswith("sqlite:"):
+        raise FairgateError(
+            f"MLflow cannot keep a registry in a folder with {odd[0]} in its path",
+            where=folder,
+            remedy="rename the folder, or set MLFLOW_TRACKING_URI to a server",
+        )
+    versions = os.environ.get("MLFLOW_REGISTRY_URI")
+    if versions and versions != uri:
+        raise FairgateError(
+            "runs and versions are kept at one address, and this names a second one",
+            where=f"MLFLOW_REGISTRY_URI={without_credentials(versions)}",
+            remedy="unset MLFLOW_REGISTRY_URI; MLFLOW_TRACKING_URI decides for both",
+        )
+    return uri
+
+
+@contextmanager
+def without_leftovers() -> Iterator[None]:
+    """Set aside what an earlier run left in the environment; afterwards it is as it was."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", *_LEFTOVERS)}
+    if left := [name for name in _LEFTOVERS if before[name]]:
+        log.info("register: not used: %s", ", ".join(left))
+    for name in _LEFTOVERS:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def without_credentials(uri: str) -> str:

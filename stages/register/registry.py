@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -12,14 +14,17 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy.exc import SQLAlchemyError
 
 from fairgate.contracts.records import Registration, Verdict
 from fairgate.support.errors import FairgateError
-from stages.register.environment import require_reachable, tracking_uri, without_credentials
+from stages.register.environment import require_reachable, tracking_uri, without_credentials, without_leftovers
 
 CANDIDATE = "candidate"
 EVIDENCE = "evidence"
+ARTIFACTS = "mlartifacts"
 
 
 class Registry:
@@ -36,7 +41,16 @@ class Registry:
         self.uri = tracking_uri(root)
         require_reachable(self.uri)
         with self.errors():
-            self.client = MlflowClient(tracking_uri=self.uri)
+            self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @contextmanager
+    def globally(self) -> Iterator[None]:
+        """Let MLflow's global functions ask this address, whatever the environment names.
+
+        Some of them, such as the download of a model, take no address of their own.
+        """
+        with without_leftovers(), _use_tracking_uri(self.uri):
+            yield
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -65,14 +79,38 @@ class Registry:
             experiment = self.client.get_experiment_by_name(name)
             if experiment is None:
                 local = self.uri.startswith("sqlite:")
-                return self.client.create_experiment(name, (self.root.resolve() / "mlartifacts").as_uri() if local else None)
+                return self.client.create_experiment(name, self._artifacts().as_uri() if local else None)
         if experiment.lifecycle_stage != "active":
             raise FairgateError(
                 f"experiment {name!r} is deleted",
                 where=without_credentials(self.uri),
                 remedy="restore it (`mlflow experiments restore`) or name another in `register.experiment`",
             )
+        self._require_unmoved(experiment.artifact_location)
         return experiment.experiment_id
+
+    def _artifacts(self) -> Path:
+        """Where the artifacts of a SQLite registry are."""
+        return self.root.resolve() / ARTIFACTS
+
+    def _local(self, location: str | None) -> Path | None:
+        """The folder that `location` names; None if a server or a bucket has it."""
+        if not location or not self.uri.startswith("sqlite:") or urlsplit(location).scheme not in ("", "file"):
+            return None
+        return Path(local_file_uri_to_path(location))
+
+    def _require_unmoved(self, location: str | None) -> None:
+        """Refuse to go on in a project that was moved: MLflow keeps absolute paths of artifacts."""
+        folder = self._local(location)
+        store = next((part for part in (folder, *folder.parents) if part.name == ARTIFACTS), None) if folder else None
+        if store is None or store.exists() or store == self._artifacts():
+            return
+        root, former = self.root.resolve(), store.parent
+        raise FairgateError(
+            f"the registry names artifacts in {store}, which is not there: was the project moved from {former}?",
+            where=str(root),
+            remedy=f"move it back, or make a link: ln -s {shlex.quote(str(root))} {shlex.quote(str(former))}",
+        )
 
     def find_run(self, experiment_id: str, weight_digest: str, verdict_digest: str) -> Run | None:
         """The newest finished run about these weights and this verdict."""
@@ -115,7 +153,12 @@ class Registry:
                 raise
 
     def run(self, run_id: str) -> Run | None:
-        """The run; None means that it does not exist or was deleted."""
+        """The run; None means that it does not exist, was deleted, or has lost its artifacts.
+
+        Raises:
+            FairgateError: the project was moved away from its artifacts; the message names both
+                folders.
+        """
         with self.errors():
             try:
                 run = self.client.get_run(run_id)
@@ -123,7 +166,9 @@ class Registry:
                 if _absent(error):
                     return None
                 raise
-        return run if run.info.lifecycle_stage == "active" else None
+        self._require_unmoved(run.info.artifact_uri)
+        folder = self._local(run.info.artifact_uri)
+        return run if run.info.lifecycle_stage == "active" and (folder is None or folder.exists()) else None
 
     def aliases(self, name: str) -> dict[str, str]:
         """alias -> version; empty if the model does not exist."""
@@ -150,7 +195,7 @@ class Registry:
 
     def download(self, uri: str, folder: Path) -> Path:
         """Artifacts at a runs:/ or models:/ URI, below `folder`."""
-        with self.errors():
+        with self.errors(), self.globally():
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self.uri))
 
     def lost(self, receipt: Registration) -> list[str]:

@@ -87,7 +87,7 @@ def register(root: Path, params: Path) -> Registration:
     replaces = registry.overruling(evidence.verdict.weight_digest, evidence.verdict.verdict) is not None
     if not replaces and version is not None and version.run_id and registry.run(version.run_id):
         run_id = version.run_id
-    elif not replaces and run is not None and not approved:
+    elif not replaces and run is not None and not approved and registry.run(run.info.run_id):
         run_id = run.info.run_id
     else:
         with registry.errors():
@@ -158,9 +158,11 @@ def _record(
     pins = requirements(root / CONSTRAINTS)
     tags = _tags(root, evidence)
     author = {"mlflow.user": read_mlflow_creds().username or user_name()}
-    mlflow.set_tracking_uri(registry.uri)
     version = None
-    with mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags | author, description=describe(evidence)) as run:
+    with (
+        registry.globally(),
+        mlflow.start_run(experiment_id=experiment, run_name=verdict.candidate, tags=tags | author, description=describe(evidence)) as run,
+    ):
         mlflow.log_params(_parameters(root, evidence))
         registry.client.log_inputs(run.info.run_id, datasets=_datasets(root, evidence))
         context = (CONSTRAINTS, "dvc.lock", SPLIT, SOURCES, *files.values())
@@ -176,7 +178,8 @@ def _record(
             model = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={"checkpoint": str(folder)},
+                # As a URI: MLflow decodes a plain path, in which `%20` would become a blank.
+                artifacts={"checkpoint": folder.resolve().as_uri()},
                 model_config={"max_new_tokens": settings.max_new_tokens},
                 input_example=EXAMPLE,
                 pip_requirements=pins,
@@ -219,7 +222,9 @@ def _metrics(root: Path, files: dict[str, str], candidate: str) -> dict[str, flo
         prefix = "" if recipe == candidate else f"{recipe}/"
         for key, value in _leaves(read_json(root / path, written_by="evaluate")):
             if isinstance(value, int | float) and not isinstance(value, bool):
-                flat[prefix + re.sub(r"[^\w\-. /:]", "_", key)] = float(value)
+                name = prefix + re.sub(r"[^\w\-. /:]", "_", key)
+                # Two groups may differ in a character that MLflow does not take.
+                flat[f"{name}_{sha256_json(key)[:8]}" if name in flat else name] = float(value)
     return flat
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fairgate.support.errors import FairgateError
-from flows.preflight import check_params
+from flows.preflight import check_params, check_registry
 from tests.project import REPOSITORY
 
 
@@ -26,6 +26,26 @@ def test_a_pipeline_that_dvc_reads_otherwise_is_told_with_line_and_key(tmp_path:
     (tmp_path / "dvc.yaml").write_text("stages:\n  fetch:\n    cmd: a\n    cmd: b\n")
     with pytest.raises(FairgateError, match=r"dvc.yaml:4: stages.fetch.cmd: stands twice"):
         check_params(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("b?c", r"MLflow cannot keep a registry in a folder with \? in"),
+        ("50%20x", "with %20 in"),
+        ("a\u00a0b", r"with '\\xa0' in"),
+        ("a{b}", "DVC cannot work .* { and }"),
+    ],
+)
+def test_a_folder_in_which_the_tools_fail_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "params.yaml").write_text(yaml.safe_dump(shipped()))
+    with pytest.raises(FairgateError, match=said):
+        check_params(tmp_path / name)
+        check_registry(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.pyfunc import load_model
+from mlflow.tracking import _tracking_service
 
 from fairgate.__main__ import main
 from fairgate.contracts.records import Verdict
@@ -79,6 +81,90 @@ def test_promotion_against_the_rules_moves_nothing(root: Path, version: str, app
     with pytest.raises(FairgateError, match=what):
         promote(root, root / "ledger.jsonl", version=version, approver=approver, reason=reason)
     assert aliases(root) == {} and Ledger(root / "ledger.jsonl").entries() == []
+
+
+@pytest.mark.parametrize("folder", ["with space", "größe 模型 e\u0301", "100% #1; it's [a] {b} $HOME & a:b"])
+def test_the_whole_road_works_in_a_folder_of_any_name(
+    tmp_path: Path,
+    migrated: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    folder: str,
+) -> None:
+    root, book = tmp_path / folder, tmp_path / folder / "ledger.jsonl"
+    root.mkdir()
+    seed(make_project(root), migrated)
+    monkeypatch.setenv("LOGNAME", "author")
+    monkeypatch.chdir(tmp_path)  # where a registry of MLflow's own choice would be made
+    for version, content in (("1", b"first"), ("2", b"second")):
+        (root / "data/evaluation/base/items.parquet").write_bytes(content)
+        write_verdict(root, Verdict.approve)
+        receipt = register(root, PARAMS)
+        monkeypatch.setattr(_tracking_service.utils, "_tracking_uri", None)  # promote is a process of its own
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+        promote(root, book, version=version, approver="second", reason="measured")
+    rollback(root, book, actor="third", reason="complaints")
+    assert verify(root, book) == {"champion": "1", "previous": "2"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", receipt.tracking_uri)
+    assert len(load_model(f"models:/{NAME}@champion").predict(["The pilot"])) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_a_registry_of_the_environment_is_asked_by_every_call(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "mlflow.db").rename(root / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'other.db'}")
+    promote(root, root / "ledger.jsonl", version="1", approver="second", reason="measured")
+    assert not (root / "mlflow.db").exists()
+
+
+def test_a_second_address_for_versions_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://me:secret@elsewhere:5000")
+    with pytest.raises(FairgateError, match=r"second one(.|\n)*unset MLFLOW_REGISTRY_URI") as error:
+        promote(root, root / "ledger.jsonl", version="1", approver="second", reason="measured")
+    assert "secret" not in str(error.value)
+
+
+def test_a_moved_project_is_told_with_both_folders(
+    tmp_path: Path,
+    migrated: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "author")
+    here, there = tmp_path / "he re", tmp_path / "there"
+    here.mkdir()
+    receipt = register(seed(make_project(here), migrated), PARAMS)
+    here.rename(there)
+    said = f"moved from {here}(.|\n)*ln -s {there} '{here}'"
+    with pytest.raises(FairgateError, match=said):
+        promote(there, there / "ledger.jsonl", version="1", approver="second", reason="measured")
+    with pytest.raises(FairgateError, match=said):
+        Registry(there).lost(receipt)
+    with pytest.raises(FairgateError, match=said):
+        register(there, PARAMS)
+    here.symlink_to(there)
+    assert register(there, PARAMS).run_id == receipt.run_id
+    promote(there, there / "ledger.jsonl", version="1", approver="second", reason="measured")
+
+
+def test_lost_artifacts_are_a_loss_and_are_recorded_anew(tmp_path: Path, migrated: Path) -> None:  # noqa: F811
+    seed(make_project(tmp_path), migrated)
+    receipt = register(tmp_path, PARAMS)
+    shutil.rmtree(tmp_path / "mlartifacts")
+    assert f"run {receipt.run_id}" in Registry(tmp_path).lost(receipt)
+    again = register(tmp_path, PARAMS)
+    assert again.model_version == "2" and Registry(tmp_path).lost(again) == []
+
+
+def test_an_author_with_blanks_around_the_name_cannot_approve(root: Path) -> None:
+    registry = Registry(root)
+    registry.client.set_tag(registry.version(NAME, "1").run_id, "mlflow.user", " Second ")
+    with pytest.raises(Refused, match="cannot approve it"):
+        promote(root, root / "ledger.jsonl", version="1", approver="second", reason="fine")
+
+
+@pytest.mark.parametrize(("version", "name"), [("latest", None), ("1' or '1", None), ("1", "x' or name like '%"), ("1", "")])
+def test_what_is_no_version_and_no_name_is_refused(root: Path, version: str, name: str | None) -> None:
+    with pytest.raises(FairgateError, match=r"--version|--name"):
+        promote(root, root / "ledger.jsonl", version=version, approver="second", reason="fine", name=name)
 
 
 @pytest.mark.parametrize("file", ["data/reports/fair_gptq/verdict.json", "data/evaluation/base/items.parquet", "params.yaml", "weights"])

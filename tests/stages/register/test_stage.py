@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from stages.register.evidence import BrokenBinding
 from stages.register.registry import CANDIDATE, Registry
 from stages.register.stage import model_name, register, requirements
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
+from tests.pipeline import environment
 from tests.project import CANDIDATE as RECIPE
 from tests.project import make_project, params, write_verdict
 from tests.tiny import make_tiny_llama
@@ -259,10 +261,82 @@ def test_credentials_never_reach_the_receipt() -> None:
         ("/models/My Model/", "fairgate-my-model"),
         ("owner/Llama-3.2-1B@" + "a" * 40, "fairgate-llama-3-2-1b"),
         ("/home/me@work/models/Tiny", "fairgate-tiny"),
+        ("./模型甲", "fairgate-b006bbb3"),
+        ("./模型乙", "fairgate-d1a4a36a"),
+        ("Größe", "fairgate-gr-e-aedc3f80"),
+        ("...", "fairgate-ab5df625"),
+        ("m" * 247, f"fairgate-{'m' * 247}"),
+        ("m" * 250, f"fairgate-{'m' * 238}-6ca616c2"),
     ],
 )
 def test_model_name_is_that_of_the_base(model: str, name: str) -> None:
     assert model_name(model) == name
+
+
+def test_names_that_differ_stay_apart_and_one_name_in_two_spellings_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ["模型甲", "模型乙", "модель", "модел", "tïny", "tiny", "!!!", "???", "m" * 250, "m" * 251]
+    assert len({model_name(model) for model in models}) == len(models)
+    assert model_name("e\u0301") == model_name("\u00e9")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert model_name(".") == model_name("../mine") == "fairgate-mine"
+
+
+def test_what_an_earlier_run_left_in_the_environment_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approved = run_register(project)
+    write_verdict(project, Verdict.reject)
+    left = {
+        "MLFLOW_RUN_ID": approved.run_id,
+        "MLFLOW_EXPERIMENT_ID": "0",
+        "MLFLOW_EXPERIMENT_NAME": "another",
+        "MLFLOW_RUN_CONTEXT": '{"gate.verdict": "approve", "mlflow.user": "somebody"}',
+    }
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    rejected = register(project, PARAMS)
+    assert {name: os.environ.get(name) for name in left} == left
+    for receipt, verdict in ((approved, "approve"), (rejected, "reject")):
+        run = Registry(project).run(receipt.run_id)
+        assert run is not None and run.data.tags["gate.verdict"] == verdict and run.data.tags["mlflow.user"] == getpass.getuser()
+    assert rejected.run_id != approved.run_id and count(project) == (2, 1)
+
+
+def test_a_user_without_a_name_registers_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", " ")
+    for name in ("USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(FairgateError, match="set LOGNAME"):
+        run_register(project)
+    assert count(project) == (0, 0)
+
+
+def test_groups_that_mlflow_cannot_tell_apart_keep_their_values(project: Path) -> None:
+    (project / f"data/evaluation/{RECIPE}/metrics.json").write_text('{"stereoset.ss.a+b": 1.0, "stereoset.ss.a,b": 2.0}')
+    run = Registry(project).run(run_register(project).run_id)
+    assert run is not None
+    values = {key: value for key, value in run.data.metrics.items() if key.startswith("stereoset.ss.a_b")}
+    assert sorted(values.values()) == [1.0, 2.0] and values["stereoset.ss.a_b"] == 1.0
+
+
+def test_locale_time_zone_and_hooks_do_not_reach_the_record(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "other"]):
+        subprocess.run(["git", *command], cwd=other, check=True)
+    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Tokyo", "GIT_DIR": str(other / ".git")}
+    (project / "params.yaml").write_text(yaml.safe_dump(params("./größe 模型")))
+    write_verdict(project, Verdict.reject)
+    records = []
+    for extra in ({}, odd):
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.register"], cwd=project, env=environment(**extra), capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        receipt = read_record(Registration, project / f"data/reports/{RECIPE}/registration.json")
+        run = Registry(project).client.get_run(receipt.run_id)
+        records.append({**run.data.tags, **run.data.params, **run.data.metrics})
+        assert abs(run.info.end_time / 1000 - time.time()) < 120
+        Registry(project).client.delete_run(receipt.run_id)  # so that the next one is recorded anew
+    assert records[0] == records[1]
 
 
 def test_requirements_are_pinned_and_complete(tmp_path: Path) -> None:
