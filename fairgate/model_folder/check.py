@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fairgate.model_folder.architecture import faults_of_tensors, read_config, skeleton
-from fairgate.model_folder.files import damaged_texts, quantized, require_config, require_tokenizer, require_weights, text_names
+from fairgate.model_folder.files import CONFIG, damaged_texts, quantized, require_config, require_tokenizer, require_weights, text_names
 from fairgate.model_folder.findings import Finding, Report, faults, note
 from fairgate.model_folder.names import output_is_embedding, unresolved_names
 from fairgate.model_folder.tokenizer import check_tokenizer
 from fairgate.model_folder.values import faults_of_values
 from fairgate.model_folder.weights import Weights, quantized_tensors, read_weights
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
+from fairgate.support.positions import context_of, thresholds_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -106,21 +107,26 @@ def _filled(config: PreTrainedConfig, weights: Weights, where: str, findings: li
         what = f"{len(renamed)} tensors have names that transformers changes when it loads the folder, first {renamed[0]}"
         findings.append(Finding(BadRecord(what, where=where, remedy="load the model with transformers and save it again")))
     findings += _notes(config)
-    facts["positions"] = getattr(config, "max_position_embeddings", None) or "unlimited"
+    facts["positions"] = context_of(config) or "not stated"
     tied = output_is_embedding(weights, model)
     facts["output layer"] = "the embedding's own tensor" if tied else "a tensor of its own"
     if config.tie_word_embeddings and not tied and model.get_output_embeddings() is not None:
         what = "tie_word_embeddings is true, but the folder holds an output layer of other values; the stored one counts"
-        findings.append(note(what, where="config.json", remedy="write tie_word_embeddings: false"))
+        findings.append(note(what, where=CONFIG, remedy="write tie_word_embeddings: false"))
     embedding: Any = model.get_input_embeddings()
     return int(embedding.weight.shape[0])
 
 
 def _notes(config: PreTrainedConfig) -> list[Finding]:
-    if getattr(config, "max_position_embeddings", None) is None:
+    notes = []
+    if context_of(config) is None:
         what = f"no max_position_embeddings for {config.model_type!r}: such a model can be quantized, but not evaluated"
-        return [note(what, where="config.json")]
-    return []
+        notes.append(note(what, where=CONFIG))
+    if thresholds := thresholds_of(config):
+        lengths = ", ".join(map(str, thresholds))
+        what = f"texts of more than {lengths} tokens have other rotary factors; they are never scored in one batch with shorter ones"
+        notes.append(note(what, where=CONFIG))
+    return notes
 
 
 def _facts(weights: Weights) -> dict[str, str | int]:

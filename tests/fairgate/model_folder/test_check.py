@@ -136,6 +136,14 @@ def test_a_model_without_positions_is_told(tmp_path: Path) -> None:
     assert ["can be quantized, but not evaluated" in note.what for note in report.notes] == [True]
 
 
+def test_scaling_regimes_are_told(tmp_path: Path) -> None:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 32, **factors}
+    report = check_folder(make_tiny("phi3", tmp_path / "model", rope_parameters=rope, original_max_position_embeddings=32))
+    assert report.faults == []
+    assert ["texts of more than 32 tokens have other rotary factors" in note.what for note in report.notes] == [True]
+
+
 def test_names_that_transformers_changes_are_refused(model: Path) -> None:
     """It would load `gamma` as `weight`; other readers of the folder would not."""
     put(model, {name.replace("norm.weight", "norm.gamma"): value for name, value in tensors(model).items()})
