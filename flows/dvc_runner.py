@@ -74,11 +74,20 @@ def stage_names(root: Path) -> list[str]:
         raise FairgateError(f"DVC cannot read the pipeline ({words})", where=str(root), remedy=dvc_remedy(words)) from error
     if not names:
         raise FairgateError("the pipeline has no stages", where=str(root / "dvc.yaml"), remedy=dvc_remedy("dvc.yaml"))
-    for folder in dict.fromkeys(output.parent for output in outputs) if git_root else ():
+    if git_root:
+        _require_inside(git_root, outputs)
+    return names
+
+
+def _require_inside(git_root: Path, outputs: list[Path]) -> None:
+    """Raise FairgateError if an output's folder is linked out of the git repository.
+
+    DVC finds that only when the stage has run.
+    """
+    for folder in dict.fromkeys(output.parent for output in outputs):
         if not folder.resolve().is_relative_to(git_root.resolve()):
             what = f"it lies in {folder.resolve()}, outside of git repository {git_root}"
             raise FairgateError(what, where=str(folder), remedy=dvc_remedy(what))
-    return names
 
 
 def run_stage(

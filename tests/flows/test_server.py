@@ -152,14 +152,14 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("proxied")
-@pytest.mark.parametrize("socks", ["", "socks5://127.0.0.1:9"])
-def test_a_local_server_is_asked_without_a_proxy(answering: dict[str, object], monkeypatch: pytest.MonkeyPatch, socks: str) -> None:
+@pytest.mark.parametrize("other", ["", "socks5://127.0.0.1:9", "banana://127.0.0.1:9", "http://fair:s3cr/et@127.0.0.1:9"])
+def test_a_local_server_is_asked_without_a_proxy(answering: dict[str, object], monkeypatch: pytest.MonkeyPatch, other: str) -> None:
     import httpx
 
-    if socks:
-        monkeypatch.setenv("ALL_PROXY", socks)
+    if other:
+        monkeypatch.setenv("ALL_PROXY", other)
         monkeypatch.setenv("FAIRGATE_SET_ASIDE_ALL_PROXY", "")  # goes after the test
-    with pytest.raises((httpx.HTTPError, ImportError)):
+    with pytest.raises((httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError)):
         httpx.get(str(answering["url"]))
     before = dict(os.environ)
     spare_local_servers()
