@@ -85,7 +85,8 @@ def translated(what: str, *, where: str = "", remedy: str = "") -> Iterator[None
     Args:
         what: what the library was to do and could not, e.g. "the tokenizer cannot be loaded".
         where: the file, folder, address or variable that it was given.
-        remedy: what to do, unless the class of the exception tells a better remedy.
+        remedy: what to do. A full disk, a missing package or a file that is no JSON or no UTF-8
+            tells a nearer remedy. Empty means the one for the class of the exception.
 
     Raises:
         FairgateError: `what`, with the library's own reason.
@@ -97,8 +98,10 @@ def translated(what: str, *, where: str = "", remedy: str = "") -> Iterator[None
     except BaseException as error:
         if not is_failure(error) or type(error).__name__ == "OutOfMemoryError":
             raise
-        known = _disk(error) or _look_up(error, _WHILE_READING) or _look_up(error, MEANINGS)
-        raise FairgateError(f"{what} ({reason(error)})", where=where, remedy=known.remedy if known else remedy) from error
+        nearer, known = _disk(error) or _look_up(error, _WHILE_READING), _look_up(error, MEANINGS)
+        if nearer or (known and not remedy):
+            remedy = (nearer or known).remedy
+        raise FairgateError(f"{what} ({reason(error)})", where=where, remedy=remedy) from error
 
 
 def meaning(error: BaseException) -> FairgateError | None:

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from fairgate.model_folder.weights import weight_digest
 from fairgate.support.errors import FairgateError, MissingFile
+from fairgate.support.library_errors import translated
 
 STAND_IN = "alt-profanity-check"  # a linear model of offensive words; shows that a run works, measures nothing
 _CUT = 512  # tokens of a text that a toxicity classifier reads
@@ -96,9 +97,10 @@ def _hub_classifier(name: str, device: torch.device) -> Classifier:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder, known = resolve_model(name, "evaluate.toxicity")
-    network: Any = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
+    with translated(f"no classifier can be loaded from {folder}", where="evaluate.toxicity", remedy="fetch it again, or name another"):
+        network: Any = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     network = network.eval().to(device)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     @torch.inference_mode()
     def score(texts: Sequence[str]) -> list[float]:

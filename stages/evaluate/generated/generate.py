@@ -18,6 +18,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from fairgate.support.devices import out_of_memory
 from fairgate.support.errors import FairgateError
 from fairgate.support.files import read_json
+from fairgate.support.library_errors import translated
 from fairgate.support.log import log
 from fairgate.support.positions import regime_of
 from fairgate.support.tokens import bare_ids, encode, pad_token
@@ -97,16 +98,12 @@ def rendered(model: Model, turns: list[dict[str, str]], *, where: str, **options
     Raises:
         FairgateError: the template refuses the turns, or is none.
     """
-    try:
+    roles = ", ".join(turn["role"] for turn in turns)
+    remedy = "take the task out for this model, or mend the model's chat template"
+    # A template is the model's own code: it may raise anything.
+    with translated(f"the chat template cannot write turns of the roles {roles}", where=where, remedy=remedy):
         template = _DAY + model.tokenizer.get_chat_template()
         return str(model.tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
-    except Exception as error:  # a template is the model's own code: it may raise anything
-        roles = ", ".join(turn["role"] for turn in turns)
-        raise FairgateError(
-            f"the chat template cannot write turns of the roles {roles}: {type(error).__name__}: {error}",
-            where=where,
-            remedy="take the task out for this model, or mend the model's chat template",
-        ) from None
 
 
 def batches_of(prompts: Sequence[Prompt], size: int, thresholds: Sequence[int] = ()) -> list[list[int]]:

@@ -99,6 +99,18 @@ def test_a_missing_package_and_a_panic_are_errors_to_read() -> None:
         raise PanicException("index out of bounds")
 
 
+def test_the_border_knows_the_better_remedy_but_not_of_a_full_disk() -> None:
+    import jinja2
+
+    for raised, remedy in (
+        (jinja2.TemplateError("no"), "take the task out"),
+        (OSError(errno.ENOSPC, "full"), "free some"),
+        (json.JSONDecodeError("no", "", 0), "Git LFS"),
+    ):
+        with pytest.raises(FairgateError, match=f"Remedy: .*{remedy}"), translated("cannot", remedy="take the task out"):
+            raise raised
+
+
 def test_own_errors_interrupts_and_a_full_gpu_pass() -> None:
     import torch
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from fairgate.contracts.records import ModuleRow, Status
 from fairgate.support.errors import FairgateError
+from fairgate.support.library_errors import translated
 from fairgate.support.log import log
 from stages.quantize.core.compute import Compute
 from stages.quantize.methods.base import Block, QuantizedModule
@@ -66,7 +67,8 @@ def learn(
         `stopped`; else it is that of its start.
     """
     device, prefix = compute.device, f"{source.architecture.blocks}."
-    model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)
+    with translated("the model cannot be loaded", where=str(source.base), remedy="run `dvc repro fetch`"):
+        model: Any = AutoModelForCausalLM.from_pretrained(source.base, dtype=compute.dtype, trust_remote_code=False)
     model.to(device).eval()
     model.requires_grad_(False)
     blocks: Any = model.get_submodule(source.architecture.blocks)

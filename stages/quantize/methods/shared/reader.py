@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
+from fairgate.model_folder.architecture import reading
+from fairgate.model_folder.tokenizer import load_tokenizer
 from fairgate.support.positions import context_of, thresholds_of
 from fairgate.support.tokens import pad_token
 
@@ -40,6 +42,7 @@ class Reader:
 
 def read_reader(base: Path) -> Reader:
     """The reader of the model in the folder `base`; no weight is loaded."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    tokenizer = load_tokenizer(base)
+    with reading("read it"):
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     return Reader(tokenizer, pad_token(tokenizer, config.vocab_size), context_of(config), thresholds_of(config))

@@ -351,6 +351,14 @@ def test_toxicity_is_the_largest_of_the_labels_and_long_texts_are_cut(place: Pat
     assert [row["score"] for row in rows] == pytest.approx(scorer.score(["! a stupid idiot"]) * len(rows))
 
 
+@pytest.mark.parametrize("spoiled", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_classifier_that_cannot_be_loaded_is_named(tmp_path: Path, spoiled: str) -> None:
+    folder = make_toxic_bert(tmp_path / "toxic-bert")
+    (folder / spoiled).write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(FairgateError, match=r"evaluate\.toxicity: no classifier can be loaded from .*toxic-bert[\s\S]*Remedy: "):
+        classifier("toxicity", str(folder), torch.device("cpu"))
+
+
 def test_a_classifier_of_the_hub_is_taken_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "a" * 40
     stored = tmp_path / "models--nobody--toxic"

@@ -183,7 +183,7 @@ def test_a_template_that_cannot_write_the_turns_is_named_with_the_task(model: Mo
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.chat_template = template
     broken = replace(model, tokenizer=tokenizer)
-    pattern = rf"task bold_toxicity: the chat template cannot write turns of the roles user, assistant: .*{message}(.|\n)*Remedy: take"
+    pattern = rf"task bold_toxicity: the chat template cannot write turns of the roles user, assistant \(.*{message}(.|\n)*Remedy: take"
     with pytest.raises(FairgateError, match=pattern):
         prompts_of(broken, [item("Who?", "It is")], chat=True, budget=4, task="bold_toxicity")
     # A raw prompt does not need it.

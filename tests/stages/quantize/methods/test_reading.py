@@ -14,16 +14,17 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from fairgate.contracts.records import Pair, Quantization, Text, read_records, write_records
-from fairgate.support.errors import BadRecord
+from fairgate.support.errors import BadRecord, FairgateError
 from stages.quantize.methods import METHODS
 from stages.quantize.methods.base import Inputs
 from stages.quantize.methods.learned.data import read_draw
+from stages.quantize.methods.shared.reader import read_reader
 from stages.quantize.model.architectures import architecture_of
 from stages.quantize.model.calibration_pass import embed, forward
 from stages.quantize.model.streamed import Streamed
 from stages.quantize.settings import RunSettings, parse_recipe
 from stages.quantize.stage import quantize
-from tests.tiny import SENTENCES, make_tiny
+from tests.tiny import SENTENCES, make_tiny, make_tiny_llama
 
 GRID: dict[str, Any] = {"bits": 4, "group_size": 32, "symmetric": True}
 GPTQ = {"method": "gptq", **GRID}
@@ -152,3 +153,11 @@ def test_learned_rounding_reads_texts_of_one_regime(few_pairs: Path, tmp_path: P
     assert inputs.data.texts(0, 2).ids.shape[1] == 24
     assert inputs.data.triples(0, 2)[0].ids.shape[1] <= 24
     assert any(note.startswith("rows of text have 24 tokens") for note in inputs.notes)
+
+
+@pytest.mark.parametrize("spoiled", ["tokenizer.json", "config.json"])
+def test_a_tokenizer_or_configuration_that_cannot_be_read_is_named(tmp_path: Path, spoiled: str) -> None:
+    base = make_tiny_llama(tmp_path / "base", layers=1)
+    (base / spoiled).write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(FairgateError, match=rf"transformers cannot read .*{spoiled}|{spoiled}: transformers cannot read"):
+        read_reader(base)
