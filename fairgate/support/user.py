@@ -22,7 +22,7 @@ def user_name() -> str:
     if not name:
         raise FairgateError(
             "this user has no name, so a run would have no author and could never be promoted",
-            where="LOGNAME, /etc/passwd",
+            where="LOGNAME",
             remedy="set LOGNAME to the name of who runs this",
         )
     return name
@@ -39,4 +39,4 @@ def require_user() -> None:
         Path.home()
     except RuntimeError:
         remedy = "set HOME to a folder that this user may write"
-        raise FairgateError("this user has no home folder", where="HOME, /etc/passwd", remedy=remedy) from None
+        raise FairgateError("this user has no home folder", where="HOME", remedy=remedy) from None

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 from fairgate.support import cli
+from fairgate.support.user import require_user
 from stages.register.environment import set_environment
 
 
 def main(arguments: argparse.Namespace) -> None:
-    # MLflow reads part of its environment when it is imported.
+    # MLflow reads part of its environment when it is imported, and looks for the home folder.
     set_environment()
+    require_user()
     from stages.register.stage import register
 
     register(Path.cwd(), Path(arguments.params))

@@ -30,7 +30,7 @@ from fairgate.support.files import read_json, write_json
 from fairgate.support.git import head_commit
 from fairgate.support.log import log
 from fairgate.support.params import PARAMS, Section, load, parse, pick, read_params
-from fairgate.support.user import require_user, user_name
+from fairgate.support.user import user_name
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
@@ -75,7 +75,6 @@ def register(root: Path, params: Path) -> Registration:
     values, where = read_params(root / params), str(root / params)
     names = parse(Names, {key: pick(values, key, where=where) for key in Names.model_fields}, where=where)
     name = model_name(names.model)
-    require_user()
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
     experiment = registry.experiment(settings.experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pwd
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fairgate.__main__ import main
 from fairgate.support.errors import FairgateError
 from fairgate.support.user import require_user, user_name
+from stages.register.__main__ import main as register
 
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 
@@ -29,7 +31,7 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_user_without_a_name_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FairgateError, match=r"no name(.|\n)*set LOGNAME"):
         user_name()
-    assert main(["verify"]) == 2 and "set LOGNAME" in capsys.readouterr().err
+    assert main(["verify"]) == 2 and "LOGNAME: this user has no name" in capsys.readouterr().err
     monkeypatch.setenv("USERNAME", " \t")
     with pytest.raises(FairgateError, match="no name"):
         user_name()
@@ -43,5 +45,7 @@ def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("HOME", raising=False)
     with pytest.raises(FairgateError, match=r"no home folder(.|\n)*set HOME"):
         require_user()
+    with pytest.raises(FairgateError, match="no home folder"):
+        register(argparse.Namespace(params="params.yaml"))  # before MLflow looks for it
     monkeypatch.setenv("HOME", "/")
     require_user()
