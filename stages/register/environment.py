@@ -26,8 +26,9 @@ _LEFTOVERS = (
     "_MLFLOW_ACTIVE_MODEL_ID",
     "MLFLOW_REGISTRY_URI",
 )
-# SQLAlchemy ends a path at a question mark, and MLflow decodes a path twice when it loads a model.
-_NOT_IN_A_URI = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+# SQLAlchemy ends a path at a question mark, MLflow puts the folder between apostrophes into the SQL
+# that begins a database, and it decodes a path twice when it loads a model.
+_NOT_IN_A_URI = re.compile(r"[?']|%[0-9A-Fa-f]{2}")
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 

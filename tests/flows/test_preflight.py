@@ -33,6 +33,7 @@ def test_a_pipeline_that_dvc_reads_otherwise_is_told_with_line_and_key(tmp_path:
     [
         ("b?c", r"MLflow cannot keep a registry in a folder with \? in"),
         ("50%20x", "with %20 in"),
+        ("it's", "with ' in"),
         ("a\u00a0b", r"with '\\xa0' in"),
         ("a{b}", "DVC cannot work .* { and }"),
     ],

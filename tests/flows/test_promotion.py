@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_promotion_against_the_rules_moves_nothing(root: Path, version: str, app
     assert aliases(root) == {} and Ledger(root / "ledger.jsonl").entries() == []
 
 
-@pytest.mark.parametrize("folder", ["with space", "größe 模型 e\u0301", "100% #1; it's [a] {b} $HOME & a:b"])
+@pytest.mark.parametrize("folder", ["with space", "größe 模型 e\u0301", '100% #1; "a" [b] {c} $HOME & a:b'])
 def test_the_whole_road_works_in_a_folder_of_any_name(
     tmp_path: Path,
     migrated: Path,  # noqa: F811
@@ -107,6 +108,30 @@ def test_the_whole_road_works_in_a_folder_of_any_name(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", receipt.tracking_uri)
     assert len(load_model(f"models:/{NAME}@champion").predict(["The pilot"])) == 1
     assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_artifacts_and_scratch_on_another_disk_are_found(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = Path("/dev/shm")  # where there is one, it is another file system
+    store = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else tmp_path_factory.mktemp("disk")))
+    root, link = tmp_path / "project", tmp_path / "link"
+    root.mkdir()
+    link.symlink_to(root)
+    try:
+        for name in ("mlartifacts", ".fairgate"):
+            (store / name).mkdir()
+            (root / name).symlink_to(store / name)
+        monkeypatch.setenv("LOGNAME", "author")
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        receipt = register(seed(make_project(root), migrated), PARAMS)
+        promote(link, root / "ledger.jsonl", version="1", approver="second", reason="measured")
+        assert Registry(link).lost(receipt) == [] and aliases(root) == {"champion": "1"}
+    finally:
+        shutil.rmtree(store)
 
 
 def test_a_registry_of_the_environment_is_asked_by_every_call(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
