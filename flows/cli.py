@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fairgate.support.command import run_command
+from fairgate.support.encoding import require_utf8
 from fairgate.support.git import forget_repository
 from fairgate.support.user import require_user
 from flows.proxies import spare_local_servers
@@ -30,6 +31,7 @@ def run(main: Callable[[argparse.Namespace, Path], object], parser: argparse.Arg
     interrupted = "finished stages are reused by the next run"
 
     def command() -> object:
+        require_utf8()
         require_user()
         return main(arguments, root)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from fairgate.support.command import run_command
+from fairgate.support.encoding import require_utf8
 from fairgate.support.git import forget_repository
 from fairgate.support.log import log_to_stderr
 from fairgate.support.offline import go_offline
@@ -31,6 +32,7 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
     label = name.format(**vars(arguments))
 
     def stage() -> object:
+        require_utf8()
         started = time.monotonic()
         outcome = main(arguments)
         record_timing(label, time.monotonic() - started)

@@ -100,6 +100,7 @@ def _check_events(text: str, where: str, tags: Collection[str]) -> None:
 
 
 def _refusal(where: str, node: yaml.Node | yaml.Event, key: tuple[str, ...], what: str, remedy: str) -> FairgateError:
+    assert node.start_mark is not None  # the loader marks every node
     line = node.start_mark.line + 1
     return FairgateError(f"{'.'.join(key)}: {what}" if key else what, where=f"{where}:{line}", remedy=remedy)
 
@@ -133,6 +134,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             parts = [self._build(child, (*key, str(at))) for at, child in enumerate(node.value)]
             return [value for value, _ in parts], 1 + sum(size for _, size in parts)
+        assert isinstance(node, yaml.ScalarNode)  # there is no fourth kind
         return self._scalar(node, key), 1
 
     def _mapping(self, node: yaml.MappingNode, key: tuple[str, ...]) -> tuple[dict[str, Any], int]:

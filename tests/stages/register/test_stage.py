@@ -322,7 +322,7 @@ def test_locale_time_zone_and_hooks_do_not_reach_the_record(project: Path, tmp_p
     other = tmp_path_factory.mktemp("other")
     for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "other"]):
         subprocess.run(["git", *command], cwd=other, check=True)
-    odd = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Tokyo", "GIT_DIR": str(other / ".git")}
+    odd = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "TZ": "Asia/Tokyo", "GIT_DIR": str(other / ".git")}
     (project / "params.yaml").write_text(yaml.safe_dump(params("./größe 模型")))
     write_verdict(project, Verdict.reject)
     records = []
