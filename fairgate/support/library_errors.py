@@ -98,10 +98,9 @@ def translated(what: str, *, where: str = "", remedy: str = "") -> Iterator[None
     except BaseException as error:
         if not is_failure(error) or type(error).__name__ == "OutOfMemoryError":
             raise
-        nearer, known = _disk(error) or _look_up(error, _WHILE_READING), _look_up(error, MEANINGS)
-        if nearer or (known and not remedy):
-            remedy = (nearer or known).remedy
-        raise FairgateError(f"{what} ({reason(error)})", where=where, remedy=remedy) from error
+        nearer = _disk(error) or _look_up(error, _WHILE_READING)
+        known = nearer or (None if remedy else _look_up(error, MEANINGS))
+        raise FairgateError(f"{what} ({reason(error)})", where=where, remedy=known.remedy if known else remedy) from error
 
 
 def meaning(error: BaseException) -> FairgateError | None:

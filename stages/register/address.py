@@ -11,7 +11,7 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.sqlite import require_sqlite
 
 _SERVERS = ("http", "https")
-_DATABASES = ("postgresql", "mysql", "mssql")
+DATABASES = ("postgresql", "mysql", "mssql")
 _OTHERS = ("file", "databricks", "databricks-uc", "uc")
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?]+)")
@@ -33,10 +33,10 @@ def require_address(uri: str) -> None:
         require_sqlite(Path(path[1]), remedy="restore it, or move it away: the next release makes a new one, without the versions")
     elif scheme in _SERVERS and not is_http_address(uri):
         raise _unreadable(scheme)
-    elif scheme in _DATABASES:
+    elif scheme in DATABASES:
         _require_parts(uri, scheme)
     elif ":" in uri and scheme not in (*_SERVERS, *_OTHERS):
-        known = ", ".join((*_SERVERS, "sqlite", *_DATABASES))
+        known = ", ".join((*_SERVERS, "sqlite", *DATABASES))
         raise _refused("no address that MLflow knows", f"begin it with one of {known} and ://, or unset it to use a file in the project")
 
 

@@ -16,10 +16,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 from mlflow.utils.file_utils import local_file_uri_to_path
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from fairgate.contracts.records import Registration, Verdict
 from fairgate.support.errors import FairgateError
+from stages.register.address import DATABASES
 from stages.register.environment import require_reachable, tracking_uri, without_credentials, without_leftovers
 
 CANDIDATE = "candidate"
@@ -41,6 +43,7 @@ class Registry:
         self.uri = tracking_uri(root)
         require_reachable(self.uri)
         with self.errors():
+            _ask_database(self.uri)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @contextmanager
@@ -212,6 +215,16 @@ class Registry:
             if CANDIDATE not in self.aliases(receipt.model_name) and not self.overruling(receipt.weight_digest, receipt.verdict):
                 missing.append(f"alias {CANDIDATE}")
         return missing
+
+
+def _ask_database(uri: str) -> None:
+    """Connect once: MLflow tries for two minutes, whatever the database says of the password."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASES:
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 def _absent(error: MlflowException) -> bool:

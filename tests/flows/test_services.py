@@ -8,12 +8,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fairgate.contracts.records import Registration, read_record
+from fairgate.support.errors import FairgateError
+from flows.preflight import check_registry
 from tests.flows.test_release import command
 from tests.pipeline import dvc, environment, make_dvc, make_pipeline, receipt_path
 
@@ -79,6 +82,14 @@ def test_release_on_postgresql(postgres: str, tmp_path: Path, monkeypatch: pytes
     receipt = read_record(Registration, receipt_path(project))
     assert receipt.tracking_uri == f"postgresql+psycopg2://{postgres}/mlflow"
     assert "fairgate:fairgate" not in said and not (project / "mlflow.db").exists()
+
+
+def test_a_wrong_password_is_said_at_once(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg2://fairgate:s3cret@{postgres}/mlflow")
+    started = time.monotonic()
+    with pytest.raises(FairgateError, match="password authentication failed") as error:
+        check_registry(tmp_path)
+    assert time.monotonic() - started < 10 and "s3cret" not in str(error.value)
 
 
 @pytest.fixture

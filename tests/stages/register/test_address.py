@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socketserver
 import string
 import threading
 import traceback
@@ -101,6 +102,26 @@ def test_a_sqlite_file_that_cannot_be_used_is_said(tmp_path: Path, content: byte
 def test_a_host_that_no_name_can_have_is_said() -> None:
     with pytest.raises(FairgateError, match="no tracking server answers"):
         require_reachable(f"http://{'a' * 70}.example:5000")
+
+
+def test_a_database_that_lets_nobody_in_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg2")  # of the extra `distributed`
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            calls.append(self.client_address)
+
+    calls: list[object] = []
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://fair:s3cret@127.0.0.1:{server.server_address[1]}/mlflow")
+        with pytest.raises(FairgateError, match=r"MLflow failed: .*\nRemedy: ") as error:
+            check_registry(tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(calls) <= 3 and "s3cret" not in str(error.value)  # the port is tried, then the database with and without TLS
 
 
 def test_a_server_that_is_not_mlflow_is_said_before_a_stage_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
