@@ -29,6 +29,7 @@ class ServedModel(PythonModel):
         gpu = torch.cuda.is_available()
         self.max_new_tokens = int(context.model_config["max_new_tokens"])
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self.appended = _appended(self.tokenizer)
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         packed = config.get("quantization_config") or {}
         if packed and (config["model_type"] in ("falcon", "gpt2", "gpt_bigcode") or packed.get("dynamic")):
@@ -53,10 +54,19 @@ class ServedModel(PythonModel):
     def _continue(self, prompt: str) -> str:
         # One prompt at a time: no padding, so an answer does not depend on its neighbours.
         inputs = self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(self.model.device)
+        length = inputs["input_ids"].shape[1] - self.appended
+        inputs = {name: tensor[:, :length] for name, tensor in inputs.items()}
         tokens = self.model.generate(
             **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=self.tokenizer.eos_token_id
         )
-        return str(self.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+        return str(self.tokenizer.decode(tokens[0, length:], skip_special_tokens=True))
+
+
+def _appended(tokenizer: Any) -> int:
+    """How many tokens the tokenizer appends to a text. A prompt goes on, so it is read without."""
+    whole, bare = tokenizer("a").input_ids, tokenizer("a", add_special_tokens=False).input_ids
+    ends = (place + len(bare) for place in range(len(whole)) if whole[place : place + len(bare)] == bare)
+    return len(whole) - next(ends, len(whole))
 
 
 set_model(ServedModel())

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from fairgate.support.params import parse
 from stages.evaluate.model import load
@@ -31,4 +33,11 @@ def test_what_is_served_is_what_was_judged(family: str, changes: dict[str, Any],
     served = ServedModel()
     context: Any = SimpleNamespace(artifacts={"checkpoint": str(out)}, model_config={"max_new_tokens": 1})
     served.load_context(context)
+    assert served.predict(context, [SENTENCES[0]]) == [best]
+
+    tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(out / "tokenizer.json"))
+    served.load_context(context)
+    assert served.tokenizer(SENTENCES[0]).input_ids[-1] == 1
     assert served.predict(context, [SENTENCES[0]]) == [best]
