@@ -137,7 +137,7 @@ def kernel_difference(model: Model, folder: Path) -> float:
     """
     with redirect_stdout(io.StringIO()):  # gptqmodel prints a banner
         packed = _packed_network(folder, model.device)
-    ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids.to(model.device)
+    ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids[:, : model.context].to(model.device)
     with torch.inference_mode():
         theirs, ours = (_centered(network(input_ids=ids).logits) for network in (packed, model.network))
     apart, spread = (theirs - ours).norm(), ours.norm()

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from fairgate.contracts.records import Pair, Quantization, Text, read_records, write_records
 from fairgate.support.errors import BadRecord, FairgateError
+from stages.evaluate.model import KERNEL_TOLERANCE, kernel_difference, load
 from stages.quantize.methods import METHODS
 from stages.quantize.methods.base import Inputs
 from stages.quantize.methods.learned.data import read_draw
@@ -98,6 +99,13 @@ def test_texts_are_cut_and_pairs_left_out_beyond_the_models_positions(family: st
     learned = run({**LEARNED, "text_tokens": 64}, base, calibration, tmp_path / "learned")
     assert "1 of 7 pairs have a sentence of more than 32 tokens, and were left out" in learned.notes
     assert any(note.startswith("rows of text have 32 tokens") for note in learned.notes)
+
+
+def test_the_packed_kernel_is_compared_within_the_models_positions(few_pairs: Path, tmp_path: Path) -> None:
+    base = make_tiny("opt", tmp_path / "base", max_position_embeddings=24)
+    run({"method": "rtn", **GRID}, base, few_pairs, tmp_path / "out")
+    model = load(tmp_path / "out", dtype="float32", device="cpu")
+    assert kernel_difference(model, tmp_path / "out") < KERNEL_TOLERANCE
 
 
 def test_a_model_that_has_no_pair_short_enough_is_named(few_pairs: Path, tmp_path: Path) -> None:
