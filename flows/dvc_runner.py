@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,6 +28,7 @@ from flows.proxies import users_environment
 
 TIMEOUT_S = 24 * 3600.0
 GRACE_S = 20.0
+BASE = "evaluate_base"
 TOKEN = "FAIRGATE_RELEASE"  # noqa: S105 (the name of a variable)
 _TAIL_BYTES = 16_384
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
@@ -66,7 +68,8 @@ def stage_names(root: Path) -> list[str]:
 
     try:
         with Repo(str(root)) as repo:
-            names = [stage.name for stage in nx.dfs_postorder_nodes(repo.index.graph) if stage.cmd]
+            graph = nx.DiGraph(repo.index.graph).reverse()
+            names = [stage.name for stage in nx.lexicographical_topological_sort(graph, key=_turn) if stage.cmd]
             outputs = [Path(out.fs_path) for out in repo.index.outs]
             git_root = None if repo.config["core"].get("no_scm") else Path(repo.scm.root_dir)
     except Exception as error:
@@ -77,6 +80,13 @@ def stage_names(root: Path) -> list[str]:
     if git_root:
         _require_inside(git_root, outputs)
     return names
+
+
+def _turn(stage: Any) -> tuple[bool, str]:
+    """Of the stages that could run, the base is evaluated first: a model that does not fit the
+    benchmarks is found before hours of quantization.
+    """
+    return stage.name != BASE, stage.addressing
 
 
 def _require_inside(git_root: Path, outputs: list[Path]) -> None:

@@ -16,6 +16,7 @@ from fairgate.support.locks import locked
 from flows.dvc_errors import dvc_remedy
 from flows.dvc_runner import LockBusy, StageFailed, run_stage, stage_names, stop_leftovers
 from tests.pipeline import SLOW, dvc, environment, make_dvc
+from tests.project import REPOSITORY
 
 
 @pytest.fixture
@@ -251,3 +252,14 @@ def test_finished_stages_are_reused_after_a_failure(pipeline: Path) -> None:
         run_stage(pipeline, "second@a")
     assert not run_stage(pipeline, "first").changed
     assert "second@a" in dvc(pipeline, "status")
+
+
+def test_the_base_is_evaluated_before_the_first_quantization() -> None:
+    """What makes a model unfit for a benchmark is found before hours of quantization."""
+    names = stage_names(REPOSITORY)
+    quantizations = [name for name in names if name.startswith("quantize")]
+    assert names[:3] == ["fetch", "calibrate", "evaluate_base"]
+    assert names.index("evaluate_base") < min(map(names.index, quantizations))
+    for recipe in (name.split("@")[1] for name in quantizations):
+        assert names.index(f"quantize@{recipe}") < names.index(f"evaluate@{recipe}") < names.index("report")
+    assert names.index("gate") < names.index("report") < names.index("register")
