@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fairgate.support.params import load, read_params
 from stages.calibrate.stage import Settings
 from stages.evaluate.settings import Evaluate
 from stages.quantize.settings import RunSettings, read_recipe
-from tests.pipeline import dvc
+from tests.pipeline import dvc, environment
 from tests.project import REPOSITORY
 
 PARAMS = REPOSITORY / "params.yaml"
@@ -106,6 +107,22 @@ def test_a_new_metric_runs_neither_fetch_nor_calibrate_nor_quantize_again(tmp_pa
         file.write("\n# A new metric.\n")
     changed = {stage.partition("@")[0] for stage in json.loads(dvc(tmp_path, "status", "--json"))}
     assert changed == {"evaluate", "evaluate_base", "gate", "report"}
+
+
+@pytest.mark.parametrize("stage", ["quantize", "evaluate"])
+def test_dvc_hands_a_recipe_to_the_shell_as_one_word(tmp_path: Path, stages: dict[str, dict[str, Any]], stage: str) -> None:
+    """DVC reads no rule of ours: the stage's own refusal must be all that such a name comes to."""
+    name = "rtn; touch PWNED; true"
+    alone = {"matrix": {"recipe": "${matrix}"}, "cmd": stages[stage]["cmd"], "params": ["matrix"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {stage: alone}}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"matrix": [name], "recipes": {name: {"method": "rtn"}}}))
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = True\n    analytics = false\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0 and "cannot be the name of a recipe" in done.stderr
+    assert not (tmp_path / "PWNED").exists()
 
 
 def test_no_output_lies_inside_another(stages: dict[str, dict[str, Any]]) -> None:
