@@ -10,7 +10,7 @@ from fairgate.model_folder.architecture import faults_of_tensors, read_config, s
 from fairgate.model_folder.files import CONFIG, damaged_texts, quantized, require_config, require_tokenizer, require_weights, text_names
 from fairgate.model_folder.findings import Finding, Report, faults, note
 from fairgate.model_folder.names import output_is_embedding, unresolved_names
-from fairgate.model_folder.tokenizer import check_tokenizer
+from fairgate.model_folder.tokenizer import check_tokenizer, load_tokenizer
 from fairgate.model_folder.values import faults_of_values
 from fairgate.model_folder.weights import Weights, quantized_tensors, read_weights
 from fairgate.support.errors import BadRecord, FairgateError, MissingFile
@@ -55,7 +55,10 @@ def check_folder(folder: Path, *, where: str = "", values: bool = False, bits: i
     rows = None
     if sound and config is not None and weights is not None:
         rows = _tried(findings, lambda: _filled(config, weights, where, findings, facts))
-    findings += _tried(findings, lambda: _tokenizer(names, folder, where, rows)) or []
+    # transformers reads the configuration for the tokenizer too: its fault is told once.
+    tokenizer = _tried([] if config is None else findings, lambda: _tokenizer(names, folder, where))
+    if tokenizer is not None:
+        findings += _tried(findings, lambda: check_tokenizer(folder, tokenizer, rows)) or []
     if values and sound and weights is not None:
         findings += faults(faults_of_values(weights, bits=bits))
     if "adapter_config.json" in names:
@@ -81,9 +84,9 @@ def _weights(names: Sequence[str], folder: Path, where: str) -> Weights:
     return read_weights(folder, where=where)
 
 
-def _tokenizer(names: Sequence[str], folder: Path, where: str, rows: int | None) -> list[Finding]:
+def _tokenizer(names: Sequence[str], folder: Path, where: str) -> Any:
     require_tokenizer(names, where)
-    return check_tokenizer(folder, rows)
+    return load_tokenizer(folder)
 
 
 def _strays(weights: Weights, where: str) -> list[Finding]:

@@ -36,22 +36,22 @@ def load_tokenizer(folder: Path) -> Any:
         raise BadRecord(error.what, where=error.where, remedy=remedy) from None
 
 
-def check_tokenizer(folder: Path, rows: int | None) -> list[Finding]:
+def check_tokenizer(folder: Path, tokenizer: Any, rows: int | None) -> list[Finding]:
     """Compare the tokenizer with its file and with the model.
 
     Args:
         folder: the model folder.
+        tokenizer: as transformers loads it.
         rows: of the embedding. None means they are not known.
+
+    Raises:
+        FairgateError: the tokenizer does not encode.
     """
-    try:
-        tokenizer = load_tokenizer(folder)
-        with reading("use the tokenizer", where=_FILE):
-            findings = [*_against_file(folder / _FILE, tokenizer)] if (folder / _FILE).is_file() else []
-            if rows is not None:
-                findings += _against_rows(tokenizer, rows)
-            return [*findings, *_special_tokens(tokenizer), *_template(tokenizer)]
-    except FairgateError as error:
-        return [Finding(error)]
+    with reading("use the tokenizer", where=_FILE):
+        findings = [*_against_file(folder / _FILE, tokenizer)] if (folder / _FILE).is_file() else []
+        if rows is not None:
+            findings += _against_rows(tokenizer, rows)
+        return [*findings, *_special_tokens(tokenizer), *_template(tokenizer)]
 
 
 def _against_file(path: Path, tokenizer: Any) -> Iterator[Finding]:

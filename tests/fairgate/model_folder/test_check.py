@@ -150,6 +150,11 @@ def test_names_that_transformers_changes_are_refused(model: Path) -> None:
     assert check_folder(model).faults
 
 
+def test_a_fault_of_the_configuration_is_told_once(model: Path) -> None:
+    edit(model / "config.json", **{EPS: "1e-05"})
+    assert len(check_folder(model).faults) == 1
+
+
 def test_no_model_at_all_is_wrong_use(tmp_path: Path, model: Path) -> None:
     with pytest.raises(MissingFile, match="no such folder"):
         check_folder(tmp_path / "nowhere")
