@@ -27,4 +27,4 @@ def sha256_folder(path: Path | str) -> str:
 def sha256_json(value: Any) -> str:
     """sha256 of the canonical JSON form (sorted keys, no spaces); ValueError on NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

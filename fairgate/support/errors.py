@@ -25,14 +25,19 @@ class FairgateError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.wrong_use
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        self.what, self.where, self.remedy = what, where, remedy
-        parts = [f"{where}: {what}" if where else what]
+        self.what, self.where, self.remedy = map(_printable, (what, where, remedy))
+        parts = [f"{self.where}: {self.what}" if where else self.what]
         if remedy:
-            parts.append(f"Remedy: {remedy}")
+            parts.append(f"Remedy: {self.remedy}")
         super().__init__(redact("\n".join(parts)))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.remedy)
+
+
+def _printable(text: str) -> str:
+    """The text with an escape for what is no character: names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rebuild(kind: type[FairgateError], what: str, where: str, remedy: str) -> FairgateError:
