@@ -40,7 +40,7 @@ def count_records(path: Path, how: Counter) -> int:
             return max(_rows(text) - 1, 0)
         lines = sum(1 for line in io.StringIO(text, newline="") if line.strip())
         return max(lines - 1, 0) if how.format == "tsv" else lines
-    except ValueError as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise BadRecord(f"not a {how.format} file in UTF-8 ({error})", where=str(path)) from None
 
 

@@ -39,6 +39,20 @@ def test_unreadable_json_names_the_file(tmp_path: Path, data: bytes) -> None:
         count_records(tmp_path / "f.json", Counter(format="json", at=("data.x",)))
 
 
+@pytest.mark.parametrize(
+    ("text", "counter"),
+    [
+        ('a\n"' + "x" * 200_000, Counter(format="csv")),
+        ("[" * 100_000, Counter(format="json", at=(".",))),
+        ("[" * 100_000, Counter(format="strings")),
+    ],
+)
+def test_a_field_or_a_list_that_does_not_end_names_the_file(tmp_path: Path, text: str, counter: Counter) -> None:
+    (tmp_path / "f").write_text(text)
+    with pytest.raises(BadRecord, match=rf"f: not a {counter.format} file"):
+        count_records(tmp_path / "f", counter)
+
+
 def test_packed_files_are_counted_by_what_is_in_them(tmp_path: Path) -> None:
     (tmp_path / "f.txt.bz2").write_bytes(bz2.compress(b"one\n\ntwo\n"))
     assert count_records(tmp_path / "f.txt.bz2", Counter(format="lines")) == 2
