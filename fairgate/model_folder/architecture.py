@@ -20,6 +20,8 @@ from fairgate.support.library_errors import translated
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+# Where transformers looks for the configuration of a language model inside that of a larger model.
+_INNER = ("text_config", "decoder", "generator", "text_encoder")
 _SHOWN = 3
 _MOST_LAYERS = 1000
 
@@ -49,8 +51,11 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise FairgateError(what, where=CONFIG, remedy=remedy)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise FairgateError(f"{config.model_type!r} is no causal language model", where=CONFIG, remedy="see docs/methods.md, Architectures")
+    if inner := [key for key in _INNER if getattr(config, key, None) is not None]:
+        what = f"another configuration inside, {inner[0]!r}, which {config.model_type!r} does not have"
+        raise BadRecord(what, where=CONFIG, remedy=f"remove {inner[0]!r}")
     _require_known_rope(config)
-    if (layers := config.get_text_config().num_hidden_layers) > _MOST_LAYERS:
+    if (layers := config.num_hidden_layers) > _MOST_LAYERS:
         raise BadRecord(f"num_hidden_layers is {layers}", where=CONFIG, remedy=f"no model has more than {_MOST_LAYERS}")
     _refuse_experts(config)
     return config
@@ -108,8 +113,10 @@ def _refuse_experts(config: PreTrainedConfig) -> None:
     """Raise FairgateError if the model is a Mixture of Experts."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
-    with reading("build the model"), torch.device("meta"):
+    # Without values: drawing them, even of no data, takes half of the time.
+    with reading("build the model"), torch.device("meta"), no_init_weights():
         model = AutoModelForCausalLM.from_config(config)
     for name, module in model.named_modules():
         if "expert" in f"{name} {type(module).__name__}".lower():

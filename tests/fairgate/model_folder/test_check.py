@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,8 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a billion blocks": (lambda f: edit(f / "config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
     "an unknown family": (lambda f: edit(f / "config.json", model_type="brand_new"), "brand_new"),
     "no family": (lambda f: edit(f / "config.json", model_type=..., architectures=...), "model_type None"),
+    "a configuration inside": (lambda f: edit(f / "config.json", text_config={}), "another configuration inside, 'text_config'"),
+    "a decoder inside": (lambda f: edit(f / "config.json", decoder={"num_hidden_layers": 2}), "another configuration inside, 'decoder'"),
     "no tokenizer.json but a pointer": (
         lambda f: (f / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
         "tokenizer.json: a Git LFS pointer",
@@ -161,6 +164,14 @@ def test_no_model_at_all_is_wrong_use(tmp_path: Path, model: Path) -> None:
     (model / "config.json").unlink()
     with pytest.raises(MissingFile, match=r"no config\.json"):
         check_folder(model)
+
+
+def test_a_name_that_is_no_text_can_be_printed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / os.fsdecode(b"old-\xff.safetensors")).write_bytes(b"")
+    assert main(["check", str(model)]) == 0
+    assert "ignored: old-\\udcff.safetensors" in capsys.readouterr().out
+    assert main(["check", str(model), "--json"]) == 0
+    assert main(["check", os.fsdecode(b"nowhere-\xff")]) == 2
 
 
 def test_stray_shards_are_named(model: Path) -> None:
