@@ -68,8 +68,9 @@ def _data(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise MissingFile("no StereoSet file", where=str(path), remedy="run `dvc repro fetch`")
     with records_of("StereoSet", str(path)):
         data: dict[str, list[dict[str, Any]]] = read_json(path, written_by="fetch")["data"]
-        for item in (item for items in data.values() for item in items):
-            texts = [item["target"], item["context"], *(sentence["sentence"] for sentence in item["sentences"])]
+        for item in [*data["intrasentence"], *data["intersentence"]]:
+            texts = [item[key] for key in ("id", "bias_type", "target", "context")]
+            texts += [sentence[key] for sentence in item["sentences"] for key in ("gold_label", "sentence")]
             if wrong := [text for text in texts if not isinstance(text, str)]:
                 raise TypeError(f"{wrong[0]!r} is no text")
         return data
