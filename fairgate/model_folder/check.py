@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fairgate.model_folder.architecture import faults_of_tensors, read_config, skeleton
-from fairgate.model_folder.files import CONFIG, damaged_texts, quantized, require_config, require_tokenizer, require_weights, text_names
+from fairgate.model_folder.files import (
+    CONFIG,
+    damaged_texts,
+    quantized,
+    redirected,
+    require_config,
+    require_tokenizer,
+    require_weights,
+    text_names,
+)
 from fairgate.model_folder.findings import Finding, Report, faults, note
 from fairgate.model_folder.names import output_is_embedding, unresolved_names
 from fairgate.model_folder.tokenizer import check_tokenizer, load_tokenizer
@@ -44,7 +53,7 @@ def check_folder(folder: Path, *, where: str = "", values: bool = False, bits: i
     findings = faults(damaged_texts(folder, text_names(names)))
     if findings:
         return Report(where, tuple(findings), {})
-    findings += faults(quantized(folder))
+    findings += faults([*quantized(folder), *redirected(folder)])
     config = _tried(findings, lambda: read_config(folder))
     weights = _tried(findings, lambda: _weights(names, folder, where))
     facts: dict[str, str | int] = {} if config is None else {"model_type": config.model_type}

@@ -20,6 +20,8 @@ _WHOLE = "copy or download the whole model"
 # What a quantizer leaves beside the weights, or writes into config.json.
 _RECORDS = ("quantize_config.json", "quant_config.json", "hf_quant_config.json", "quant_model_description.json")
 _KEYS = ("quantization_config", "compression_config", "quantization")
+# Keys by which transformers loads other files than every other reader of the folder.
+_REDIRECTIONS = {CONFIG: ("transformers_weights", "configuration_files"), "tokenizer_config.json": ("fast_tokenizer_files",)}
 
 
 def text_names(names: Iterable[str]) -> list[str]:
@@ -134,6 +136,16 @@ def quantized(folder: Path) -> Iterator[FairgateError]:
             return
 
 
+def redirected(folder: Path) -> Iterator[FairgateError]:
+    """Every key that sends transformers to other files than those that are read here."""
+    for name, keys in _REDIRECTIONS.items():
+        content = _mapping(folder / name) if (folder / name).is_file() else {}
+        for key in keys:
+            if content.get(key) is not None:
+                what = f"{key} sends transformers to another file ({content[key]!r})"
+                yield BadRecord(what, where=name, remedy=f"give that file the usual name, and remove {key}")
+
+
 def already_quantized(method: str, where: str) -> FairgateError:
     """The refusal of a model that is no full-precision one."""
     return FairgateError(f"this model is already quantized ({method})", where=where, remedy="name the unquantized model behind it")
@@ -149,7 +161,7 @@ def damaged_texts(folder: Path, names: Iterable[str]) -> Iterator[FairgateError]
             yield BadRecord("a Git LFS pointer instead of the file", where=name, remedy="run `git lfs pull` where it was cloned")
         elif name.endswith(".json") and name != "generation_config.json":
             try:
-                if name in (CONFIG, INDEX) and not isinstance(read_json(path), dict):
+                if name in _REDIRECTIONS and not isinstance(read_json(path), dict):
                     yield BadRecord(f"{name} is not a mapping", where=name, remedy=_WHOLE)
                 else:
                     read_json(path)

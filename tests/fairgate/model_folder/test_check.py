@@ -65,6 +65,18 @@ def _old_gptq(folder: Path) -> None:
     (folder / "quantize_config.json").write_text('{"bits": 4}')
 
 
+def _other_weights(folder: Path) -> None:
+    """transformers would load these, and every other reader model.safetensors."""
+    put(folder, {name: value + 1 for name, value in tensors(folder).items()}, "other.safetensors")
+    edit(folder / "config.json", transformers_weights="other.safetensors")
+
+
+def _dropout(folder: Path) -> None:
+    """So little that the probe text may well have its usual tokens."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    edit(folder / "tokenizer.json", model={**tokenizer["model"], "dropout": 0.001})
+
+
 def _grow_vocabulary(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<|im_start|>"])
@@ -96,6 +108,20 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no family": (lambda f: edit(f / "config.json", model_type=..., architectures=...), "model_type None"),
     "a configuration inside": (lambda f: edit(f / "config.json", text_config={}), "another configuration inside, 'text_config'"),
     "a decoder inside": (lambda f: edit(f / "config.json", decoder={"num_hidden_layers": 2}), "another configuration inside, 'decoder'"),
+    "weights of another name": (_other_weights, "transformers_weights sends transformers to another file"),
+    "a configuration for each version": (
+        lambda f: edit(f / "config.json", configuration_files=["config.4.0.0.json"]),
+        "config.json: configuration_files sends transformers to another file",
+    ),
+    "a tokenizer for each version": (
+        lambda f: edit(f / "tokenizer_config.json", fast_tokenizer_files=["tokenizer.4.0.0.json"]),
+        "tokenizer_config.json: fast_tokenizer_files sends transformers to another file",
+    ),
+    "a list for the tokenizer's settings": (
+        lambda f: (f / "tokenizer_config.json").write_text("[]"),
+        "tokenizer_config.json is not a mapping",
+    ),
+    "tokens at random": (_dropout, r"merges at random \(dropout 0.001"),
     "no tokenizer.json but a pointer": (
         lambda f: (f / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n"),
         "tokenizer.json: a Git LFS pointer",
