@@ -6,7 +6,8 @@ No tensor is read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Where transformers looks for the configuration of a language model inside that of a larger model.
 _INNER = ("text_config", "decoder", "generator", "text_encoder")
 _SHOWN = 3
+_OLD_BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|(attn|attention)\.bias|position_ids|token_type_ids)$")
 _MOST_LAYERS = 1000
 
 
@@ -86,7 +88,7 @@ def faults_of_tensors(weights: Weights, config: PreTrainedConfig) -> list[Fairga
     faults: list[FairgateError] = []
     if missing := sorted(info["missing_keys"]):
         faults.append(BadRecord(f"{len(missing)} tensors are missing: {_some(missing)}", remedy=remedy))
-    if unexpected := sorted(info["unexpected_keys"]):
+    if unexpected := unknown_tensors(info["unexpected_keys"]):
         remedy_of_more = "remove them (a head for multi-token prediction, say), or correct the configuration; transformers ignores them"
         what = f"{len(unexpected)} tensors are unknown to the architecture {config.model_type!r}: {_some(unexpected)}"
         faults.append(BadRecord(what, remedy=remedy_of_more))
@@ -95,6 +97,14 @@ def faults_of_tensors(weights: Weights, config: PreTrainedConfig) -> list[Fairga
         what = f"{len(mismatched)} tensors have another shape than {CONFIG} gives them: {name} is {list(stored)}, not {list(wanted)}"
         faults.append(BadRecord(what, remedy=remedy))
     return faults
+
+
+def unknown_tensors(unexpected: Iterable[str]) -> list[str]:
+    """Of the stored tensors that transformers does not use, those that are no buffers, sorted.
+
+    Checkpoints of older versions hold masks and tables that are computed today.
+    """
+    return sorted(name for name in unexpected if not _OLD_BUFFERS.search(name))
 
 
 def _require_known_rope(config: PreTrainedConfig) -> None:

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from fairgate.contracts.gptq_format import GPTQMODEL_ONLY, LOWEST_ZERO, NAMES, bits_of, unpack
-from fairgate.model_folder.architecture import read_config
+from fairgate.model_folder.architecture import read_config, unknown_tensors
 from fairgate.model_folder.tokenizer import load_tokenizer
 from fairgate.model_folder.weights import Weights, read_weights
 from fairgate.support.devices import pick_device, pick_dtype
@@ -114,7 +114,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
     network, report = kind.from_pretrained(
         None if state else folder, config=config, state_dict=state, dtype=pick_dtype(dtype, target, native=True), output_loading_info=True
     )
-    if wrong := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
+    if wrong := sorted(report["missing_keys"]) + unknown_tensors(report["unexpected_keys"]):
         raise FairgateError(
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )

@@ -16,6 +16,7 @@ from fairgate.__main__ import main
 from fairgate.model_folder.check import check_folder
 from fairgate.model_folder.findings import Report
 from fairgate.support.errors import FairgateError, MissingFile
+from stages.evaluate.model import load
 from tests.fairgate.model_folder.conftest import edit, put, shard, tensors
 from tests.tiny import FAMILIES, SENTENCES, make_tiny
 
@@ -145,6 +146,17 @@ def test_unfit_model_is_refused_with_the_reason(name: str, model: Path) -> None:
     with pytest.raises(FairgateError, match=f"(?s){pattern}"):
         report.require_fit()
     assert all(fault.remedy for fault in report.faults)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+def test_buffers_of_old_checkpoints_are_no_faults(family: str, tmp_path: Path) -> None:
+    folder = make_tiny(family, tmp_path / "model")
+    prefix = {"llama": "model.layers.0.self_attn", "gpt2": "transformer.h.0.attn", "gpt_neox": "gpt_neox.layers.0.attention"}[family]
+    buffers = {"rotary_emb.inv_freq": torch.ones(8), "masked_bias": torch.tensor(-1e4)}
+    mask = {"bias": torch.ones(1, 1, 4, 4, dtype=torch.bool)} if family != "llama" else {}
+    put(folder, tensors(folder) | {f"{prefix}.{name}": value for name, value in (buffers | mask).items()})
+    assert check_folder(folder, values=True).faults == []
+    assert load(folder, dtype="float32", device="cpu").context
 
 
 def test_all_faults_are_told_at_once(model: Path) -> None:
