@@ -53,6 +53,7 @@ def prefect_server(root: Path, *, services: bool) -> Iterator[None]:
         remedy="correct the setting, or unset it",
     ):
         from prefect.context import refresh_global_settings_context
+        from prefect.logging.handlers import APILogHandler
         from prefect.settings import get_current_settings
 
         settings = get_current_settings()
@@ -70,6 +71,7 @@ def prefect_server(root: Path, *, services: bool) -> Iterator[None]:
         try:
             yield
         finally:
+            APILogHandler().flush()  # while the server still hears it
             del os.environ["PREFECT_API_URL"]
             refresh_global_settings_context()
 

@@ -255,3 +255,15 @@ def test_release_needs_no_network_and_so_no_proxy(project: Path) -> None:
     release = command(project, NO_PROXY="", no_proxy="", **proxies)
     said, _ = release.communicate(timeout=300)
     assert release.returncode == 0 and "Registered: fairgate-tiny version 1" in said, said
+
+
+@pytest.mark.services
+def test_a_release_that_fails_ends_with_the_reason_alone(project: Path) -> None:
+    """Nothing is told of a server that has gone when the last words are to be recorded there."""
+    (project / ".dvc/tmp").mkdir(exist_ok=True)
+    (project / ".dvc/tmp/rwlock").touch()
+    release = command(project)
+    said, _ = release.communicate(timeout=120)
+    assert release.returncode == 2, said
+    assert said.splitlines()[-2].startswith("fairgate: error: ") and said.splitlines()[-1].startswith("Remedy: "), said
+    assert "Error logging" not in said and "Traceback" not in said
