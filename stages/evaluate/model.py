@@ -23,7 +23,7 @@ from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
 from fairgate.support.log import log
-from fairgate.support.positions import context_of, thresholds_of
+from fairgate.support.positions import context_of, setting, thresholds_of
 from stages.evaluate.rows import Packing
 
 # How far the packed kernel's logits may be from those of the unpacked weights, as a share of the
@@ -85,7 +85,7 @@ class Model:
             logits = torch.mm(states, head.weight.T, out_dtype=torch.float32)
         else:
             logits = head(states)
-        cap = getattr(self.network.config, "final_logit_softcapping", None)  # Gemma 2
+        cap = setting(self.network.config, "final_logit_softcapping")  # Gemma 2
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
@@ -119,7 +119,7 @@ def load(folder: Path, *, dtype: str, device: str) -> Model:
             f"{len(wrong)} weights are missing or unknown, first {wrong[0]!r}", where=str(folder), remedy="the checkpoint is incomplete"
         )
     tokenizer = load_tokenizer(folder)
-    packing = Packing(0 if getattr(config, "alibi", False) else getattr(config, "sliding_window", None), thresholds_of(config))
+    packing = Packing(0 if setting(config, "alibi") else setting(config, "sliding_window"), thresholds_of(config))
     model = Model(network.eval().to(target), tokenizer, target, context, state is not None, packing)
     _check_split(model, folder)
     return model

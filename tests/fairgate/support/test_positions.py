@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
-from fairgate.support.positions import context_of, regime_of, thresholds_of
+from fairgate.support.positions import context_of, regime_of, setting, thresholds_of
 
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
 
@@ -11,6 +11,13 @@ def test_the_context_has_several_names() -> None:
     assert context_of(AutoConfig.for_model("llama", max_position_embeddings=64)) == 64
     assert context_of(AutoConfig.for_model("gpt2", n_positions=32)) == 32
     assert context_of(AutoConfig.for_model("mpt")) is None
+
+
+def test_a_key_that_the_architecture_does_not_have_means_nothing() -> None:
+    stray = {"max_position_embeddings": 64, "sliding_window": "8"}
+    bloom = AutoConfig.for_model("bloom", **stray)
+    assert (context_of(bloom), thresholds_of(bloom), setting(bloom, "sliding_window")) == (None, (), None)
+    assert setting(AutoConfig.for_model("mistral", sliding_window=8), "sliding_window") == 8
 
 
 def test_factors_change_at_the_length_of_the_training_texts() -> None:
@@ -25,7 +32,7 @@ def test_factors_change_at_the_length_of_the_training_texts() -> None:
     assert thresholds_of(AutoConfig.for_model("gpt2")) == ()
     by_layer = {"full": {**LONGROPE, "original_max_position_embeddings": 32}, "near": {"rope_type": "default"}}
     by_layer["far"] = {**LONGROPE, "original_max_position_embeddings": 16}
-    mixed = PreTrainedConfig()
+    mixed = AutoConfig.for_model("gemma3_text")
     mixed.rope_parameters = by_layer
     assert thresholds_of(mixed) == (16, 32)
 

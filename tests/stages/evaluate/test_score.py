@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,17 @@ def test_logits_are_softcapped_as_the_model_does(tmp_path: Path) -> None:
     model = load(make_tiny("gemma2", tmp_path, final_logit_softcapping=0.5), dtype="float32", device="cpu")
     ids = torch.arange(8)[None]
     assert torch.allclose(model.logits(model.hidden(ids)), model.network(input_ids=ids).logits, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"final_logit_softcapping": 0.5, "alibi": True}, {"final_logit_softcapping": "30", "sliding_window": "8"}]
+)
+def test_keys_of_other_architectures_change_nothing(keys: dict[str, Any], tmp_path: Path) -> None:
+    plain = load(make_tiny("llama", tmp_path / "plain"), dtype="float32", device="cpu")
+    model = load(make_tiny("llama", tmp_path / "model", **keys), dtype="float32", device="cpu")
+    assert model.packing == plain.packing
+    ids = torch.arange(8)[None]
+    assert torch.equal(model.logits(model.hidden(ids)), plain.logits(plain.hidden(ids)))
 
 
 def test_a_model_without_a_context_length_is_refused(tmp_path: Path) -> None:
