@@ -198,8 +198,9 @@ class _Builder:
     def _number(self, node: yaml.ScalarNode, key: tuple[str, ...]) -> int | float:
         try:
             number = int(node.value) if _WHOLE.fullmatch(node.value) else float(node.value)
-        except ValueError:  # Python reads no whole number of more than 4,300 digits
-            number = math.inf
-        if math.isinf(number):
+            is_infinite = math.isinf(number)
+        except (ValueError, OverflowError):  # no float, or more than the 4,300 digits that Python reads
+            is_infinite = True
+        if is_infinite:
             raise _refusal(self.where, node, key, f"a number that is too large ({node.value[:40]})", "write .inf if it is meant")
         return number

@@ -65,7 +65,6 @@ def parse_recipe(data: Any, *, where: str) -> Recipe:
     """
     if not isinstance(data, dict):
         raise FairgateError(f"not a mapping of settings (got {data!r})", where=where, remedy="write at least `method:`")
-    method = data.get("method")
-    if method not in METHODS:
+    if not isinstance(method := data.get("method"), str) or method not in METHODS:
         raise UnknownName.of("method", str(method), METHODS, where=where)
     return parse(METHODS[method].settings, data, where=where)

@@ -44,6 +44,7 @@ from tests.project import REPOSITORY
         ("a: &x [*x]", r"a\.0: a value that holds itself"),
         ("a: 1.0e+999", "too large"),
         (f"a: {'9' * 5000}", "too large"),
+        (f"a: -{'9' * 400}", "too large"),
         ("a: " + "[" * 5000, "nested more than 100 levels deep"),
         ("a: 1\n---\nb: 2", "not valid YAML"),
         ("<<: 3", "<<: is no mapping"),

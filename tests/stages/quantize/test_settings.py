@@ -56,6 +56,12 @@ def test_a_method_is_asked_what_it_does_and_never_what_it_is() -> None:
     assert [path.relative_to(REPOSITORY).as_posix() for path in code if asks.search(path.read_text())] == []
 
 
+@pytest.mark.parametrize("method", [None, 3, ["rtn"], {"rtn": 4}])
+def test_a_method_that_is_no_text_is_refused(method: object) -> None:
+    with pytest.raises(UnknownName, match="unknown method"):
+        parse_recipe({"method": method}, where="params.yaml:recipes.x")
+
+
 def test_two_methods_of_one_name_are_refused() -> None:
     class Twin(RtnMethod):
         name = "rtn"
