@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 _INNER = ("text_config", "decoder", "generator", "text_encoder")
 _SHOWN = 3
 _OLD_BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|(attn|attention)\.bias|position_ids|token_type_ids)$")
-_MOST_LAYERS = 1000
+# The largest models have about 130 (judgment); a thousand take half a minute to build.
+_MOST_LAYERS = 300
+# What a model gives back, and in which form. transformers takes any value, and acts on it.
+_OUTPUTS = {"output_hidden_states": (True, False), "output_attentions": (True, False), "return_dict": (True,)}
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -47,6 +50,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     config: PreTrainedConfig
     with reading("read it"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # It does not look at the type of a key under its other name (gpt2: num_hidden_layers).
+        type(config).from_dict({config.attribute_map.get(key, key): value for key, value in stored.items()})
     if "text_config" in config.sub_configs:
         what = f"{config.model_type!r} is a multimodal model with a language model inside"
         remedy = "save its language model alone as a causal language model (of gemma3: Gemma3ForCausalLM, type gemma3_text)"
@@ -56,6 +61,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if inner := [key for key in _INNER if getattr(config, key, None) is not None]:
         what = f"another configuration inside, {inner[0]!r}, which {config.model_type!r} does not have"
         raise BadRecord(what, where=CONFIG, remedy=f"remove {inner[0]!r}")
+    for key, usable in _OUTPUTS.items():
+        if (value := getattr(config, key)) not in usable or not isinstance(value, bool):
+            raise BadRecord(f"{key} is {value!r}", where=CONFIG, remedy=f"remove {key}")
     _require_known_rope(config)
     if (layers := config.num_hidden_layers) > _MOST_LAYERS:
         raise BadRecord(f"num_hidden_layers is {layers}", where=CONFIG, remedy=f"no model has more than {_MOST_LAYERS}")

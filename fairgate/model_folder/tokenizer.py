@@ -48,6 +48,11 @@ def check_tokenizer(folder: Path, tokenizer: Any, rows: int | None) -> list[Find
         FairgateError: the tokenizer does not encode.
     """
     with reading("use the tokenizer", where=_FILE):
+        if not tokenizer.encode(PROBE, add_special_tokens=False):
+            what = "the tokenizer gives a probe text no tokens"
+            return [
+                Finding(BadRecord(what, where=_FILE, remedy="correct its normalizer or its post-processor, one of which drops the text"))
+            ]
         findings = [*_against_file(folder / _FILE, tokenizer)] if (folder / _FILE).is_file() else []
         if rows is not None:
             findings += _against_rows(tokenizer, rows)
@@ -82,6 +87,11 @@ def _against_file(path: Path, tokenizer: Any) -> Iterator[Finding]:
 
 def _against_rows(tokenizer: Any, rows: int) -> Iterator[Finding]:
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    front, appended = own_tokens(tokenizer)
+    if far := [number for number in (*front, *appended) if number >= rows]:
+        what = f"the post-processor adds the token number {far[0]} to every text, beyond the {rows} rows of the embedding"
+        remedy = "correct the `ids` of its special tokens, or use the tokenizer that the model was trained with"
+        yield Finding(BadRecord(what, where=_FILE, remedy=remedy))
     needed = {tokenizer.bos_token, tokenizer.eos_token}
     # A text reaches these only by spelling them out; padding is masked.
     special = [token for token in beyond if token in tokenizer.all_special_tokens and token not in needed]

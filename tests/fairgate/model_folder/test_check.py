@@ -78,6 +78,12 @@ def _dropout(folder: Path) -> None:
     edit(folder / "tokenizer.json", model={**tokenizer["model"], "dropout": 0.001})
 
 
+def _far_start(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.post_processor = processors.BertProcessing(("</s>", 1), ("<s>", 99999))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def _grow_vocabulary(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<|im_start|>"])
@@ -104,6 +110,14 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
         "transformers cannot",
     ),
     "heads that do not divide": (lambda f: edit(f / "config.json", num_attention_heads=0), "transformers cannot .*ZeroDivisionError"),
+    "a number of blocks that takes long to build": (lambda f: edit(f / "config.json", num_hidden_layers=900), "num_hidden_layers is 900"),
+    "hidden states as text": (
+        lambda f: edit(f / "config.json", output_hidden_states="true"),
+        "output_hidden_states is 'true'",
+    ),
+    "attentions as a list": (lambda f: edit(f / "config.json", output_attentions=[1]), r"output_attentions is \[1\]"),
+    "tuples instead of outputs": (lambda f: edit(f / "config.json", return_dict=False), "return_dict is False"),
+    "a number instead of a flag": (lambda f: edit(f / "config.json", return_dict=1), "return_dict is 1"),
     "a billion blocks": (lambda f: edit(f / "config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000"),
     "an unknown family": (lambda f: edit(f / "config.json", model_type="brand_new"), "brand_new"),
     "no family": (lambda f: edit(f / "config.json", model_type=..., architectures=...), "model_type None"),
@@ -121,6 +135,15 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list for the tokenizer's settings": (
         lambda f: (f / "tokenizer_config.json").write_text("[]"),
         "tokenizer_config.json is not a mapping",
+    ),
+    "a start token beyond the embedding": (_far_start, r"adds the token number 99999 to every text, beyond the 384 rows"),
+    "a post-processor that drops the text": (
+        lambda f: edit(f / "tokenizer.json", post_processor={"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}}),
+        "gives a probe text no tokens",
+    ),
+    "a normalizer that drops the text": (
+        lambda f: edit(f / "tokenizer.json", normalizer={"type": "Replace", "pattern": {"Regex": "[\\s\\S]"}, "content": ""}),
+        "gives a probe text no tokens",
     ),
     "tokens at random": (_dropout, r"merges at random \(dropout 0.001"),
     "no tokenizer.json but a pointer": (
@@ -196,6 +219,12 @@ def test_a_fault_of_the_configuration_is_told_once(model: Path) -> None:
     assert len(check_folder(model).faults) == 1
 
 
+@pytest.mark.parametrize(("key", "value"), [("num_hidden_layers", "2"), ("max_position_embeddings", "many"), ("hidden_size", [64])])
+def test_a_key_under_its_other_name_has_a_type_too(key: str, value: object, tmp_path: Path) -> None:
+    edit(make_tiny("gpt2", tmp_path / "model") / "config.json", **{key: value})
+    assert "transformers cannot read it" in words(check_folder(tmp_path / "model"))
+
+
 def test_no_model_at_all_is_wrong_use(tmp_path: Path, model: Path) -> None:
     with pytest.raises(MissingFile, match="no such folder"):
         check_folder(tmp_path / "nowhere")
@@ -238,6 +267,15 @@ def test_values_are_read_on_request(model: Path) -> None:
     assert "layers.0.mlp.up_proj.weight: 1 of 8192 values are NaN or infinite" in str(first)
     assert "layers.1.mlp.up_proj.weight: a value of magnitude 1e+06" in str(second)
     assert len(check_folder(model, values=True, bits=8).faults) == 1  # 1e6 / 255 fits float16
+
+
+def test_a_value_that_float32_cannot_hold_counts_as_infinite(model: Path) -> None:
+    state = tensors(model)
+    norm = "model.norm.weight"
+    put(model, state | {norm: state[norm].double() * 1e300})
+    assert "model.norm.weight: 64 of 64 values are NaN or infinite in float32" in words(check_folder(model, values=True))
+    put(model, state | {norm: state[norm] * 3e38})
+    assert check_folder(model, values=True).faults == []
 
 
 # --- tokenizers
