@@ -245,7 +245,7 @@ def _files(folder: Path, rng: Random) -> str:
     if kind == "rename":
         path.rename(folder / rng.choice([*_NAMES, path.name.upper(), f"{path.name}.bak"]))
     elif kind == "copy":
-        shutil.copyfile(path, folder / rng.choice([*_NAMES, "model-00001-of-00002.safetensors", f"copy of {path.name}"]))
+        (folder / rng.choice([*_NAMES, "model-00001-of-00002.safetensors", f"copy of {path.name}"])).write_bytes(path.read_bytes())
     elif kind == "unreadable name":
         shutil.copyfile(path, os.path.join(os.fsencode(folder), b"model-\xff.safetensors"))  # noqa: PTH118  (bytes are meant)
     elif kind == "link":
@@ -291,12 +291,8 @@ def _weights(folder: Path, rng: Random) -> str:
     if not files:
         return "no weights"
     path = rng.choice(files)
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError):
-        return f"{path.name} is broken already"
-    if not state:
-        return "no tensor"
+    if not (state := _tensors(path)):
+        return f"{path.name} has no tensors, or is broken already"
     name = rng.choice(sorted(state))
     tensor = state[name]
     kind = rng.choice([*_TENSOR_KINDS, "header"])
@@ -345,7 +341,7 @@ def _weights(folder: Path, rng: Random) -> str:
         state[name], state[other] = state[other], state[name]
     elif kind == "in two files":
         other_path = rng.choice([*files, folder / _SINGLE, folder / "model-00009-of-00009.safetensors"])
-        held = load_file(other_path) if other_path.is_file() and other_path != path else {}
+        held = _tensors(other_path) if other_path != path else {}
         _save({**held, name: tensor + rng.choice([0, 1])}, other_path)
         return f"{kind}: {name} in {path.name} and {other_path.name}"
     elif kind == "untied":
@@ -356,6 +352,14 @@ def _weights(folder: Path, rng: Random) -> str:
     if rng.random() < 0.5:  # as a program that writes the folder again would
         _follow(folder, path, state)
     return f"{kind}: {name} in {path.name}"
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """What the file holds; nothing if it cannot be read."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError):
+        return {}
 
 
 _TENSOR_KINDS = (

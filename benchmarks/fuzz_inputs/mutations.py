@@ -105,7 +105,7 @@ def with_value(value: Any, choices: Mapping[str, Sequence[Any]], rng: Random) ->
 
 def json_text(value: Any) -> bytes:
     """The value as JSON, with what only a text can hold: keys that stand twice, deep lists."""
-    text = json.dumps(value).replace(json.dumps(_DEEP), "[" * _DEPTH + "]" * _DEPTH)
+    text = json.dumps(value, default=str).replace(json.dumps(_DEEP), "[" * _DEPTH + "]" * _DEPTH)
     return text.replace(json.dumps(_TWICE).strip('"'), "").encode("utf-8", "surrogatepass")
 
 
