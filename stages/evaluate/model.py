@@ -22,6 +22,7 @@ from fairgate.model_folder.weights import Weights, read_weights
 from fairgate.support.devices import pick_device, pick_dtype
 from fairgate.support.errors import FairgateError, MissingFile
 from fairgate.support.files import read_json
+from fairgate.support.library_errors import translated
 from fairgate.support.log import log
 from fairgate.support.positions import context_of, setting, thresholds_of
 from stages.evaluate.rows import Packing
@@ -213,8 +214,10 @@ def _unpacked(weights: Weights, quantization: Any, transposed: set[str]) -> dict
 def _check_split(model: Model, folder: Path) -> None:
     """Hidden states times output embedding must be the model's own logits."""
     ids = model.tokenizer(_SAMPLE, return_tensors="pt").input_ids[:, :8].to(model.device)
+    remedy = "correct the value in config.json, or take the model as its authors published it"
     with torch.inference_mode(), model.attention():
-        whole = model.network(input_ids=ids, use_cache=False).logits.float()
+        with translated("transformers loads the model and cannot run it", where=str(folder), remedy=remedy):
+            whole = model.network(input_ids=ids, use_cache=False).logits.float()
         split = model.logits(model.hidden(ids).flatten(0, 1)).view_as(whole).float()
     rounding = max(1e-3, 2 * torch.finfo(model.network.dtype).eps)
     if not torch.allclose(whole, split, atol=rounding, rtol=rounding, equal_nan=True):

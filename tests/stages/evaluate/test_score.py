@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,14 @@ def test_keys_of_other_architectures_change_nothing(keys: dict[str, Any], tmp_pa
     assert model.packing == plain.packing
     ids = torch.arange(8)[None]
     assert torch.equal(model.logits(model.hidden(ids)), plain.logits(plain.hidden(ids)))
+
+
+def test_a_model_that_loads_and_cannot_be_run_is_told(tmp_path: Path) -> None:
+    folder = make_tiny("opt", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dropout": -1.0}))
+    with pytest.raises(FairgateError, match=r"cannot run it .*dropout probability"):
+        load(folder, dtype="float32", device="cpu")
 
 
 def test_a_model_without_a_context_length_is_refused(tmp_path: Path) -> None:
