@@ -37,9 +37,7 @@ class Worker:
         """The case as a row of the log."""
         if self._process is None:
             self._start()
-        assert self._end is not None
-        self._end.send(number)
-        row = self._answer(LIMIT_S)
+        row = self._answer(LIMIT_S, number)
         if isinstance(row, dict):
             return row
         self.stop()
@@ -61,14 +59,16 @@ class Worker:
         if self._answer(_START_S) != {"ready": True}:
             raise RuntimeError("a worker process does not start")
 
-    def _answer(self, limit_s: float) -> dict[str, Any] | str:
-        """What the process sends, or why it sends nothing."""
+    def _answer(self, limit_s: float, number: int | None = None) -> dict[str, Any] | str:
+        """What the process sends, of a case that is asked for first, or why it sends nothing."""
         assert self._end is not None and self._process is not None
         try:
+            if number is not None:
+                self._end.send(number)
             if self._end.poll(limit_s):
                 answer: dict[str, Any] = self._end.recv()
                 return answer
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join()
             return f"the process died (exit code {self._process.exitcode})"
         return f"no end after {limit_s:.0f} s"

@@ -51,7 +51,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     with reading("read it"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         # It does not look at the type of a key under its other name (gpt2: num_hidden_layers).
-        type(config).from_dict({config.attribute_map.get(key, key): value for key, value in stored.items()})
+        type(config).from_dict({str(config.attribute_map.get(key, key)): value for key, value in stored.items()})
     if "text_config" in config.sub_configs:
         what = f"{config.model_type!r} is a multimodal model with a language model inside"
         remedy = "save its language model alone as a causal language model (of gemma3: Gemma3ForCausalLM, type gemma3_text)"
