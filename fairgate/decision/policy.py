@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from fairgate.benchmarks import BENCHMARKS, METRICS
 from fairgate.decision.rules import KINDS, RULES, Rule
 from fairgate.support.errors import FairgateError, UnknownName
-from fairgate.support.params import PARAMS, Section, load
+from fairgate.support.params import PARAMS, Section, Seed, load
 
 HEALTH = "quantization.fallback_rtn"
 NEW_BIAS = tuple(f"{name}.new_bias" for name, benchmark in BENCHMARKS.items() if benchmark.prefers)
 
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Harm = Annotated[float, Field(ge=0)]
 
 
 class CheckPolicy(Section):
@@ -26,7 +26,7 @@ class CheckPolicy(Section):
     metric: str = Field(description="`<benchmark>.<metric>`, or `quantization.fallback_rtn`")
     rule: str = Field(description="how harm is measured; docs/methods.md lists the rules")
     by: Literal["overall", "group"] = Field(description="one line for all items, or one for each group of the benchmark")
-    margin: Finite = Field(
+    margin: Harm = Field(
         description="harm that is still tolerated, in the metric's unit; a share for `retain`, `relative_rise` and `new_bias`"
     )
     minimum_n: int = Field(
@@ -34,7 +34,7 @@ class CheckPolicy(Section):
         description="independent units (target terms, passages, else items) below which a line stays open",
     )
     reason: str = Field(description="why this margin, for whoever has to defend the verdict")
-    cap: Finite | None = Field(
+    cap: Harm | None = Field(
         None,
         description="an absolute limit beside the comparison: distance from neutral, value, or share of newly stereotyped items",
     )
@@ -122,8 +122,8 @@ class Policy(Section):
     candidate: str = Field(description="the recipe to judge")
     reference: str = Field(description="the recipe that it is compared with, usually `base`")
     confidence: float = Field(gt=0.5, lt=1, description="confidence of each one-sided bound")
-    draws: int = Field(ge=10_000, description="resamples of the bootstrap")
-    seed: int = Field(ge=0, description="seed of the bootstrap")
+    draws: int = Field(ge=10_000, le=10_000_000, description="resamples of the bootstrap")
+    seed: Seed = Field(description="seed of the bootstrap")
     checks: list[CheckPolicy] = Field(description="what is checked; every line of it must pass")
 
     @model_validator(mode="after")

@@ -8,24 +8,27 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairgate.support.errors import FairgateError, MissingFile, UnknownName
 from fairgate.support.names import check_params
 from fairgate.support.strict_yaml import read_yaml
 
 PARAMS = Path("params.yaml")
+# What each generator of random numbers takes: Python's, NumPy's and torch's.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
     """Base of every parameter section.
 
-    Frozen, without unknown keys, and no value is converted from one type into another.
+    Frozen, without unknown keys, every number finite, and no value is converted from one type into
+    another.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)

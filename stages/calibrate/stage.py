@@ -10,7 +10,7 @@ from fairgate.contracts.records import Overlap, Pair, Role, Split, write_record,
 from fairgate.support.digests import sha256_file
 from fairgate.support.files import atomic_folder
 from fairgate.support.log import log
-from fairgate.support.params import Section
+from fairgate.support.params import Section, Seed
 from fairgate.support.strict_yaml import read_yaml
 from stages.calibrate.leakage import Leak, sentences, shared_sentences, shared_terms, texts_of
 from stages.calibrate.stereoset import draw_pairs, ids_sharing, read_pairs, read_terms, split_terms
@@ -20,7 +20,7 @@ from stages.calibrate.texts import divide, read_passages
 class Settings(Section):
     """How the calibration data are drawn."""
 
-    seed: int = Field(description="seed of every draw")
+    seed: Seed = Field(description="seed of every draw")
     development_share: float = Field(
         gt=0, lt=1, description="share of StereoSet dev's target terms that is held out, to choose settings on"
     )

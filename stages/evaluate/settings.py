@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fairgate.support.params import Section
+from fairgate.support.params import Section, Seed
 
 
 class GenerationSettings(Section):
@@ -29,7 +29,7 @@ class Evaluate(Section):
     role: Literal["gate", "development"] = Field(
         description="role that a data set must have in split.json to be evaluated; `--role` asks for another one"
     )
-    seed: int = Field(description="seed of the draw of items")
+    seed: Seed = Field(description="seed of the draw of items")
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N; auto is the GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         description="data type of weights and activations; auto is bfloat16 on a GPU and on a CPU that computes in it, else float32"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fairgate.support.errors import FairgateError, UnknownName
 from fairgate.support.names import check_name
-from fairgate.support.params import Section, parse, pick, read_params
+from fairgate.support.params import Section, Seed, parse, pick, read_params
 from stages.quantize.methods import METHODS, Recipe
 from stages.quantize.methods.base import GridRecipe
 
@@ -22,7 +22,7 @@ class RunSettings(Section):
     """Section `quantize`: how to run, the same for every recipe."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="`auto` is the GPU where there is one")
-    seed: int
+    seed: Seed
     batch_tokens: int = Field(gt=0, description="token slots of a batch, pads included")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the forward passes; `auto` is bfloat16 on a GPU and float32 elsewhere"

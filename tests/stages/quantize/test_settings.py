@@ -62,6 +62,17 @@ def test_a_method_that_is_no_text_is_refused(method: object) -> None:
         parse_recipe({"method": method}, where="params.yaml:recipes.x")
 
 
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [("fair_gptq", "alpha"), ("fair_gptq", "rho"), *(("fair_round", field) for field in ("parity", "anchor", "spread", "tau", "worst"))],
+)
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_weight_without_end_is_refused(method: str, field: str, value: float) -> None:
+    data = {"method": method, "bits": 4, "group_size": 64, "symmetric": True, field: value}
+    with pytest.raises(FairgateError, match=rf"params.yaml:recipes.x: {field}: Input should be"):
+        parse_recipe(data, where="params.yaml:recipes.x")
+
+
 def test_two_methods_of_one_name_are_refused() -> None:
     class Twin(RtnMethod):
         name = "rtn"
