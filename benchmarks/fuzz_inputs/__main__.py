@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--log", type=Path, default=Path("build/fuzz_inputs.jsonl"))
     parser.add_argument("--record", type=Path, default=_RESULTS)
+    parser.add_argument("--note", default="", help="what a reader of the record should know of the run")
     parser.add_argument("--keep", type=Path, help="with --case: keep the input in this new folder")
     arguments = parser.parse_args()
     for number in arguments.case or []:
@@ -32,7 +33,8 @@ def main() -> int:
     numbers = [n for n in arguments.cases if n not in held or (arguments.again and failures([held[n]]))]
     run_cases(numbers, arguments.log, arguments.processes)
     rows = [row for number, row in read_log(arguments.log).items() if number in arguments.cases]
-    _record(arguments.record, rows)
+    earlier = [row for number, row in read_log(arguments.log, last=False).items() if number in arguments.cases]
+    _record(arguments.record, rows, len(failures(earlier)), arguments.note)
     return int(bool(failures(rows)))
 
 
@@ -54,22 +56,24 @@ def _show(number: int, keep: Path | None) -> None:
     print("\n".join([*(f"  {step}" for step in case.steps), case.outcome.what, case.outcome.details]).encode("utf-8", "replace").decode())
 
 
-def _record(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write how many cases ran and failed."""
+def _record(path: Path, rows: list[dict[str, Any]], failed_at_first: int, note: str) -> None:
+    """Write how many cases ran and failed, each by its last run."""
     from benchmarks.records import Records
 
     shape = "mutated model folders of tiny models, parameter files and data files"
     records = Records(path, "fuzz_inputs", ("transformers", "tokenizers", "safetensors", "dvc"), shape=shape)
     numbers = sorted(row["number"] for row in rows)
+    records.command = f"python -m benchmarks.fuzz_inputs --cases {numbers[0]}:{numbers[-1] + 1}"
     details = {
         "first_case": numbers[0],
         "last_case": numbers[-1],
         "ends": counted(rows),
         "seconds": round(sum(row.get("seconds", 30.0) for row in rows)),
-        "commits": dict(Counter(row["commit"] for row in rows)),
+        "last_run_on_commit": dict(Counter(row["commit"] for row in rows)),
+        "note": note,
     }
     records.add("fuzz_cases", [len(rows)], "cases", seeds=len(rows), **details)
-    records.add("fuzz_failures", [len(failures(rows))], "cases", seeds=len(rows), target=0)
+    records.add("fuzz_failures", [len(failures(rows))], "cases", seeds=len(rows), target=0, failed_at_first=failed_at_first, note=note)
 
 
 if __name__ == "__main__":

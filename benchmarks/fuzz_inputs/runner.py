@@ -120,12 +120,12 @@ def run_cases(numbers: Iterable[int], log: Path, processes: int) -> None:
             future.result()
 
 
-def read_log(path: Path) -> dict[int, dict[str, Any]]:
-    """The last row of every case."""
+def read_log(path: Path, *, last: bool = True) -> dict[int, dict[str, Any]]:
+    """The last row of every case, or the first."""
     if not path.is_file():
         return {}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return {row["number"]: row for row in rows}
+    return {row["number"]: row for row in (rows if last else reversed(rows))}
 
 
 def failures(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

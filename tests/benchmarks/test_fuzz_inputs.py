@@ -17,8 +17,10 @@ from benchmarks.fuzz_inputs.cases import KINDS, Kind, make_sound, run_case
 from benchmarks.fuzz_inputs.mutations import json_text, mutated_bytes, mutated_json
 from benchmarks.fuzz_inputs.outcome import Outcome, failure
 from benchmarks.fuzz_inputs.runner import Worker, counted, read_log
+from benchmarks.records import read
 from fairgate.model_folder.weights import Weights
 from fairgate.support.errors import FairgateError
+from tests.project import REPOSITORY
 
 CASES = 300
 
@@ -139,8 +141,13 @@ def test_an_exception_of_any_other_kind_is_a_failure(workspace: Path, monkeypatc
 def test_a_log_holds_the_last_word_on_a_case(tmp_path: Path) -> None:
     rows = [{"number": n, "kind": "k", "outcome": {"end": end}} for n, end in ((1, "failure"), (2, "refused"), (1, "accepted"))]
     (tmp_path / "log").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    held = read_log(tmp_path / "log")
-    assert counted(held.values()) == {"k": {"accepted": 1, "refused": 1}}
+    assert counted(read_log(tmp_path / "log").values()) == {"k": {"accepted": 1, "refused": 1}}
+    assert counted(read_log(tmp_path / "log", last=False).values()) == {"k": {"failure": 1, "refused": 1}}
+
+
+def test_the_recorded_run_left_no_failure() -> None:
+    rows = {row.name: row for row in read(REPOSITORY / "benchmarks/results/inputs.json")}
+    assert (rows["fuzz_cases"].value, rows["fuzz_failures"].value) == (10_000, 0)
 
 
 @pytest.mark.slow
