@@ -17,6 +17,7 @@ from fairgate.model_folder.weights import Weights
 from fairgate.support.errors import BadRecord, FairgateError, UnknownName
 from fairgate.support.files import read_json
 from fairgate.support.library_errors import translated
+from fairgate.support.positions import context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -29,6 +30,10 @@ _OLD_BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|(attn|attention)\.bias|p
 _MOST_LAYERS = 300
 # What a model gives back, and in which form. transformers takes any value, and acts on it.
 _OUTPUTS = {"output_hidden_states": (True, False), "output_attentions": (True, False), "return_dict": (True,)}
+# What no stage may leave to a folder: flash and flex attention need a GPU, a package or a compiler.
+_ATTENTION = (None, "eager", "sdpa")
+# What training tools leave in front of every name.
+_PREFIXES = ("module.", "_orig_mod.", "base_model.model.")
 
 
 def read_config(folder: Path) -> PreTrainedConfig:
@@ -64,11 +69,29 @@ def read_config(folder: Path) -> PreTrainedConfig:
     for key, usable in _OUTPUTS.items():
         if (value := getattr(config, key)) not in usable or not isinstance(value, bool):
             raise BadRecord(f"{key} is {value!r}", where=CONFIG, remedy=f"remove {key}")
+    _require_causal(config)
+    _require_numbers(config)
+    for key in ("attn_implementation", "_attn_implementation"):
+        if stored.get(key) not in _ATTENTION:
+            raise BadRecord(f"{key} is {stored[key]!r}", where=CONFIG, remedy=f"remove {key}: the choice belongs to who runs the model")
     _require_known_rope(config)
     if (layers := config.num_hidden_layers) > _MOST_LAYERS:
         raise BadRecord(f"num_hidden_layers is {layers}", where=CONFIG, remedy=f"no model has more than {_MOST_LAYERS}")
     _refuse_experts(config)
     return config
+
+
+def require_generation_config(folder: Path) -> None:
+    """Raise BadRecord if transformers stops at the folder's generation_config.json."""
+    from transformers import GenerationConfig
+
+    name = "generation_config.json"
+    try:
+        read_json(folder / name)
+    except FairgateError:
+        return  # none, or broken JSON: transformers goes on without it
+    with reading("read it", where=name):
+        GenerationConfig.from_pretrained(folder)
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -92,6 +115,8 @@ def faults_of_tensors(weights: Weights, config: PreTrainedConfig) -> list[Fairga
     with reading("load the weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(weights.folder, config=config, trust_remote_code=False, **options)
     info = loaded[1]
+    if misnamed := _misnamed(info["missing_keys"], info["unexpected_keys"]):
+        return [misnamed]
     remedy = "configuration and weights are of different models, or the weights are incomplete: fetch or save the whole model again"
     faults: list[FairgateError] = []
     if missing := sorted(info["missing_keys"]):
@@ -107,12 +132,53 @@ def faults_of_tensors(weights: Weights, config: PreTrainedConfig) -> list[Fairga
     return faults
 
 
+def _misnamed(missing: Iterable[str], unexpected: Iterable[str]) -> FairgateError | None:
+    """What training left in the names, if it explains the missing tensors."""
+    unknown, absent = set(unexpected), set(missing)
+    if any(".lora_" in name or ".base_layer." in name for name in unknown):
+        return FairgateError(
+            "an adapter that is not merged: some tensors are its parts", remedy="merge it (peft: `merge_and_unload`) and save that"
+        )
+    for prefix in _PREFIXES:
+        if unknown and all(name.startswith(prefix) for name in unknown) and any(f"{prefix}{name}" in unknown for name in absent):
+            return BadRecord(
+                f"every tensor has {prefix!r} before its name", remedy="save the model inside, without the wrapper of its training"
+            )
+    return None
+
+
 def unknown_tensors(unexpected: Iterable[str]) -> list[str]:
     """Of the stored tensors that transformers does not use, those that are no buffers, sorted.
 
     Checkpoints of older versions hold masks and tables that are computed today.
     """
     return sorted(name for name in unexpected if not _OLD_BUFFERS.search(name))
+
+
+def _require_causal(config: PreTrainedConfig) -> None:
+    """Raise FairgateError if a token of the model sees later ones."""
+    for key, causal in {"is_causal": True, "use_bidirectional_attention": False}.items():
+        value = getattr(config, key, None)
+        if value is not None and bool(value) != causal:
+            what = f"{key} is {value!r}: a token of this model sees later ones"
+            raise FairgateError(what, where=CONFIG, remedy="take a causal language model; an embedding model cannot be judged here")
+
+
+def _require_numbers(config: PreTrainedConfig) -> None:
+    """Raise BadRecord if a number is one with which no model computes."""
+    if (context := context_of(config)) is not None and context < 1:
+        raise BadRecord(f"max_position_embeddings is {context}", where=CONFIG, remedy="correct it: the model has at least one position")
+    for key in ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"):
+        if isinstance(value := getattr(config, key, None), (int, float)) and value < 0:
+            raise BadRecord(f"{key} is {value}", where=CONFIG, remedy="correct it: a negative number gives roots of negative numbers")
+
+
+def require_finite_buffers(model: PreTrainedModel) -> None:
+    """Raise BadRecord if what a skeleton computes from the configuration is not finite."""
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and not bool(buffer.isfinite().all()):
+            remedy = "correct rope_theta, rope_parameters or what else it is computed from"
+            raise BadRecord(f"the configuration gives {name} values that are not finite", where=CONFIG, remedy=remedy)
 
 
 def _require_known_rope(config: PreTrainedConfig) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fairgate.model_folder.architecture import faults_of_tensors, read_config, skeleton
+from fairgate.model_folder.architecture import faults_of_tensors, read_config, require_finite_buffers, require_generation_config, skeleton
 from fairgate.model_folder.files import (
     CONFIG,
+    broken_links,
     damaged_texts,
     quantized,
     redirected,
@@ -49,8 +50,9 @@ def check_folder(folder: Path, *, where: str = "", values: bool = False, bits: i
     if not folder.is_dir():
         raise MissingFile("no such folder", where=where, remedy="give a folder that holds a Hugging Face model")
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    require_config(names, where)
-    findings = faults(damaged_texts(folder, text_names(names)))
+    if not any(broken_links(folder)):
+        require_config(names, where)
+    findings = faults([*broken_links(folder), *damaged_texts(folder, text_names(names))])
     if findings:
         return Report(where, tuple(findings), {})
     findings += faults([*quantized(folder), *redirected(folder)])
@@ -111,10 +113,12 @@ def _filled(config: PreTrainedConfig, weights: Weights, where: str, findings: li
     Returns:
         The rows of the embedding. None means the tensors are not those of the model.
     """
+    require_generation_config(weights.folder)
     if wrong := faults_of_tensors(weights, config):
         findings += faults(wrong)
         return None
     model = skeleton(config)
+    require_finite_buffers(model)
     if renamed := unresolved_names(weights, model):
         what = f"{len(renamed)} tensors have names that transformers changes when it loads the folder, first {renamed[0]}"
         findings.append(Finding(BadRecord(what, where=where, remedy="load the model with transformers and save it again")))
@@ -130,7 +134,13 @@ def _filled(config: PreTrainedConfig, weights: Weights, where: str, findings: li
 
 
 def _notes(config: PreTrainedConfig) -> list[Finding]:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     notes = []
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
+    if (named := getattr(config, "architectures", None) or [kind]) != [kind]:
+        what = f"architectures names {', '.join(map(str, named))}; transformers goes by model_type and loads {kind}"
+        notes.append(note(what, where=CONFIG, remedy=f'write "architectures": ["{kind}"]: other programs go by it'))
     if context_of(config) is None:
         what = f"no max_position_embeddings for {config.model_type!r}: such a model can be quantized, but not evaluated"
         notes.append(note(what, where=CONFIG))

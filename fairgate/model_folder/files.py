@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +12,12 @@ from fairgate.support.files import read_json
 
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-_TEXT = re.compile(r"(?!pytorch_model|adapter_).*\.json|tokenizer\.model|merges\.txt|vocab\.txt|chat_template\.jinja")
+# What transformers reads beside the weights. Other files are not the model's.
+_TEXTS = {
+    *(f"{name}.json" for name in ("added_tokens", "chat_template", "config", "generation_config", "special_tokens_map")),
+    *(f"{name}.json" for name in ("tokenizer", "tokenizer_config", "vocab")),
+    *("chat_template.jinja", "merges.txt", "tokenizer.model", "vocab.txt"),
+}
 _PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle)")
 _TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -26,7 +31,7 @@ _REDIRECTIONS = {CONFIG: ("transformers_weights", "configuration_files"), "token
 
 def text_names(names: Iterable[str]) -> list[str]:
     """Names of the files that belong to a model beside its weights, sorted."""
-    return sorted(name for name in names if "/" not in name and name != INDEX and _TEXT.fullmatch(name))
+    return sorted(_TEXTS.intersection(names))
 
 
 def require_config(names: Iterable[str], where: str) -> None:
@@ -96,9 +101,9 @@ def weight_names(names: Collection[str], index: Any, where: str) -> list[str]:
         remedy = f"{_WHOLE}, with the index: it says which shards belong together"
         raise MissingFile(f"shards ({shards[0]}) and no {INDEX}", where=where, remedy=remedy)
     listed = sorted(set(_map_of(index, where).values()))
-    if SINGLE in names and SINGLE not in listed:
+    if SINGLE in names and listed != [SINGLE]:
         remedy = f"remove the one that is not the model: transformers loads {SINGLE} and ignores the index"
-        raise FairgateError(f"two models: {SINGLE}, and the shards of {INDEX}", where=where, remedy=remedy)
+        raise FairgateError(f"two models: {SINGLE}, and the files of {INDEX}", where=where, remedy=remedy)
     if absent := [name for name in listed if name not in names]:
         raise MissingFile(f"no shard {absent[0]}", where=where, remedy=_WHOLE)
     return listed
@@ -151,9 +156,18 @@ def already_quantized(method: str, where: str) -> FairgateError:
     return FairgateError(f"this model is already quantized ({method})", where=where, remedy="name the unquantized model behind it")
 
 
-def damaged_texts(folder: Path, names: Iterable[str]) -> Iterator[FairgateError]:
+def broken_links(folder: Path) -> Iterator[FairgateError]:
+    """Files of the model that are links to nothing, as in a cache that was cleaned."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists() and (path.name in _TEXTS or path.name in (SINGLE, INDEX) or _SHARD.fullmatch(path.name)):
+            yield MissingFile("a link to a file that is gone", where=path.name, remedy="download or copy the model again")
+
+
+def damaged_texts(folder: Path, names: Sequence[str]) -> Iterator[FairgateError]:
     """Files that are Git LFS pointers, no text or no JSON."""
     for name in names:
+        if name in ("merges.txt", "vocab.txt") and "tokenizer.json" in names:
+            continue  # nothing reads them then
         path = folder / name
         with path.open("rb") as file:
             pointer = file.read(len(_LFS)) == _LFS

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fairgate.model_folder.weights import Weights
+from fairgate.support.errors import BadRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,13 +17,20 @@ def stored_names(weights: Weights, model: PreTrainedModel) -> dict[str, str]:
 
     A checkpoint may or may not carry the prefix of the model without its head. A tensor that the
     model does not have keeps its stored name.
+
+    Raises:
+        BadRecord: a tensor is stored with and without the prefix.
     """
     expected = set(model.state_dict())
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    stored_as = {}
+    stored_as: dict[str, str] = {}
     for stored in weights.tensors:
         candidates = (stored, prefix + stored, stored.removeprefix(prefix))
-        stored_as[next((name for name in candidates if name in expected), stored)] = stored
+        name = next((name for name in candidates if name in expected), stored)
+        if name in stored_as:
+            what = f"tensor {name} stands twice, as {stored_as[name]} and as {stored}"
+            raise BadRecord(what, where=str(weights.folder), remedy="keep one of the two; readers take different ones")
+        stored_as[name] = stored
     return stored_as
 
 
@@ -63,4 +71,4 @@ def output_is_embedding(weights: Weights, model: PreTrainedModel) -> bool:
         return True
     with weights.opened() as opened:
         first, second = (opened.tensor(str(name)) for name in pair)
-        return first.shape == second.shape and first.dtype == second.dtype and bool((first == second).all())
+        return first.shape == second.shape and bool((first.double() == second.double()).all())

@@ -25,12 +25,12 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    where = _FILE if (folder / _FILE).is_file() else "the tokenizer"
+    where = f"{_FILE} or tokenizer_config.json" if (folder / _FILE).is_file() else "the tokenizer"
     try:
         with reading("read the tokenizer", where=where):
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except FairgateError as error:
-        if where == _FILE:
+        if (folder / _FILE).is_file():
             raise
         remedy = f"save it as {_FILE} where it loads: `AutoTokenizer.from_pretrained(...).save_pretrained(...)`"
         raise BadRecord(error.what, where=error.where, remedy=remedy) from None
@@ -55,7 +55,7 @@ def check_tokenizer(folder: Path, tokenizer: Any, rows: int | None) -> list[Find
             ]
         findings = [*_against_file(folder / _FILE, tokenizer)] if (folder / _FILE).is_file() else []
         if rows is not None:
-            findings += _against_rows(tokenizer, rows)
+            findings += _against_rows(tokenizer, _stored_vocabulary(folder / _FILE), rows)
         return [*findings, *_special_tokens(tokenizer), *_template(tokenizer)]
 
 
@@ -85,16 +85,22 @@ def _against_file(path: Path, tokenizer: Any) -> Iterator[Finding]:
     yield Finding(BadRecord(what, where="tokenizer_config.json", remedy=remedy))
 
 
-def _against_rows(tokenizer: Any, rows: int) -> Iterator[Finding]:
+def _stored_vocabulary(path: Path) -> set[str]:
+    """Every token of tokenizer.json; empty without that file."""
+    from tokenizers import Tokenizer
+
+    return set(Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)) if path.is_file() else set()
+
+
+def _against_rows(tokenizer: Any, stored: set[str], rows: int) -> Iterator[Finding]:
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
     front, appended = own_tokens(tokenizer)
     if far := [number for number in (*front, *appended) if number >= rows]:
         what = f"the post-processor adds the token number {far[0]} to every text, beyond the {rows} rows of the embedding"
         remedy = "correct the `ids` of its special tokens, or use the tokenizer that the model was trained with"
         yield Finding(BadRecord(what, where=_FILE, remedy=remedy))
-    needed = {tokenizer.bos_token, tokenizer.eos_token}
-    # A text reaches these only by spelling them out; padding is masked.
-    special = [token for token in beyond if token in tokenizer.all_special_tokens and token not in needed]
+    # Padding is masked. What only the tokenizer's class adds is in no text.
+    special = [token for token in beyond if token == tokenizer.pad_token or (stored and token not in stored)]
     if special:
         listed = ", ".join(f"{token!r}, number {beyond[token]}" for token in special)
         what = f"special tokens beyond the {rows} rows of the embedding: {listed}"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 # How the libraries name what they add to a quantized matrix: GPTQ and AWQ, compressed-tensors, FP8,
-# bitsandbytes.
+# bitsandbytes; HQQ, quanto, AQLM, Marlin.
 _PACKED = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".absmax", ".SCB", ".quant_map")
+_PACKED += (".W_q", "._data", ".codes", ".codebooks", ".B")
 _WHOLE = "copy or download the whole model"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fairgate.__main__ import main
@@ -90,11 +90,52 @@ def _grow_vocabulary(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def _scaled(folder: Path, factor: float) -> None:
+    put(folder, {name: value * factor if "layers.0.self_attn.q_proj" in name else value for name, value in tensors(folder).items()})
+
+
+def _renamed(folder: Path, prefix: str) -> None:
+    put(folder, {f"{prefix}{name}": value for name, value in tensors(folder).items()})
+
+
+def _added_token(folder: Path, content: str) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens([AddedToken(content, special=True)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "eight bits with scales": (_fp8, "already quantized"),
     "four bits of old": (_old_gptq, "already quantized"),
     "settings of a quantizer": (lambda f: edit(f / "config.json", quantization={"bits": 4}), "already quantized"),
     "compressed tensors": (lambda f: edit(f / "config.json", compression_config={"format": "x"}), "already quantized"),
+    "an embedding model": (lambda f: edit(f / "config.json", is_causal=False), "is_causal is False: a token of this model sees later ones"),
+    "both directions": (lambda f: edit(f / "config.json", use_bidirectional_attention=True), "sees later ones"),
+    "an attention of its own": (lambda f: edit(f / "config.json", attn_implementation="flex_attention"), "remove attn_implementation"),
+    "no positions": (lambda f: edit(f / "config.json", max_position_embeddings=-1), "max_position_embeddings is -1"),
+    "a negative epsilon": (lambda f: edit(f / "config.json", rms_norm_eps=-1.0), "rms_norm_eps is -1.0"),
+    "rotary values that are not finite": (
+        lambda f: edit(f / "config.json", rope_parameters={"rope_type": "default", "rope_theta": 0.0}),
+        "values that are not finite",
+    ),
+    "a wrapper's prefix": (lambda f: _renamed(f, "_orig_mod."), "every tensor has '_orig_mod.' before its name"),
+    "half an adapter": (
+        lambda f: put(f, tensors(f) | {"model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 64)}),
+        "an adapter that is not merged",
+    ),
+    "a generation config that transformers refuses": (
+        lambda f: (f / "generation_config.json").write_text('{"max_new_tokens": -5}'),
+        r"generation_config\.json: transformers cannot read it",
+    ),
+    "a special token that texts hold": (lambda f: _added_token(f, " the"), "1 tokens lie beyond the 384 rows"),
+    "a link to nothing": (
+        lambda f: (f / "model.safetensors").unlink() or (f / "model.safetensors").symlink_to("gone"),
+        "model.safetensors: a link to a file that is gone",
+    ),
+    "HQQ": (
+        lambda f: put(f, tensors(f) | {"model.layers.0.mlp.up_proj.W_q": torch.ones(4, dtype=torch.uint8)}),
+        "already quantized",
+    ),
     "no output layer": (lambda f: edit(f / "config.json", tie_word_embeddings=False), "1 tensors are missing: lm_head.weight"),
     "a block too many": (_extra_block, "9 tensors are unknown to the architecture 'llama': model.layers.2"),
     "a tensor too few": (_drop, "1 tensors are missing: model.layers.1.mlp.down_proj.weight"),
@@ -239,6 +280,25 @@ def test_a_name_that_is_no_text_can_be_printed(model: Path, capsys: pytest.Captu
     assert "ignored: old-\\udcff.safetensors" in capsys.readouterr().out
     assert main(["check", str(model), "--json"]) == 0
     assert main(["check", os.fsdecode(b"nowhere-\xff")]) == 2
+
+
+def test_weights_that_vanish_in_float16_are_told(model: Path) -> None:
+    _scaled(model, 1e-8)
+    (fault,) = check_folder(model, values=True).faults
+    assert "every scale in 4 bits is zero in float16" in fault.what
+
+
+def test_files_that_nothing_reads_are_no_faults(model: Path) -> None:
+    (model / "train_log.json").write_text('{"a": 1}\n{"a": 2}\n')
+    (model / "vocab.txt").write_bytes(b"caf\xe9")
+    (model / "generation_config.json").write_text("{")
+    assert check_folder(model).faults == []
+
+
+def test_a_class_that_other_programs_would_load_is_told(model: Path) -> None:
+    edit(model / "config.json", architectures=["GemmaForCausalLM"])
+    (note,) = check_folder(model).notes
+    assert note.what == "architectures names GemmaForCausalLM; transformers goes by model_type and loads LlamaForCausalLM"
 
 
 def test_stray_shards_are_named(model: Path) -> None:

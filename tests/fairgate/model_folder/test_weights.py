@@ -71,6 +71,25 @@ def test_a_stored_output_layer_is_the_embedding_only_if_it_equals_it(model: Path
     assert output_is_embedding(read_weights(model), skeleton(read_config(model))) == tied
 
 
+def test_a_tensor_under_two_names_is_refused(model: Path) -> None:
+    """transformers takes the one, and a reader that goes by the other name the other."""
+    state = tensors(model)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    put(model, state | {name.removeprefix("model."): state[name] + 1})
+    with pytest.raises(BadRecord, match=f"tensor {name} stands twice"):
+        stored_names(read_weights(model), skeleton(read_config(model)))
+
+
+def test_an_index_beside_the_single_file_is_refused(model: Path) -> None:
+    """transformers loads the single file alone, whatever the index adds."""
+    state = tensors(model)
+    put(model, {"lm_head.weight": state["model.embed_tokens.weight"] + 1}, "extra.safetensors")
+    files = dict.fromkeys(state, "model.safetensors") | {"lm_head.weight": "extra.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    with pytest.raises(FairgateError, match="two models"):
+        read_weights(model)
+
+
 def test_a_missing_index_is_named(model: Path) -> None:
     shard(model, index=False)
     with pytest.raises(MissingFile, match=r"and no model\.safetensors\.index\.json(?s:.*)which shards belong together"):

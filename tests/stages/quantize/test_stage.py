@@ -354,11 +354,12 @@ def test_a_weight_whose_scale_float16_cannot_hold_is_named_with_its_module(
     base, data = (shutil.copytree(folder, tmp_path / name) for name, folder in (("base", llama), ("data", calibration)))
     shutil.copy(data / "text.jsonl", data / "training.jsonl")
     weights, name = load_file(base / "model.safetensors"), "model.layers.0.mlp.up_proj"
-    weights[f"{name}.weight"][0, 0] = 1e6
+    # Small enough for the check of the folder, which does not know the groups.
+    weights[f"{name}.weight"][0, 0] = 9e5
     save_file(weights, base / "model.safetensors", {"format": "pt"})
     data_of = {"steps": 1, "rate": 0.1, "texts": 1, "text_tokens": 16} if method == "learned" else {}
     recipe = {key: value for key, value in FAIR.items() if key != "alpha" or method == "fair_gptq"} | {"method": method, **data_of}
-    pattern = rf"{name}: the scale of a group overflows float16 \(at most 65504\): the largest weight .* (1e\+06|8\.\d+e\+05)"
+    pattern = rf"{name}: the scale of a group overflows float16 \(at most 65504\): the largest weight .* \d\.?\d*e\+05"
     with pytest.raises(FairgateError, match=pattern):
         quantize("test", parse_recipe(recipe, where="test"), RUN, base, data, tmp_path / "out", tmp_path / "work")
     if method == "rtn":  # as the remedy says
