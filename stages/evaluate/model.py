@@ -145,6 +145,9 @@ def kernel_difference(model: Model, folder: Path) -> float:
     if not spread.isfinite():
         what, remedy = "the logits of the unpacked weights are not numbers", "the weights overflow: look at the quantization record"
         raise FairgateError(what, where=str(folder), remedy=remedy)
+    if not theirs.isfinite().all():
+        remedy = "activations overflow the float16 in which packed kernels compute: this model needs kernels of bfloat16"
+        raise FairgateError("the logits of the packed kernel are not numbers", where=str(folder), remedy=remedy)
     if apart == spread == 0:
         log.warning("%s: all logits are equal: the model predicts nothing, and its packed kernel agrees", folder)
         return 0.0

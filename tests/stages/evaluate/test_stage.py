@@ -204,6 +204,15 @@ def test_a_model_whose_logits_are_all_equal_is_said_to_be_one_and_broken_ones_ar
         models.kernel_difference(load(tmp_path / "broken", dtype="float32", device="cpu"), tmp_path / "broken")
 
 
+def test_activations_beyond_float16_are_told_and_not_blamed_on_the_file(work: Path, tmp_path: Path) -> None:
+    make_packed(work / "llama", tmp_path / "packed")
+    stored = load_file(tmp_path / "packed" / "model.safetensors")
+    scales = {name: (value * 2000).clamp(max=60000) for name, value in stored.items() if "mlp" in name and name.endswith(".scales")}
+    save_file({**stored, **scales}, tmp_path / "packed" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FairgateError, match=r"packed kernel are not numbers[\s\S]*overflow the float16"):
+        models.kernel_difference(load(tmp_path / "packed", dtype="float32", device="cpu"), tmp_path / "packed")
+
+
 def test_another_quantization_is_refused(work: Path, tmp_path: Path) -> None:
     make_packed(work / "llama", tmp_path / "packed")
     config = json.loads((tmp_path / "packed" / "config.json").read_text())
