@@ -137,7 +137,8 @@ def _notes(config: PreTrainedConfig) -> list[Finding]:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     notes = []
-    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__
+    model: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    kind = model.__name__
     if (named := getattr(config, "architectures", None) or [kind]) != [kind]:
         what = f"architectures names {', '.join(map(str, named))}; transformers goes by model_type and loads {kind}"
         notes.append(note(what, where=CONFIG, remedy=f'write "architectures": ["{kind}"]: other programs go by it'))

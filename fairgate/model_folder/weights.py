@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
-# How the libraries name what they add to a quantized matrix: GPTQ and AWQ, compressed-tensors, FP8,
+# How the libraries name what they add to a quantized matrix: GPTQ and AWQ, compressed-tensors, FP8;
 # bitsandbytes; HQQ, quanto, AQLM, Marlin.
-_PACKED = (".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".absmax", ".SCB", ".quant_map")
-_PACKED += (".W_q", "._data", ".codes", ".codebooks", ".B")
+_PACKED = (
+    *(".qweight", ".qzeros", ".weight_packed", ".weight_scale", ".weight_scale_inv"),
+    *(".absmax", ".SCB", ".quant_map"),
+    *(".W_q", "._data", ".codes", ".codebooks", ".B"),
+)
 _WHOLE = "copy or download the whole model"
 
 
