@@ -121,9 +121,10 @@ def _registered(root: Path, name: str | None) -> str:
 
 
 def default_name(root: Path) -> str:
-    from stages.register.stage import model_name
+    from stages.register.naming import registered_name
+    from stages.register.registry import Registry
 
-    return model_name(pick(read_params(root / "params.yaml"), "model"))
+    return registered_name(Registry(root), pick(read_params(root / "params.yaml"), "model"))
 
 
 def _recheck(registry: Registry, name: str, version: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.tracking._tracking_service.utils import _use_tracking_uri
@@ -175,13 +175,28 @@ class Registry:
 
     def aliases(self, name: str) -> dict[str, str]:
         """alias -> version; empty if the model does not exist."""
+        model = self._model(name)
+        return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the registered model; empty if it does not exist."""
+        model = self._model(name)
+        return dict(model.tags) if model else {}
+
+    def _model(self, name: str) -> RegisteredModel | None:
         with self.errors():
             try:
-                return {alias: str(version) for alias, version in self.client.get_registered_model(name).aliases.items()}
+                return self.client.get_registered_model(name)
             except MlflowException as error:
                 if _absent(error):
-                    return {}
+                    return None
                 raise
+
+    def latest_run(self, name: str) -> str | None:
+        """Id of the run that made the model's latest version; None if there is none."""
+        with self.errors():
+            latest = max(self.client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version), default=None)
+        return latest.run_id if latest else None
 
     def move_alias(self, name: str, alias: str, version: str | None) -> None:
         """Point the alias at `version`; None removes it."""
@@ -190,6 +205,11 @@ class Registry:
                 self.client.delete_registered_model_alias(name, alias)
             else:
                 self.client.set_registered_model_alias(name, alias, version)
+
+    def tag_model(self, name: str, tags: dict[str, str]) -> None:
+        with self.errors():
+            for key, value in tags.items():
+                self.client.set_registered_model_tag(name, key, value)
 
     def tag_version(self, name: str, version: str, tags: dict[str, str]) -> None:
         with self.errors():

@@ -5,12 +5,10 @@ Running this twice on the same inputs registers nothing twice.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import tempfile
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,13 +31,13 @@ from fairgate.support.params import PARAMS, Section, load, parse, pick, read_par
 from fairgate.support.user import user_name
 from stages.register.environment import without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
+from stages.register.naming import BASE, base_name, registered_name
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
 
 CONSTRAINTS = "constraints.txt"
 SPLIT = "data/calibration/split.json"
 SOURCES = "data/raw/SOURCES.json"
 SERVED = ("accelerate", "gptqmodel", "mlflow", "optimum", "safetensors", "torch", "transformers")
-LONGEST_NAME = 256 - len("fairgate-")  # a column of MLflow's database holds 256 characters
 EXAMPLE = ["The gardener watered the roses because"]
 
 
@@ -74,9 +72,9 @@ def register(root: Path, params: Path) -> Registration:
     settings = load(RegisterParams, "register", root / params)
     values, where = read_params(root / params), str(root / params)
     names = parse(Names, {key: pick(values, key, where=where) for key in Names.model_fields}, where=where)
-    name = model_name(names.model)
     evidence = read_evidence(root, str(params))
     registry = Registry(root)
+    name = registered_name(registry, names.model)
     experiment = registry.experiment(settings.experiment)
     check_binding(root, _checkpoint(root, evidence), evidence)
     key = (evidence.verdict.weight_digest, evidence.verdict_digest)
@@ -91,31 +89,14 @@ def register(root: Path, params: Path) -> Registration:
     else:
         with registry.errors():
             run_id, version = _record(root, registry, experiment, name, evidence, settings, names.matrix)
+    if version is not None:
+        registry.tag_model(name, {BASE: base_name(names.model)})
     number, live = str(version.version) if version else None, registry.aliases(name).get(CANDIDATE)
     if number and live != number:
         registry.move_alias(name, CANDIDATE, number)
     elif not number and live and registry.version(name, live).tags.get("model.sha") == evidence.verdict.weight_digest:
         registry.move_alias(name, CANDIDATE, None)
     return _write_receipt(root, registry, name, evidence, run_id, number)
-
-
-def model_name(model: str) -> str:
-    """Registered name of a base model: `fairgate-` and the last part of the model's name.
-
-    The registry takes letters, digits, `_` and `-`. Where a name of another script, a very long one
-    or one of marks alone would lose what tells it from others, its digest is added.
-
-    Args:
-        model: a name of the manifest, a folder, or `owner/name@commit`.
-    """
-    path = Path(re.sub(r"@[0-9a-f]{40}$", "", model))
-    # `.` and `..` are no names; the folder has one. Disks spell accents in two ways.
-    base = unicodedata.normalize("NFC", path.name if path.name not in ("", "..") else path.resolve().name)
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", base).strip("-").lower()
-    if not base.isascii() or not name or len(name) > LONGEST_NAME:
-        digest = f"-{hashlib.sha256(base.encode()).hexdigest()[:8]}"
-        name = f"{name[: LONGEST_NAME - len(digest)]}{digest}".lstrip("-")
-    return f"fairgate-{name}"
 
 
 def requirements(constraints: Path) -> list[str]:

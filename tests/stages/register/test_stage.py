@@ -20,8 +20,9 @@ from stages.quantize.settings import RunSettings
 from stages.quantize.stage import quantize
 from stages.register.environment import without_credentials
 from stages.register.evidence import BrokenBinding
+from stages.register.naming import BASE, model_name, registered_name
 from stages.register.registry import CANDIDATE, Registry
-from stages.register.stage import model_name, register, requirements
+from stages.register.stage import register, requirements
 from tests.mlflow_database import migrated, own_tracking, seed  # noqa: F401
 from tests.pipeline import environment
 from tests.project import CANDIDATE as RECIPE
@@ -280,6 +281,34 @@ def test_names_that_differ_stay_apart_and_one_name_in_two_spellings_does_not(tmp
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
     assert model_name(".") == model_name("../mine") == "fairgate-mine"
+
+
+def register_as(root: Path, model: str) -> str:
+    """Register the candidate as one of `model`, and return the name that its version got."""
+    (root / "params.yaml").write_text(yaml.safe_dump(params(model)))
+    receipt = run_register(root)
+    assert receipt.model_version == "1" and Registry(root).aliases(receipt.model_name) == {CANDIDATE: "1"}
+    return receipt.model_name
+
+
+def test_two_models_of_one_plain_name_share_no_versions(project: Path) -> None:
+    models = ["./qwen2.5", "./qwen2-5", f"a/Qwen2.5@{'a' * 40}", f"b/qwen2.5@{'b' * 40}"]
+    names = [register_as(project, model) for model in models]
+    assert names[0] == "fairgate-qwen2-5" and len(set(names)) == len(models)
+    registry = Registry(project)
+    for name, model, base in zip(names, models, ["qwen2.5", "qwen2-5", "a/Qwen2.5", "b/qwen2.5"], strict=True):
+        assert registered_name(registry, model) == name and registry.model_tags(name) == {BASE: base}
+    assert registered_name(registry, f"a/Qwen2.5@{'c' * 40}") == names[2]  # another commit is the same model
+    assert registered_name(registry, "/moved/qwen2.5/") == names[0]
+
+
+def test_a_registry_without_the_tag_is_known_by_what_its_run_recorded(project: Path) -> None:
+    name = register_as(project, "./Foo")
+    registry = Registry(project)
+    registry.client.delete_registered_model_tag(name, BASE)
+    assert registered_name(registry, "Foo") == name != registered_name(registry, "foo")
+    registry.client.delete_run(registry.latest_run(name))
+    assert registered_name(registry, "foo") == name  # nothing is recorded any more: the model keeps its name
 
 
 def test_what_an_earlier_run_left_in_the_environment_changes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
