@@ -80,7 +80,7 @@ def check_registry(root: Path) -> None:
     if not uri.startswith("sqlite:"):
         from stages.register.registry import Registry
 
-        Registry(root).require_answer()
+        Registry(root)
 
 
 def _check_folder(root: Path) -> None:

@@ -30,6 +30,11 @@ def require_address(uri: str) -> None:
     if scheme == "sqlite":
         if not (path := _SQLITE.match(uri)):
             raise _refused("no file in the SQLite address", "write sqlite:/// and the path, e.g. sqlite:////home/ann/mlflow.db")
+        if path[1] == ":memory:" or path[1].startswith("file:"):
+            raise _refused(
+                "a registry in memory, or at an address inside the address, is gone when the stage ends",
+                "write sqlite:/// and the path of a file",
+            )
         require_sqlite(Path(path[1]), remedy="restore it, or move it away: the next release makes a new one, without the versions")
     elif scheme in _SERVERS and not is_http_address(uri):
         raise _unreadable(scheme)

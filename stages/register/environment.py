@@ -80,6 +80,18 @@ def tracking_uri(root: Path) -> str:
 
 
 @contextmanager
+def impatient() -> Iterator[None]:
+    """Let MLflow wait for a server's answer as long as for its port, and try once."""
+    hasty = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(CONNECT_TIMEOUT_S), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    before = {name: os.environ.get(name) for name in hasty}
+    os.environ.update(hasty)
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextmanager
 def without_leftovers() -> Iterator[None]:
     """Set aside what an earlier run left in the environment; afterwards it is as it was."""
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", *_LEFTOVERS)}
@@ -90,10 +102,15 @@ def without_leftovers() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        _restore(before)
+
+
+def _restore(variables: dict[str, str | None]) -> None:
+    """Set variables of the environment to what they were; None means not set."""
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def without_credentials(uri: str) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fairgate.contracts.records import Registration, Verdict
 from fairgate.support.errors import FairgateError
 from stages.register.address import DATABASES
-from stages.register.environment import require_reachable, tracking_uri, without_credentials, without_leftovers
+from stages.register.environment import impatient, require_reachable, tracking_uri, without_credentials, without_leftovers
 
 CANDIDATE = "candidate"
 EVIDENCE = "evidence"
@@ -32,6 +32,7 @@ ARTIFACTS = "mlartifacts"
 class Registry:
     """One tracking server or SQLite file.
 
+    A server is asked one question at once, so that a wrong or silent one is said within seconds.
     Every method raises a FairgateError that names the URI if MLflow fails.
 
     Args:
@@ -45,6 +46,9 @@ class Registry:
         with self.errors():
             _ask_database(self.uri)
             self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            if not self.uri.startswith("sqlite:"):
+                with impatient():
+                    self.client.search_experiments(max_results=1)
 
     @contextmanager
     def globally(self) -> Iterator[None]:
@@ -67,11 +71,6 @@ class Registry:
             first = (str(error).strip() or type(error).__name__).splitlines()[0].replace(self.uri, without_credentials(self.uri))
             remedy = "check the tracking server and its artifact store, or unset MLFLOW_TRACKING_URI to use a SQLite file in the project"
             raise FairgateError(f"MLflow failed: {first}", where=without_credentials(self.uri), remedy=remedy) from error
-
-    def require_answer(self) -> None:
-        """Ask for one experiment, so that a wrong server, user or password is said at once."""
-        with self.errors():
-            self.client.search_experiments(max_results=1)
 
     def experiment(self, name: str) -> str:
         """Id of the experiment, which is made if it does not exist.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import os
+import socket
 import socketserver
 import string
 import threading
+import time
 import traceback
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +22,7 @@ from fairgate.support.errors import FairgateError
 from flows import release
 from flows.preflight import check_registry
 from stages.register.address import require_address
-from stages.register.environment import require_reachable, without_credentials
+from stages.register.environment import require_reachable, set_environment, without_credentials
 from stages.register.registry import Registry
 from tests.pipeline import make_pipeline
 
@@ -42,6 +45,9 @@ from tests.pipeline import make_pipeline
         "http:host:5000",
         "sqlite://",
         "sqlite:mlflow.db",
+        "sqlite:///:memory:",
+        "sqlite+pysqlite:///:memory:?timeout=5",
+        "sqlite:///file:registry?mode=memory&cache=shared&uri=true",
     ],
 )
 def test_what_is_no_address_is_refused_without_its_password(uri: str) -> None:
@@ -144,6 +150,18 @@ def test_a_server_that_is_not_mlflow_is_said_before_a_stage_runs(tmp_path: Path,
         foreign.shutdown()
         foreign.server_close()
     assert "s3cr" not in str(error.value)
+
+
+def test_a_server_that_never_answers_is_said_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment()
+    patience = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(FairgateError, match=r"MLflow failed: .*timed out[\s\S]*Remedy: check the tracking server"):
+            Registry(tmp_path)
+    assert time.monotonic() - started < 12
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == patience  # a long upload needs it
 
 
 @pytest.mark.parametrize(
