@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 for _name, _value in {
@@ -23,6 +24,10 @@ for _name, _value in {
 # Under `make test-all` a test's own `make` would count itself as called by another, and print more.
 for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(_name, None)
+
+# The same examples each time: a run that fails can be repeated, and one that passed stays so.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
