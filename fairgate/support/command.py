@@ -11,6 +11,7 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.exit_codes import ExitCode
 from fairgate.support.library_errors import is_failure, meaning, reason
 from fairgate.support.log import hide_secrets_in_logs
+from fairgate.support.output import enduring_output
 from fairgate.support.redaction import redact
 
 TRACEBACKS = Path(".fairgate/tracebacks")
@@ -25,6 +26,11 @@ def run_command(name: str, command: Callable[[], object], *, interrupted: str, v
         interrupted: what to tell a user who pressed Ctrl-C.
         verbose: print the traceback of an unexpected exception, too.
     """
+    with enduring_output():
+        return _run(name, command, interrupted, verbose)
+
+
+def _run(name: str, command: Callable[[], object], interrupted: str, verbose: bool) -> int:
     hide_secrets_in_logs()
     try:
         outcome = command()
