@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 
 from fairgate.support.errors import FairgateError
@@ -17,7 +16,7 @@ def require_utf8() -> None:
         FairgateError: file names have another encoding, as under a locale of Latin-1.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise FairgateError(f"file names are read as {encoding}, not as UTF-8", where="LC_ALL, PYTHONUTF8", remedy="set PYTHONUTF8=1")
