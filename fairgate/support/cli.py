@@ -11,7 +11,7 @@ from fairgate.support.command import run_command
 from fairgate.support.encoding import require_utf8
 from fairgate.support.git import forget_repository
 from fairgate.support.log import log_to_stderr
-from fairgate.support.offline import go_offline
+from fairgate.support.offline import go_offline, require_hub_settings
 from fairgate.support.timing import record_timing
 
 
@@ -33,6 +33,7 @@ def run(name: str, main: Callable[[argparse.Namespace], object], parser: argpars
 
     def stage() -> object:
         require_utf8()
+        require_hub_settings()
         started = time.monotonic()
         outcome = main(arguments)
         record_timing(label, time.monotonic() - started)

@@ -33,6 +33,7 @@ def run_command(name: str, command: Callable[[], object], *, interrupted: str, v
 def _run(name: str, command: Callable[[], object], interrupted: str, verbose: bool) -> int:
     hide_secrets_in_logs()
     try:
+        _require_docstrings()
         outcome = command()
     except FairgateError as error:
         return _fail(str(error), error.exit_code)
@@ -46,6 +47,17 @@ def _run(name: str, command: Callable[[], object], interrupted: str, verbose: bo
             return _fail(str(known), known.exit_code)
         return _fail(_report_bug(name, error, verbose), ExitCode.bug)
     return outcome if isinstance(outcome, ExitCode) else ExitCode.done
+
+
+def _require_docstrings() -> None:
+    """Require that Python keeps docstrings: transformers builds models from its own.
+
+    Raises:
+        FairgateError: Python was told to strip them.
+    """
+    if sys.flags.optimize >= 2:
+        what = "Python strips docstrings, and transformers cannot build a model without its own"
+        raise FairgateError(what, where="PYTHONOPTIMIZE, python -OO", remedy="unset PYTHONOPTIMIZE, and give python no -OO")
 
 
 def _fail(message: str, code: ExitCode) -> ExitCode:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from fairgate.support.library_errors import translated
+
 
 def go_offline() -> None:
     """Keep the libraries off the hub and from reporting usage, unless the user set it otherwise.
@@ -18,3 +20,13 @@ def go_offline() -> None:
     # GPTQModel reads it when imported. With two cores it would start one worker, and its own pools
     # need two.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")
+
+
+def require_hub_settings() -> None:
+    """Require that the hub's library can read its variables, which it does when it is imported.
+
+    Raises:
+        FairgateError: one of them is no number, for example.
+    """
+    with translated("the hub's library cannot read a variable", where="the environment variables HF_*", remedy="correct it, or unset it"):
+        import huggingface_hub.constants  # noqa: F401

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from fairgate.support.errors import FairgateError
+from fairgate.support.library_errors import translated
 from fairgate.support.log import log
 from fairgate.support.redaction import HIDDEN, redact
 from stages.register.address import require_address
@@ -77,6 +78,17 @@ def tracking_uri(root: Path) -> str:
             remedy="unset MLFLOW_REGISTRY_URI; MLFLOW_TRACKING_URI decides for both",
         )
     return uri
+
+
+@contextmanager
+def mlflow_imported() -> Iterator[None]:
+    """Import MLflow inside, which reads some of its variables then.
+
+    Raises:
+        FairgateError: MLflow cannot read one of them, for example a level of logging that is none.
+    """
+    with translated("MLflow cannot read a variable", where="the environment variables MLFLOW_*", remedy="correct it, or unset it"):
+        yield
 
 
 @contextmanager

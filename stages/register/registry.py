@@ -8,21 +8,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.tracking._tracking_service.utils import _use_tracking_uri
-from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from fairgate.contracts.records import Registration, Verdict
 from fairgate.support.errors import FairgateError
 from stages.register.address import DATABASES
-from stages.register.environment import impatient, require_reachable, tracking_uri, without_credentials, without_leftovers
+from stages.register.environment import impatient, mlflow_imported, require_reachable, tracking_uri, without_credentials, without_leftovers
+
+with mlflow_imported():
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+    from mlflow.utils.file_utils import local_file_uri_to_path
 
 CANDIDATE = "candidate"
 EVIDENCE = "evidence"

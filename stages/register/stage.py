@@ -14,10 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.utils.credentials import read_mlflow_creds
 from pydantic import Field
 
 from fairgate.contracts.records import Registration, Split, Verdict, read_record, write_record
@@ -29,10 +25,16 @@ from fairgate.support.git import head_commit
 from fairgate.support.log import log
 from fairgate.support.params import PARAMS, Section, load, parse, pick, read_params
 from fairgate.support.user import user_name
-from stages.register.environment import without_credentials
+from stages.register.environment import mlflow_imported, without_credentials
 from stages.register.evidence import Evidence, check_binding, read_evidence
 from stages.register.naming import BASE, base_name, registered_name
 from stages.register.registry import CANDIDATE, EVIDENCE, Registry
+
+with mlflow_imported():
+    import mlflow
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.utils.credentials import read_mlflow_creds
 
 CONSTRAINTS = "constraints.txt"
 SPLIT = "data/calibration/split.json"
