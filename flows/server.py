@@ -89,7 +89,9 @@ def require_schedule(cron: str) -> None:
 def _require_prefect(url: str) -> None:
     """Raise FairgateError unless a Prefect server answers at `url`, within seconds."""
     if not is_http_address(url):
-        raise FairgateError(f"no address of a server: {url!r}", where="PREFECT_API_URL", remedy=f"write http://host:port/api, {_UNSET}")
+        raise FairgateError(
+            f"no address of a server: {url!r}", where="PREFECT_API_URL", remedy=f"write http://127.0.0.1:4200/api, {_UNSET}"
+        )
     if str(urlsplit(url).hostname).endswith(".prefect.cloud"):
         return
     try:

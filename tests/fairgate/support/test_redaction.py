@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fairgate.support.redaction import redact
+from tests.project import REPOSITORY
 
 # Upper-case letters: none of the messages below has a word of them.
 _LETTERS = st.text(string.ascii_uppercase, min_size=4, max_size=8)
@@ -19,6 +20,13 @@ _PASSWORDS = st.lists(_LETTERS, min_size=1, max_size=4).flatmap(
         lambda marks: "".join(word + mark for word, mark in zip(words, [*marks, ""], strict=True))
     )
 )
+# Every address that the code advises, with the words around it.
+ADVICE = {
+    words
+    for part in ("fairgate", "flows", "stages")
+    for file in (REPOSITORY / part).rglob("*.py")
+    for words in re.findall(r"write \w+://[^\"]*", file.read_text(encoding="utf-8"))
+}
 _SHAPES = st.sampled_from(
     [
         "postgresql+psycopg2://fair:{}@127.0.0.1:1/mlflow",
@@ -96,6 +104,7 @@ def test_a_token_of_the_environment_is_hidden_in_every_spelling() -> None:
         "no server at http://127.0.0.1:9/api",
         "no server at http://127.0.0.1:9.",
         "no server at http://[::1]:4200/api",
+        *sorted(ADVICE),
         "sqlite:////home/ann/mlflow.db: unable to open",
         "eos_token: </s>, pad_token='<pad>' and token: 7",
         "password authentication failed for user fair",
