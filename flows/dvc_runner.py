@@ -212,8 +212,10 @@ class _Output(threading.Thread):
 
     @staticmethod
     def _pass_on(said: bytes) -> None:
-        sys.stderr.write(redact(said.decode("utf-8", "replace")))
-        sys.stderr.flush()
+        # Nobody may read it any more. The pipe is drained all the same, or the stage would wait.
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(redact(said.decode("utf-8", "replace")))
+            sys.stderr.flush()
 
 
 def _split_at_last_line_end(said: bytes) -> tuple[bytes, bytes]:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from fairgate.support.errors import FairgateError
 from fairgate.support.locks import locked
 from flows.dvc_errors import dvc_remedy
 from flows.dvc_runner import LockBusy, StageFailed, run_stage, stage_names, stop_leftovers
-from tests.pipeline import SLOW, dvc, environment, make_dvc
+from tests.pipeline import FIRST, SLOW, dvc, environment, make_dvc
 from tests.project import REPOSITORY
 
 
@@ -193,6 +194,19 @@ def test_no_secret_of_a_stage_is_passed_on(pipeline: Path, monkeypatch: pytest.M
         run_stage(pipeline, "first")
     said = capsys.readouterr().err
     assert "at http://***@host ***" in said and "s3" not in said and "alles" not in said
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_stage_ends_although_nobody_reads_its_output(pipeline: Path, monkeypatch: pytest.MonkeyPatch, absent: bool) -> None:
+    (pipeline / "first.py").write_text(FIRST + "print('a line\\n' * 100_000)\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    broken = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stderr", None if absent else broken)
+    assert run_stage(pipeline, "first", timeout_s=20, grace_s=1).changed
+    monkeypatch.undo()
+    with suppress(BrokenPipeError):
+        broken.close()
 
 
 def test_timeout_ends_the_stage_and_its_children(pipeline: Path) -> None:
