@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from fairgate.contracts.records import Record
 from fairgate.support.digests import sha256_json
-from fairgate.support.errors import BadRecord
+from fairgate.support.errors import BadRecord, FairgateError
 from fairgate.support.exit_codes import ExitCode
 from fairgate.support.locks import locked
 
@@ -49,9 +49,15 @@ class Entry(Record):
 
 
 class Ledger:
-    """An append-only file. Reading it checks the whole chain."""
+    """An append-only file. Reading it checks the whole chain.
+
+    Raises:
+        FairgateError: what is at `path` is no file.
+    """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            raise FairgateError("not a file", where=str(path), remedy="give the ledger's file as --ledger")
         self.path = path
 
     def entries(self) -> list[Entry]:
@@ -63,7 +69,8 @@ class Ledger:
         if not self.path.is_file():
             return []
         entries: list[Entry] = []
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
+        # In bytes: a text has line ends that JSON does not escape.
+        for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
             former = entries[-1].digest if entries else FIRST
             try:
                 entry = Entry.model_validate_json(line)

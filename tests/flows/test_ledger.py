@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fairgate.support.errors import BadRecord
-from flows.ledger import FIRST, Ledger
+from fairgate.support.errors import BadRecord, FairgateError
+from flows.ledger import FIRST, BrokenLedger, Ledger
 
 
 @pytest.fixture
@@ -41,3 +41,22 @@ def test_tampering_is_found_and_blocks_the_next_entry(book: Ledger, change: obje
     with pytest.raises(BadRecord):
         book.append(action="promote", model="m", before="3", after="4", actor="eve", reason="x", verdict_digest="v" * 64)
     assert len(book.path.read_text().splitlines()) == len(lines)
+
+
+@pytest.mark.parametrize("separator", ["\u0085", "\u2028", "\u2029", "\x0b", "\x1e"])
+def test_an_entry_is_one_line_whatever_it_says(book: Ledger, separator: str) -> None:
+    said = f"good{separator}enough"
+    book.append(action="promote", model="m", before="3", after="4", actor="eve", reason=said, verdict_digest="v" * 64)
+    assert book.entries()[-1].reason == said
+
+
+def test_a_line_that_is_no_text_is_named(book: Ledger) -> None:
+    book.path.write_bytes(book.path.read_bytes() + b"\xff\n")
+    with pytest.raises(BrokenLedger, match=r"ledger\.jsonl:4: not an entry"):
+        book.entries()
+
+
+def test_what_is_no_file_is_no_ledger(tmp_path: Path) -> None:
+    for path in (tmp_path, Path(), Path("/dev/null")):
+        with pytest.raises(FairgateError, match="not a file"):
+            Ledger(path)
