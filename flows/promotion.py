@@ -7,6 +7,7 @@ is recomputed from the recorded artifacts.
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from stages.register.evidence import check_binding, read_evidence
 # line has set the environment.
 if TYPE_CHECKING:
     from stages.register.registry import Registry
+
+_NOT_IN_A_LINE = frozenset(("Cc", "Cs", "Zl", "Zp"))  # control characters, bytes that are no UTF-8, line ends
 
 
 class Refused(FairgateError):
@@ -47,14 +50,14 @@ def promote(root: Path, ledger: Path, *, version: str, approver: str, reason: st
     from stages.register.registry import Registry
 
     check_version(version)
-    approver, reason = _require_text("approver", approver), _require_text("reason", reason)
+    approver, reason = _require_name("approver", approver), _require_text("reason", reason)
     registry, book = Registry(root), Ledger(ledger)
     name = _registered(root, name)
     with book.locked():
         verify(root, ledger, name=name)
         version = str(registry.version(name, version).version)  # as the aliases spell it: MLflow takes "01" for 1
         digest, author = _recheck(registry, name, version)
-        if approver.casefold() == author.casefold():
+        if _person(approver) == _person(author):
             raise Refused(
                 f"{approver!r} made this version and cannot approve it",
                 where=f"{name} version {version}",
@@ -71,7 +74,7 @@ def rollback(root: Path, ledger: Path, *, actor: str, reason: str, name: str | N
     """Point `champion` back at `previous`. That version was promoted once, so nothing is judged."""
     from stages.register.registry import Registry
 
-    actor, reason = _require_text("actor", actor), _require_text("reason", reason)
+    actor, reason = _require_name("actor", actor), _require_text("reason", reason)
     registry, book = Registry(root), Ledger(ledger)
     name = _registered(root, name)
     with book.locked():
@@ -97,6 +100,12 @@ def verify(root: Path, ledger: Path, *, name: str | None = None) -> dict[str, st
     expected, live = Ledger(ledger).aliases(name), registry.aliases(name)
     for alias in (CHAMPION, PREVIOUS):
         if expected.get(alias) != live.get(alias):
+            if not ledger.exists():
+                raise Refused(
+                    f"there is no ledger here, but version {live[alias]} is the {alias}",
+                    where=str(ledger),
+                    remedy="give the ledger's file as --ledger, or restore it from git",
+                )
             if alias in expected and not registry.has_version(name, expected[alias]):
                 raise Refused(
                     f"the ledger has alias {alias!r} at version {expected[alias]}, which is not in the registry any more",
@@ -193,4 +202,19 @@ def _move(registry: Registry, book: Ledger, fields: Mapping[str, str | None], ve
 def _require_text(what: str, text: str) -> str:
     if not text.strip():
         raise FairgateError(f"the {what} is empty", remedy=f"give --{what}")
+    if any(unicodedata.category(letter) in _NOT_IN_A_LINE for letter in text):
+        raise FairgateError(f"the {what} is not one line of text (got {text!r})", remedy=f"correct --{what}")
     return text.strip()
+
+
+def _require_name(what: str, name: str) -> str:
+    name = _require_text(what, name)
+    if not name.isprintable():
+        raise FairgateError(f"the {what} has a character that cannot be printed (got {name!r})", remedy=f"correct --{what}")
+    return name
+
+
+def _person(name: str) -> str:
+    """The name without what makes no other person: case, width, composition, what is invisible."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(letter for letter in folded if letter.isprintable())

@@ -75,6 +75,10 @@ def test_promote_rollback_and_verify_keep_aliases_and_ledger_together(root: Path
         ("1", "Author", "fine", "cannot approve it"),
         ("1", " ", "fine", "approver is empty"),
         ("1", "second", "", "reason is empty"),
+        ("1", "author\u200b", "fine", "approver has a character that cannot be printed"),
+        ("1", "\uff41\uff55thor", "fine", "cannot approve it"),
+        ("1", "second", "good\u0085enough", "reason is not one line"),
+        ("1", "second", "good\u2028enough", "reason is not one line"),
         ("7", "second", "fine", "no version 7"),
     ],
 )
@@ -184,6 +188,32 @@ def test_an_author_with_blanks_around_the_name_cannot_approve(root: Path) -> Non
     registry.client.set_tag(registry.version(NAME, "1").run_id, "mlflow.user", " Second ")
     with pytest.raises(Refused, match="cannot approve it"):
         promote(root, root / "ledger.jsonl", version="1", approver="second", reason="fine")
+
+
+@pytest.mark.parametrize(("author", "approver"), [("Jose\u0301", "jos\u00e9"), ("ann\u200b", "ann"), ("stra\u00dfe", "STRASSE")])
+def test_one_name_in_two_spellings_is_one_person(root: Path, author: str, approver: str) -> None:
+    registry = Registry(root)
+    registry.client.set_tag(registry.version(NAME, "1").run_id, "mlflow.user", author)
+    with pytest.raises(Refused, match="cannot approve it"):
+        promote(root, root / "ledger.jsonl", version="1", approver=approver, reason="fine")
+
+
+@pytest.mark.parametrize("option", ["--reason", "--approver"])
+def test_an_argument_that_is_no_utf8_is_refused_before_anything_moves(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    monkeypatch.chdir(root)
+    arguments = {"--version": "1", "--reason": "fine", "--approver": "second", option: "caf\udce9"}
+    assert main(["promote", *(word for pair in arguments.items() for word in pair)]) == 2
+    assert "is not one line of text" in capsys.readouterr().err and aliases(root) == {}
+
+
+def test_a_ledger_that_is_elsewhere_is_asked_for(root: Path) -> None:
+    promote(root, root / "ledger.jsonl", version="1", approver="second", reason="measured")
+    with pytest.raises(Refused, match=r"elsewhere: there is no ledger here, but version 1 is the champion[\s\S]*--ledger"):
+        verify(root, root / "elsewhere")
+    with pytest.raises(FairgateError, match="not a file"):
+        promote(root, root, version="2", approver="second", reason="better")
 
 
 @pytest.mark.parametrize(("version", "name"), [("latest", None), ("1' or '1", None), ("1", "x' or name like '%"), ("1", "")])
