@@ -43,12 +43,15 @@ def check_name(kind: str, name: object, *, where: str = "") -> None:
         raise FairgateError(f"{name!r} is reserved and cannot be the name of a {kind}", where=where, remedy="pick another name")
 
 
-def check_model(model: str, *, where: str = "") -> None:
+def check_model(model: object, *, where: str = "") -> None:
     """Require that `model` can name a model: of the manifest, a folder, or `owner/name@commit`.
 
     Raises:
-        FairgateError: empty, with blanks around it, with a control character, or `~user/...`.
+        FairgateError: not a text, empty, with blanks around it, with a control character, or
+            `~user/...`.
     """
+    if not isinstance(model, str):
+        raise FairgateError(f"the model's name is not a text (got {model!r})", where=where, remedy="put it in quotes, or name a model")
     if not model or model != model.strip():
         raise FairgateError(
             f"the model's name is empty or has blanks around it (got {model!r})", where=where, remedy="take the blanks away"
@@ -82,7 +85,7 @@ def check_params(params: dict[str, Any], *, where: str) -> None:
     """
     recipes, matrix = params.get("recipes"), params.get("matrix")
     gate, evaluate = params.get("gate"), params.get("evaluate")
-    if isinstance(params.get("model"), str):
+    if "model" in params:
         check_model(params["model"], where=f"{where}:model")
     if isinstance(recipes, dict):
         _check_recipes(recipes, where=f"{where}:recipes")

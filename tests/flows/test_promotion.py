@@ -233,7 +233,7 @@ def test_recorded_artifact_that_changed_is_refused(root: Path, file: str) -> Non
         path = Path(model.removeprefix("file://")) / "artifacts/checkpoint/model.safetensors"
     before = path.read_bytes()
     # A space at the end keeps JSON and YAML readable. In params.yaml the policy has to change.
-    path.write_bytes(before.replace(b"draws: 100", b"draws: 101") if file == "params.yaml" else before + b" ")
+    path.write_bytes(before.replace(b"draws: 10000", b"draws: 10001") if file == "params.yaml" else before + b" ")
     try:
         with pytest.raises((Refused, BrokenBinding)):
             promote(root, root / "ledger.jsonl", version="1", approver="second", reason="fine")
@@ -328,5 +328,7 @@ def test_commands_exit_by_their_answer(root: Path, monkeypatch: pytest.MonkeyPat
     Registry(root).move_alias(NAME, "champion", "1")
     (root / "ledger.jsonl").write_text((root / "ledger.jsonl").read_text().replace("second", "third"))
     assert main(["verify"]) == 1 and "changed after it was written" in capsys.readouterr().err
+    (root / "params.yaml").write_text("model: 5\n")
+    assert main(["verify"]) == 2 and "params.yaml:model: the model's name is not a text" in capsys.readouterr().err
     (root / "params.yaml").unlink()
     assert main(["verify"]) == 2 and "no parameter file" in capsys.readouterr().err

@@ -47,6 +47,8 @@ def test_a_word_of_yaml_and_a_folder_of_the_report_are_reserved(name: str) -> No
         ({"gate": {"candidate": "../x"}}, "params.yaml:gate.candidate: '../x' cannot be"),
         ({"gate": {"reference": ["base"]}}, "params.yaml:gate.reference: the name of a recipe is not a text"),
         ({"evaluate": {"tasks": {"boolq;id": None}}}, "params.yaml:evaluate.tasks: 'boolq;id' cannot be the name of a task"),
+        ({"model": 5}, r"params.yaml:model: the model's name is not a text \(got 5\)"),
+        ({"model": None}, r"params.yaml:model: the model's name is not a text \(got None\)"),
         ({"model": "tiny "}, "params.yaml:model: the model's name is empty or has blanks around it"),
     ],
 )
