@@ -17,13 +17,22 @@ from tests.tiny import make_tiny_llama
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CANDIDATE = "fair_gptq"
+HEALTH_CHECK = {
+    "name": "health",
+    "metric": "quantization.fallback_rtn",
+    "rule": "health",
+    "by": "overall",
+    "margin": 0.0,
+    "minimum_n": 1,
+    "reason": "a test",
+}
 
 
 def params(model: str = "tiny") -> dict[str, Any]:
     return {
         "model": model,
         "matrix": [CANDIDATE],
-        "gate": {"candidate": CANDIDATE, "reference": "base", "confidence": 0.95, "draws": 100, "seed": 0, "checks": []},
+        "gate": {"candidate": CANDIDATE, "reference": "base", "confidence": 0.95, "draws": 10_000, "seed": 0, "checks": [HEALTH_CHECK]},
         "register": {"experiment": "fairgate", "max_new_tokens": 5},
     }
 

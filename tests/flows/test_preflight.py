@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,15 @@ def test_a_folder_in_which_the_tools_fail_is_refused_at_the_start(
         (lambda p: p["calibrate"].update(text=1), "did you mean 'texts'"),
         (lambda p: p["register"].update(experimnt="x"), "did you mean 'experiment'"),
         (lambda p: p.update(gate=[]), "gate: not a mapping of keys"),
+        (lambda p: p["gate"].update(checks=[]), "no checks"),
+        (lambda p: p["gate"].pop("checks"), "checks: Field required"),
+        (lambda p: p["evaluate"]["tasks"].pop("piqa"), "check 'piqa_accuracy' needs benchmark 'piqa', which is not evaluated"),
+        (lambda p: p["evaluate"].update(role="development"), "check 'stereoset_bias' needs benchmark 'stereoset', which"),
+        (lambda p: p.update(matrix=[]), "matrix: no recipe"),
+        (lambda p: p.update(recipes=5), "recipes: not a mapping of recipes"),
+        (lambda p: p.update(recipes={}), "recipes: not a mapping of recipes"),
+        (lambda p: p.update(model=5), "model: the model's name is not a text"),
+        (lambda p: p.update(register=None), "register: not a mapping of keys"),
         (lambda p: p.update(matrix=None), "matrix: not a list of recipe names"),
         (lambda p: p["quantize"].update(batch_tokens=0), "batch_tokens"),
     ],
@@ -73,3 +83,20 @@ def test_what_would_fail_a_late_stage_is_said_at_once(tmp_path: Path, change: Ca
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(wrong))
     with pytest.raises(FairgateError, match=message):
         check_params(tmp_path)
+
+
+@pytest.mark.parametrize("section", ["calibrate", "evaluate", "gate", "matrix", "model", "quantize", "recipes", "register"])
+def test_a_section_that_a_stage_reads_must_be_there(tmp_path: Path, section: str) -> None:
+    params = shipped()
+    del params[section]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(REPOSITORY / "dvc.yaml", tmp_path)
+    with pytest.raises(FairgateError, match=f"{section!r} is missing, which stage '[a-z_]+' reads"):
+        check_params(tmp_path)
+
+
+def test_without_tasks_every_benchmark_is_evaluated(tmp_path: Path) -> None:
+    params = shipped()
+    params["evaluate"]["tasks"] = {}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    check_params(tmp_path)
