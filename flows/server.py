@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -92,12 +93,15 @@ def _require_prefect(url: str) -> None:
         raise FairgateError(
             f"no address of a server: {url!r}", where="PREFECT_API_URL", remedy=f"write http://127.0.0.1:4200/api, {_UNSET}"
         )
+    if "@" in urlsplit(url).netloc:
+        remedy = "take it out of the address, and set PREFECT_API_AUTH_STRING=user:password"
+        raise FairgateError("Prefect takes no user and no password in an address", where="PREFECT_API_URL", remedy=remedy)
     if str(urlsplit(url).hostname).endswith(".prefect.cloud"):
         return
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_S) as answer:  # noqa: S310 (the scheme is checked)
             healthy = json.loads(answer.read(1000)) is True
-    except ValueError:
+    except (ValueError, http.client.HTTPException):
         healthy = False
     except OSError as error:
         if not isinstance(error, urllib.error.HTTPError) or error.code >= 500:
@@ -159,7 +163,7 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310 (the address is ours)
                 return
-        except OSError:
+        except (OSError, http.client.HTTPException):
             time.sleep(0.2)
     said = _EXCEPTION.findall(log.read_text(encoding="utf-8", errors="replace"))
     why = said[-1] if said else "it did not answer in time" if server.poll() is None else f"exit code {server.returncode}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -82,6 +83,27 @@ def test_another_kind_of_server_is_told_apart(answering: dict[str, object], stat
     answering |= {"status": status, "body": body}
     with pytest.raises(FairgateError, match="this server is not Prefect's API"):
         server._require_prefect(f"{answering['url']}/api")
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ntr", b"\r\n"])
+def test_what_does_not_speak_http_is_no_prefect(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with listening.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(FairgateError, match="this server is not Prefect's API"):
+            server._require_prefect(f"http://127.0.0.1:{listening.getsockname()[1]}/api")
+
+
+@pytest.mark.parametrize("user", ["ann:s3cret", "s3cret", ":s3cret"])
+def test_a_password_in_the_address_is_told_where_it_belongs(user: str) -> None:
+    with pytest.raises(FairgateError, match=r"PREFECT_API_URL: Prefect takes no user[\s\S]*PREFECT_API_AUTH_STRING") as error:
+        server._require_prefect(f"http://{user}@127.0.0.1:9/api")
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize("home", ["a_file", "a_file/below", "/proc/closed"])
