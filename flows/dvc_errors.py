@@ -19,6 +19,7 @@ _REMEDIES = (
         r"Permission denied|Operation not permitted|Read-only file system",
         "make the project and DVC's cache writable for you; the path may belong to another user (`ls -l`)",
     ),
+    (r"ignored by|dvc-ignored", "take the pattern out of .dvcignore: DVC sees no path that it matches"),
     (r"RWLock", "see that no other dvc runs in this project, then remove .dvc/tmp/rwlock; it is left over from a crash"),
     (r"Unable to acquire lock", "wait for the other dvc; if none runs, remove .dvc/tmp/lock"),
     (r"is not a git repository", "run `git init` here, or let DVC work without git: `dvc config core.no_scm true`"),

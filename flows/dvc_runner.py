@@ -61,7 +61,8 @@ def stage_names(root: Path) -> list[str]:
     """Every stage in an order that the DAG allows; each entry of a matrix is a stage of its own.
 
     Raises:
-        FairgateError: DVC cannot read the pipeline or its own files, or cannot track an output.
+        FairgateError: DVC cannot read the pipeline or its own files, cannot track an output, or
+            would not run a stage because it is frozen.
     """
     import networkx as nx
     from dvc.repo import Repo
@@ -69,24 +70,28 @@ def stage_names(root: Path) -> list[str]:
     try:
         with Repo(str(root)) as repo:
             graph = nx.DiGraph(repo.index.graph).reverse()
-            names = [stage.name for stage in nx.lexicographical_topological_sort(graph, key=_turn) if stage.cmd]
+            stages = [stage for stage in nx.lexicographical_topological_sort(graph, key=_turn) if stage.cmd]
             outputs = [Path(out.fs_path) for out in repo.index.outs]
             git_root = None if repo.config["core"].get("no_scm") else Path(repo.scm.root_dir)
     except Exception as error:
         words = reason(error)
         raise FairgateError(f"DVC cannot read the pipeline ({words})", where=str(root), remedy=dvc_remedy(words)) from error
-    if not names:
+    if not stages:
         raise FairgateError("the pipeline has no stages", where=str(root / "dvc.yaml"), remedy=dvc_remedy("dvc.yaml"))
+    for stage in stages:
+        if stage.frozen:
+            what = f"stage {stage.name!r} is frozen: its outputs would stay as they are, whatever changes"
+            raise FairgateError(what, where=str(root / "dvc.yaml"), remedy="take `frozen: true` out of it")
     if git_root:
         _require_inside(git_root, outputs)
-    return names
+    return [stage.name for stage in stages]
 
 
 def _turn(stage: Any) -> tuple[bool, str]:
     """Of the stages that could run, the base is evaluated first: a model that does not fit the
     benchmarks is found before hours of quantization.
     """
-    return stage.name != BASE, stage.addressing
+    return getattr(stage, "name", "") != BASE, stage.addressing  # the stage of a .dvc file has no name
 
 
 def _require_inside(git_root: Path, outputs: list[Path]) -> None:

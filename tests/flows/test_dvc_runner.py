@@ -98,6 +98,17 @@ def test_a_damaged_lock_file_is_named_with_what_to_do(pipeline: Path) -> None:
         stage_names(pipeline)
 
 
+def test_a_frozen_stage_is_named(pipeline: Path) -> None:
+    whole = (pipeline / "dvc.yaml").read_text()
+    (pipeline / "dvc.yaml").write_text(whole.replace("    cmd: python second.py", "    frozen: true\n    cmd: python second.py"))
+    with pytest.raises(FairgateError, match=r"dvc\.yaml: stage 'second@a' is frozen[\s\S]*take `frozen: true` out"):
+        stage_names(pipeline)
+    # What is no stage of the pipeline may be frozen, as whatever `dvc import` brings.
+    (pipeline / "dvc.yaml").write_text(whole)
+    (pipeline / "given.txt.dvc").write_text("frozen: true\ndeps:\n- path: first.py\nouts:\n- path: given.txt\n")
+    assert "first" in stage_names(pipeline)
+
+
 def text_in(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -106,6 +117,8 @@ def text_in(path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said", "remedy"),
     [
+        (".dvcignore", "data\n", "is ignored", r"take the pattern out of \.dvcignore"),
+        (".dvcignore", "*.txt\n", "is ignored", r"take the pattern out of \.dvcignore"),
         (".dvc/config", "", "is not a git repository", "git init"),
         (".dvc/config", "[core]\n no_scm", "config file error", r"correct \.dvc/config"),
         (".dvc/config", "[core]\n no_scm = True\n nonsense = 3\n", "extra keys not allowed", r"correct \.dvc/config"),
