@@ -47,6 +47,7 @@ CODE = (
     "fairgate/support/log.py",
     "fairgate/support/names.py",
     "fairgate/support/offline.py",
+    "fairgate/support/output.py",
     "fairgate/support/params.py",
     "fairgate/support/positions.py",
     "fairgate/support/redaction.py",

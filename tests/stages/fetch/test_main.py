@@ -57,4 +57,4 @@ def test_cache_folder_and_model_of_another_type(tmp_path: Path) -> None:
     done = run(tmp_path, "./mine", FAIRGATE_CACHE=str(tmp_path / "elsewhere"))
     assert str(tmp_path / "elsewhere" / "wheels") in done.stderr
     assert not (tmp_path / ".fairgate").exists()
-    assert "model: not a text: 3" in run(tmp_path, 3).stderr
+    assert "the model's name is not a text (got 3)" in run(tmp_path, 3).stderr
