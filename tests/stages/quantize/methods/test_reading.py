@@ -167,5 +167,5 @@ def test_learned_rounding_reads_texts_of_one_regime(few_pairs: Path, tmp_path: P
 def test_a_tokenizer_or_configuration_that_cannot_be_read_is_named(tmp_path: Path, spoiled: str) -> None:
     base = make_tiny_llama(tmp_path / "base", layers=1)
     (base / spoiled).write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(FairgateError, match=rf"transformers cannot read .*{spoiled}|{spoiled}: transformers cannot read"):
+    with pytest.raises(FairgateError, match=rf"{spoiled}.*: transformers cannot read"):
         read_reader(base)
