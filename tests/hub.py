@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.servers import running
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -110,12 +111,6 @@ class _Server(ThreadingHTTPServer):
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub behind a port of this machine; its address is `hub.endpoint`."""
     server = _Server(hub)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with running(server):
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

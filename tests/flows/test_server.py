@@ -19,6 +19,7 @@ from flows.proxies import spare_local_servers, users_environment
 from flows.server import prefect_server, require_schedule
 from tests.flows.test_release import command
 from tests.pipeline import make_dvc
+from tests.servers import running
 
 DEAD = "http://127.0.0.1:9"
 
@@ -38,12 +39,10 @@ def answering() -> Iterator[dict[str, object]]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    answer["url"] = f"http://127.0.0.1:{running.server_port}"
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield answer
-    running.shutdown()
-    running.server_close()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    answer["url"] = f"http://127.0.0.1:{server.server_port}"
+    with running(server):
+        yield answer
 
 
 @pytest.mark.parametrize(

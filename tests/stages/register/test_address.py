@@ -7,7 +7,6 @@ import os
 import socket
 import socketserver
 import string
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -25,6 +24,7 @@ from stages.register.address import require_address
 from stages.register.environment import require_reachable, set_environment, without_credentials
 from stages.register.registry import Registry
 from tests.pipeline import make_pipeline
+from tests.servers import running
 
 
 @pytest.mark.parametrize(
@@ -119,14 +119,10 @@ def test_a_database_that_lets_nobody_in_is_asked_once(tmp_path: Path, monkeypatc
 
     calls: list[object] = []
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangUp)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with running(server):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://fair:s3cret@127.0.0.1:{server.server_address[1]}/mlflow")
         with pytest.raises(FairgateError, match=r"MLflow failed: .*\nRemedy: ") as error:
             check_registry(tmp_path)
-    finally:
-        server.shutdown()
-        server.server_close()
     assert len(calls) <= 3 and "s3cret" not in str(error.value)  # the port is tried, then the database with and without TLS
 
 
@@ -141,14 +137,10 @@ def test_a_server_that_is_not_mlflow_is_said_before_a_stage_runs(tmp_path: Path,
             pass
 
     foreign = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=foreign.serve_forever, daemon=True).start()
-    try:
+    with running(foreign):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://fair:s3cr-et@127.0.0.1:{foreign.server_port}")
         with pytest.raises(FairgateError, match=r"MLflow failed[\s\S]*check the tracking server") as error:
             check_registry(tmp_path)
-    finally:
-        foreign.shutdown()
-        foreign.server_close()
     assert "s3cr" not in str(error.value)
 
 
